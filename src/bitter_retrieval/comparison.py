@@ -1,0 +1,207 @@
+"""The comparison: from outcomes on each test question to one plain dict of estimates, differences and verdicts.
+
+That dict is metrics/report.json. Shares lie in [0, 1], answer losses are nats a token, null is "cannot be said":
+
+    {"about": {"baseline": "infonce", "primary": "kl", "reader": "reader_a", "questions": 640, "groups": 80, …},
+     "systems": {"kl": {"kind": "run", "labels": "reader_a", "truncated": 0, "scores": {"reader_a": {
+         "em": {"mean": 0.596, "low": 0.561, "high": 0.631, "seed_sd": 0.006, "n_questions": 640, "n_missing": 0}}}}},
+     "differences": {"reader_a": {"em": {"kl": {"mean": 0.046, "low": 0.017, …, "verdict": "better"}}}},
+     "negative_controls": {"kl_permuted": {…}}, "missing": {"answers": 46080, "missing": 0, "reasons": {}}}
+
+Intervals are 95%: of each system alone in `systems`, of all runs at once in `differences`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bitter_retrieval.outcomes import METRICS, ComparisonError, Outcomes, Questions, Verdicts
+from bitter_retrieval.statistics import Design
+
+CONTROLS = {
+    "no_passage": "the reader answers without a passage",
+    "random": "the reader is shown a random candidate of the question",
+    "annotated": "the reader is shown the passage that the annotators selected (questions with one)",
+    "oracle": "the reader is shown the candidate with the lowest answer loss",
+    "bm25": "BM25 ranks the corpus",
+    "untrained": "the encoder ranks the corpus before any training",
+}
+COMPARED = ("em", "accuracy", "retrieval", "success")  # metrics whose difference to the baseline is tested
+DIGITS = 6  # of every figure in report.json
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the comparison is about: params.compare, and how many seeds a run has."""
+
+    baseline: str
+    reader: str  # of the primary figure
+    readers: Sequence[str]
+    label_source: str
+    human_source: str
+    seeds: int
+    draws: int
+    seed: int
+    equivalence: float
+
+
+@dataclass(frozen=True)
+class System:
+    """A run or a control with its outcomes by reader."""
+
+    kind: str  # run or control
+    about: str
+    labels: str | None  # label source of a run
+    negative: bool  # trained on labels that carry no information
+    outcomes: Mapping[str, Outcomes]
+
+
+def compare(asked: Questions, systems: Mapping[str, System], verdicts: Verdicts, settings: Settings) -> dict[str, Any]:
+    """The report. Raises ComparisonError where a run lacks a reader, a question or a seed that the baseline has."""
+    _check(systems, settings, asked)
+    design = Design(asked.groups, settings.seeds, settings.draws, settings.seed)
+    report = {
+        "about": _about(asked, systems, settings),
+        "systems": {name: _system(design, system, settings.readers) for name, system in systems.items()},
+        "differences": {reader: _differences(design, systems, reader, settings) for reader in settings.readers},
+        "negative_controls": _negative_controls(design, systems, settings),
+        "missing": {
+            "answers": verdicts.asked,
+            "missing": verdicts.reasons.total(),
+            "reasons": dict(sorted(verdicts.reasons.items())),
+        },
+    }
+    return plain(report)
+
+
+def summary(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The dozen scalars of metrics/summary.json, for `dvc exp show`: primary reader, shares, four decimals.
+
+    The difference is that of the primary run alone: choosing the best of several would be a selection effect.
+    """
+    about, primary = report["about"], report["about"]["primary"]
+    scores = {name: system["scores"].get(about["reader"], {}).get("em") for name, system in _runs(report)}
+    figures = {"em": {name: round(estimate["mean"], 4) for name, estimate in scores.items() if estimate}}
+    difference = report["differences"][about["reader"]]["em"].get(primary)
+    if difference:
+        named = {"diff": difference["mean"], "low": difference["low"], "high": difference["high"]}
+        figures[f"{primary}_vs_{about['baseline']}"] = _rounded(named)
+    test = report.get("disagreement", {}).get("test", {})
+    return figures | _rounded({"disagreement": test.get("disagreement")})
+
+
+def plain(value: Any) -> Any:
+    """A JSON value: dataclasses become dicts, numbers are rounded, what is not finite becomes None."""
+    if dataclasses.is_dataclass(value):
+        return plain(dataclasses.asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return round(float(value), DIGITS) + 0.0 if math.isfinite(value) else None
+    return value
+
+
+def _rounded(named: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in named.items() if value is not None}
+
+
+def _runs(report: Mapping[str, Any]) -> Iterable[tuple[str, dict]]:
+    return ((name, system) for name, system in report["systems"].items() if system["kind"] == "run")
+
+
+def _about(asked: Questions, systems: Mapping[str, System], settings: Settings) -> dict[str, Any]:
+    return dataclasses.asdict(settings) | {
+        "primary": _primary(systems, settings),
+        "questions": len(asked.rows),
+        "groups": len(set(asked.groups)),
+        "without_human_label": asked.without_label,
+        "roles_known": any(supporting is not None for supporting in asked.supporting),
+    }
+
+
+def _primary(systems: Mapping[str, System], settings: Settings) -> str | None:
+    """The run of the primary figure: the first one declared that is trained on the soft labels of label_source."""
+    soft = (name for name, system in systems.items() if system.labels == settings.label_source)
+    return next((name for name in soft if name != settings.baseline), None)
+
+
+def _system(design: Design, system: System, readers: Sequence[str]) -> dict[str, Any]:
+    read = {reader: system.outcomes[reader] for reader in readers if reader in system.outcomes}
+    return {
+        "kind": system.kind,
+        "about": system.about,
+        "labels": system.labels,
+        "truncated": sum(outcomes.truncated for outcomes in read.values()),
+        "scores": {
+            reader: {metric: _estimate(design, outcomes.scores[metric]) for metric in METRICS}
+            for reader, outcomes in read.items()
+        },
+    }
+
+
+def _estimate(design: Design, scores: np.ndarray) -> Any:
+    return design.estimate(scores) if np.isfinite(scores).any() else None
+
+
+def _differences(design: Design, systems: Mapping[str, System], reader: str, settings: Settings) -> dict[str, Any]:
+    """Runs against the baseline; all of a metric's runs share one adjustment. Controls are no part of it."""
+    others = [name for name, system in systems.items() if system.kind == "run" and name != settings.baseline]
+    return {
+        metric: _against(design, systems, others, settings.baseline, reader, metric, settings.equivalence)
+        for metric in COMPARED
+    }
+
+
+def _against(
+    design: Design,
+    systems: Mapping[str, System],
+    names: Sequence[str],
+    baseline: str,
+    reader: str,
+    metric: str,
+    equivalence: float,
+) -> dict[str, Any]:
+    """Differences of the named systems where at least one pair has both scores."""
+    ground = systems[baseline].outcomes[reader].scores[metric]
+    scores = {name: systems[name].outcomes[reader].scores[metric] for name in names}
+    paired = {name: cells for name, cells in scores.items() if np.isfinite(cells - ground).any()}
+    return dict(design.differences(paired, ground, equivalence)) if paired else {}
+
+
+def _negative_controls(design: Design, systems: Mapping[str, System], settings: Settings) -> dict[str, Any]:
+    """Runs trained on labels without information against the untrained encoder: none should be better."""
+    names = [name for name, system in systems.items() if system.negative]
+    untrained = systems.get("untrained")
+    if not names or untrained is None or settings.reader not in untrained.outcomes:
+        return {}
+    return _against(design, systems, names, "untrained", settings.reader, "em", settings.equivalence)
+
+
+def _check(systems: Mapping[str, System], settings: Settings, asked: Questions) -> None:
+    for name, system in systems.items():
+        if system.kind == "run":
+            for reader in settings.readers:
+                _check_run(name, reader, system.outcomes.get(reader), settings, asked)
+
+
+def _check_run(name: str, reader: str, found: Outcomes | None, settings: Settings, asked: Questions) -> None:
+    remedy = f"run `dvc repro evaluate@{name}`."
+    if found is None:
+        raise ComparisonError(f"data/predictions/runs/{name}.parquet has no answers of reader {reader!r}: {remedy}")
+    if len(found.seeds) != settings.seeds:
+        raise ComparisonError(
+            f"run {name!r} has {len(found.seeds)} seeds {list(found.seeds)}, train.seeds has {settings.seeds}: "
+            f"runs are paired seed by seed. Give runs.{name}.seeds {settings.seeds} seeds, or {remedy}"
+        )
+    absent = [row["query_id"] for row, answers in zip(asked.rows, found.answers.T, strict=True) if None in answers]
+    if absent:
+        raise ComparisonError(
+            f"data/predictions/runs/{name}.parquet lacks {len(absent)} of {len(asked.rows)} test questions "
+            f"for some seed of reader {reader!r}, {absent[0]!r} first: {remedy}"
+        )

@@ -1,0 +1,382 @@
+"""Training losses of the encoder: pure functions of one batch, in a table from name to function.
+
+A batch of two queries and five passages, each passage encoded once (columns); the last column is padding:
+
+    similarity      own              others           nll (nats a token)        utility
+    .9 .1 .4 .2 .0  1 1 0 0 0        0 0 1 1 0        .2 1.9  -   -   -         1. .1 0. 0. 0.
+    .3 .2 .8 .7 .0  0 0 1 1 0        1 1 0 0 0         -  -  .4  .4   -         .8 .8 0. 0. 0.
+
+    value = LOSSES["kl"].function(batch, LossSettings(student=0.05, teacher=0.2, margin=0.2), Calibration())
+    value.mean.backward(); skipped = (~value.used).sum()
+
+In the formulas, for one query: s_i the similarity of passage i, L_i its mean answer NLL, L0 the NLL without a passage,
+u_i its utility, C the query's own candidates, N = C and the others of the batch, t the student's temperature.
+
+Three rules hold for all of them:
+- A query counts if its loss depends on a similarity at all. That follows from its labels and masks alone: a hinge that
+  is closed counts, with value 0; a softmax over one passage, or candidates that all tie, gives nothing to learn.
+- NLLs within TIE of each other are equal: "the best" may be several passages and the order of columns never matters.
+- Masked entries may hold anything, NaN included, and get a gradient of exactly 0.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+TIE = 1e-6  # nats a token within which two passages are equally good
+GAP = 0.05  # nats a token by which a passage is clearly worse than the best one (margin)
+UTILITY_QUANTILE = 0.95  # of the positive gains: the gain that counts as full utility
+
+InBatch = Literal["no_passage", "zero", "none"]
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """Q queries, P distinct passages, the model's similarities and one label source.
+
+    Raises ValueError naming the row if the masks or labels contradict each other.
+    """
+
+    similarity: Tensor  # [Q, P] cosine similarity, float32 or float64
+    own: Tensor  # [Q, P] bool: C, the query's own labelled candidates
+    others: Tensor  # [Q, P] bool: in-batch passages, disjoint from own; False where masked or padded
+    relevant: Tensor  # [Q, P] bool, True only inside own (binary sources; all False for soft ones)
+    nll: Tensor  # [Q, P] mean answer NLL in nats a token, finite inside own, ignored elsewhere
+    no_passage_nll: Tensor  # [Q] the same without a passage; read by kl with in_batch no_passage alone
+    utility: Tensor  # [Q, P] in [0, 1], zero outside own
+
+    def __post_init__(self) -> None:
+        _check_layout(self)
+        for rule, broken in _broken_rules(self).items():
+            if bool(broken.any()):
+                row, column = broken.nonzero()[0].tolist()
+                raise ValueError(f"LabelledBatch: {rule}, but not at row {row}, column {column}. Mend how it is built.")
+
+
+def _check_layout(batch: LabelledBatch) -> None:
+    shape = batch.similarity.shape
+    for field in fields(batch):
+        found, wanted = getattr(batch, field.name).shape, shape[:1] if field.name == "no_passage_nll" else shape
+        if found != wanted or len(shape) != 2 or 0 in shape:
+            raise ValueError(f"LabelledBatch: {field.name} is {list(found)}, similarity {list(shape)}: want [Q, P].")
+    if batch.similarity.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"similarity is {batch.similarity.dtype}: divided by a temperature its rounding would be a large error. "
+            "Multiply the embeddings in float32."
+        )
+
+
+def _broken_rules(batch: LabelledBatch) -> dict[str, Tensor]:
+    outside = ~batch.own
+    return {
+        "own and others are disjoint": batch.own & batch.others,
+        "relevant lies inside own": batch.relevant & outside,
+        "nll is finite inside own": batch.own & ~batch.nll.isfinite(),
+        "utility is in [0, 1]": ~((batch.utility >= 0) & (batch.utility <= 1)),
+        "utility is zero outside own": (batch.utility != 0) & outside,
+    }
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """The numbers of a run that losses read. Raises ValueError for one that has no meaning."""
+
+    student: float  # temperature of the similarities
+    teacher: float  # temperature of the answer NLLs, nats a token
+    margin: float  # similarity wanted between utility 1 and utility 0: m of margin, k of margin_mse
+    in_batch: InBatch = "no_passage"  # what the batch's other passages are to kl
+
+    def __post_init__(self) -> None:
+        if not (self.student > 0 and self.teacher > 0):
+            raise ValueError(f"temperatures are {self.student} and {self.teacher}: both must be above 0.")
+        if not self.margin >= 0:
+            raise ValueError(f"margin is {self.margin}: it must be 0 or more.")
+        if self.in_batch not in ("no_passage", "zero", "none"):
+            raise ValueError(f"in_batch is {self.in_batch!r}: write no_passage, zero or none.")
+
+
+class Calibration(torch.nn.Module):
+    """a s + b with a > 0, from cosine similarity to utility: learned beside the encoder, dropped at export."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = torch.nn.Parameter(torch.zeros(()))  # a = 1
+        self.shift = torch.nn.Parameter(torch.zeros(()))  # b = 0
+
+    def forward(self, similarity: Tensor) -> Tensor:
+        return self.log_scale.exp() * similarity + self.shift
+
+
+@dataclass(frozen=True)
+class LossValue:
+    mean: Tensor  # scalar: average over the queries that count; 0, and still differentiable, if none does
+    used: Tensor  # [Q] bool: the queries that count
+
+
+@dataclass(frozen=True)
+class Loss:
+    function: Callable[[LabelledBatch, LossSettings, Calibration], LossValue]
+    labels: Literal["binary", "soft"]  # the label sources that it can learn from
+
+
+def utilities(nll: Tensor, no_passage_nll: Tensor, scale: float) -> Tensor:
+    """How much each passage helps, u = clip((L0 - L) / g, 0, 1).
+
+    nll: [..., P] nats a token; no_passage_nll: [...]; scale: g in nats a token, from utility_scale. Returns [..., P],
+    NaN where nll is NaN: the caller sets passages without a label to 0. Raises ValueError unless the scale is positive.
+    """
+    if not 0 < scale < float("inf"):
+        raise ValueError(f"utility scale is {scale}: it must be positive and finite, in nats a token.")
+    return ((no_passage_nll.unsqueeze(-1) - nll) / scale).clamp(0, 1)
+
+
+def utility_scale(gains: np.ndarray) -> float:
+    """g: the 95th percentile of the positive gains L0 - L (nats a token) of a label source's training passages.
+
+    gains: numbers of any shape (numpy, a list, or a tensor on the CPU). Linear interpolation between order statistics.
+    Raises ValueError if one is not finite or none is positive.
+    """
+    values = np.asarray(gains, dtype=np.float64).ravel()
+    if not np.isfinite(values).all():
+        first = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise ValueError(f"gain {first} of {values.size} is {values[first]}: leave out passages without an NLL.")
+    positive = values[values > 0]
+    if not positive.size:
+        raise ValueError(
+            f"none of {values.size} passages lowers the answer's NLL, so utilities have no scale. "
+            "Check the reader (does it use its context?) or use a loss without utilities (kl, infonce_soft, stable_kd)."
+        )
+    return float(np.quantile(positive, UTILITY_QUANTILE))
+
+
+# -- over all of N ---------------------------------------------------------------------------------------------------
+
+
+def infonce(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> LossValue:
+    """-log( sum over relevant P of e^(s/t) / sum over N of e^(s/t) ): several positives as one marginal.
+
+    Counts: a positive, and a passage in N that is none.
+    """
+    return _contrast(batch, batch.relevant, settings.student)
+
+
+def infonce_soft(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> LossValue:
+    """infonce with the candidates of lowest NLL as the positives, P = {i in C: L_i <= min L + TIE}.
+
+    Counts: a candidate, and a passage in N that does not tie with the best.
+    """
+    return _contrast(batch, _best(batch.own, batch.nll), settings.student)
+
+
+def _contrast(batch: LabelledBatch, positive: Tensor, temperature: float) -> LossValue:
+    everything = batch.own | batch.others
+    logits = batch.similarity / temperature
+    value = _masked_logsumexp(logits, everything) - _masked_logsumexp(logits, positive)
+    return _average(value, positive.any(1) & (everything & ~positive).any(1))
+
+
+def kl(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> LossValue:
+    """sum p log(p / q), p = softmax(-L / t_teacher), q = softmax(s / t), by settings.in_batch:
+
+    none: p and q over C. zero: p over C, q over N, so that the others have target 0 and stand in the denominator only.
+    no_passage: both over N, with L0 as the others' label.
+    Counts: a candidate, and two passages under q. Raises ValueError if an L0 that is needed is not finite.
+    """
+    everything = batch.own | batch.others
+    student = batch.own if settings.in_batch == "none" else everything
+    teacher = everything if settings.in_batch == "no_passage" else batch.own
+    used = batch.own.any(1) & (student.sum(1) > 1)
+    _check_no_passage(batch, used & (teacher & batch.others).any(1))
+    labels = torch.where(batch.own, batch.nll, batch.no_passage_nll[:, None])
+    log_p = _masked_log_softmax(-labels / settings.teacher, teacher & used[:, None])
+    log_q = _masked_log_softmax(batch.similarity / settings.student, student)
+    return _average((log_p.exp() * (log_p - log_q)).sum(1), used)
+
+
+def _check_no_passage(batch: LabelledBatch, needed: Tensor) -> None:
+    broken = needed & ~batch.no_passage_nll.isfinite()
+    if bool(broken.any()):
+        row = int(broken.nonzero()[0])
+        raise ValueError(
+            f"kl: no_passage_nll is {batch.no_passage_nll[row].item()} at row {row}, and in-batch passages take it as "
+            "their label. Label the empty passage too, or set in_batch to zero or none."
+        )
+
+
+# -- passage by passage ----------------------------------------------------------------------------------------------
+
+
+def mse(batch: LabelledBatch, settings: LossSettings, calibration: Calibration) -> LossValue:
+    """mean over C of (a s + b - u)^2, plus mean over the others of (a s + b - 0)^2 (0 if there are none).
+
+    The two means are apart so that a larger batch does not drown C. Counts: a candidate.
+    """
+    similarity = torch.where(batch.own | batch.others, batch.similarity, 0)
+    error = (calibration(similarity) - batch.utility).square()
+    return _average(_masked_mean(error, batch.own) + _masked_mean(error, batch.others), batch.own.any(1))
+
+
+def mse_minmax(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> LossValue:
+    """The original's mean over C of (s - minmax(-L))^2, minmax to [0, 1] within the query's own candidates.
+
+    Kept for comparison: it stretches noise to the whole range where all candidates are nearly equal.
+    Counts: NLLs further apart than TIE (else minmax is 0 / 0).
+    """
+    low = batch.nll.where(batch.own, torch.inf).amin(1, keepdim=True)
+    high = batch.nll.where(batch.own, -torch.inf).amax(1, keepdim=True)
+    used = (high - low > TIE).squeeze(1)
+    target = (high - batch.nll) / torch.where(used[:, None], high - low, 1)
+    error = torch.where(batch.own, batch.similarity - target, 0).square()
+    return _average(_masked_mean(error, batch.own), used)
+
+
+# -- pairs of own candidates, so on [Q, K] and [Q, K, K] with K the most candidates that a query has ------------------
+
+
+@dataclass(frozen=True)
+class _Own:
+    """The batch with each query's own candidates in its first columns, all [Q, K]; zeros where `mask` is False."""
+
+    mask: Tensor
+    similarity: Tensor
+    nll: Tensor
+    utility: Tensor
+
+
+def _own(batch: LabelledBatch) -> _Own:
+    most = max(1, int(batch.own.sum(1).max()))
+    columns = batch.own.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
+    mask = batch.own.gather(1, columns)
+    pick = [torch.where(mask, x.gather(1, columns), 0) for x in (batch.similarity, batch.nll, batch.utility)]
+    return _Own(mask, *pick)
+
+
+def margin(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> LossValue:
+    """mean over pairs with L_j - L_b > GAP of max(0, m (u_b - u_j) - (s_b - s_j)), b the best; several if they tie.
+
+    Counts: such a pair.
+    """
+    own = _own(batch)
+    pairs = _best(own.mask, own.nll)[:, :, None] & own.mask[:, None, :] & (_differences(own.nll) < -GAP)
+    wanted = settings.margin * _differences(own.utility)
+    hinge = torch.relu(wanted - _differences(own.similarity))
+    return _average(_masked_mean(hinge.flatten(1), pairs.flatten(1)), pairs.flatten(1).any(1))
+
+
+def margin_mse(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> LossValue:
+    """mean over j in C, j != b, of ((s_b - s_j) - k (u_b - u_j))^2, b the best, k = settings.margin.
+
+    If several tie for the best, the mean is over the pairs of each. Margin-MSE (arXiv 2010.02666) with every
+    candidate as negative and scaled utilities for the teacher's scores. Counts: two candidates.
+    """
+    own = _own(batch)
+    pairs = _best(own.mask, own.nll)[:, :, None] & own.mask[:, None, :] & ~_diagonal(own.mask)
+    error = (_differences(own.similarity) - settings.margin * _differences(own.utility)).square()
+    return _average(_masked_mean(error.flatten(1), pairs.flatten(1)), pairs.flatten(1).any(1))
+
+
+def stable_kd(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> LossValue:
+    """-sum over C of w_i log( e^(s_i/t) / sum over N without those ranked above i of e^(s/t) ).
+
+    w = softmax(-L / t_teacher) over C; j is ranked above i if L_j < L_i - TIE, and in-batch passages are below all of
+    C. LLM-Embedder, arXiv 2310.07554. Counts: a candidate, and two passages in N.
+    """
+    own = _own(batch)
+    logits = own.similarity / settings.student
+    kept = own.mask[:, None, :] & ~(_differences(own.nll) > TIE)  # [Q, i, j]: j is not ranked above i
+    log_own = _pairwise_logsumexp(logits[:, None, :], kept)
+    log_total = torch.logaddexp(log_own, _others_logsumexp(batch, settings.student))
+    weights = _masked_log_softmax(-own.nll / settings.teacher, own.mask).exp()
+    used = batch.own.any(1) & ((batch.own | batch.others).sum(1) > 1)
+    return _average((weights * (log_total - logits)).sum(1), used)
+
+
+def utility_infonce(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> LossValue:
+    """-sum over C of w_i log( e^(s_i/t) / (e^(s_i/t) + sum over j != i in N of (1 - u_j) e^(s_j/t)) ), w = u / sum u.
+
+    A passage is a negative to the extent that it does not help; the others have u = 0. Ours, after the idea of UAE
+    (arXiv 2604.22722), whose exact equation was not to be had: not a replication. One-hot u gives infonce.
+    Counts: a positive utility, two passages in N and one of them with u < 1.
+    """
+    own = _own(batch)
+    logits = own.similarity / settings.student
+    itself, negative = _diagonal(own.mask), own.utility < 1
+    discounted = logits + torch.log1p(-own.utility)  # -inf at u = 1, which is no negative
+    in_total = own.mask[:, None, :] & (itself | negative[:, None, :])  # [Q, i, j]
+    log_own = _pairwise_logsumexp(torch.where(itself, logits[:, None, :], discounted[:, None, :]), in_total)
+    log_total = torch.logaddexp(log_own, _others_logsumexp(batch, settings.student))
+    value, total = (own.utility * (log_total - logits)).sum(1), own.utility.sum(1)
+    everything = batch.own | batch.others
+    used = (total > 0) & (everything.sum(1) > 1) & (everything & (batch.utility < 1)).any(1)
+    return _average(value / torch.where(total > 0, total, 1), used)
+
+
+# -- masked arithmetic -----------------------------------------------------------------------------------------------
+
+
+def _average(values: Tensor, used: Tensor) -> LossValue:
+    """Average of values [Q] over the queries that count. The others' may be huge: no product with the mask."""
+    return LossValue(torch.where(used, values, 0).sum() / used.sum().clamp(min=1), used)
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """[Q] mean of the last dimension over mask, both [Q, n]; 0 where nothing is kept."""
+    return torch.where(mask, values, 0).sum(-1) / mask.sum(-1).clamp(min=1)
+
+
+def _masked(logits: Tensor, mask: Tensor) -> Tensor:
+    """Logits whose masked entries vanish under exp: the lowest finite number, as -inf would make gradients NaN."""
+    return torch.where(mask, logits, torch.finfo(logits.dtype).min)
+
+
+def _masked_logsumexp(logits: Tensor, mask: Tensor) -> Tensor:
+    """Over the last dimension; about the lowest finite number where nothing is kept."""
+    return _masked(logits, mask).logsumexp(-1)
+
+
+def _masked_log_softmax(logits: Tensor, mask: Tensor) -> Tensor:
+    """Over the last dimension; what is masked comes out near the lowest finite number, so that its exp is 0."""
+    return _masked(logits, mask).log_softmax(-1)
+
+
+def _pairwise_logsumexp(logits: Tensor, mask: Tensor) -> Tensor:
+    """[Q, K]: for each i the logsumexp of logits[q, i, j] (or [q, 1, j]) over the j in mask [Q, K, K]."""
+    return _masked_logsumexp(logits.expand(mask.shape), mask)
+
+
+def _others_logsumexp(batch: LabelledBatch, temperature: float) -> Tensor:
+    """[Q, 1] logsumexp of the in-batch passages' logits."""
+    return _masked_logsumexp(batch.similarity / temperature, batch.others)[:, None]
+
+
+def _best(mask: Tensor, nll: Tensor) -> Tensor:
+    """[Q, n] bool: the candidates in mask whose NLL is the query's lowest, ties included."""
+    lowest = nll.where(mask, torch.inf).amin(1, keepdim=True)
+    return mask & (nll <= lowest + TIE)
+
+
+def _differences(values: Tensor) -> Tensor:
+    """[Q, K, K]: values[q, i] - values[q, j]."""
+    return values[:, :, None] - values[:, None, :]
+
+
+def _diagonal(mask: Tensor) -> Tensor:
+    """[1, K, K] bool: i == j."""
+    return torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)[None]
+
+
+LOSSES: dict[str, Loss] = {
+    "infonce": Loss(infonce, "binary"),
+    "infonce_soft": Loss(infonce_soft, "soft"),
+    "kl": Loss(kl, "soft"),
+    "mse": Loss(mse, "soft"),
+    "mse_minmax": Loss(mse_minmax, "soft"),
+    "margin": Loss(margin, "soft"),
+    "margin_mse": Loss(margin_mse, "soft"),
+    "stable_kd": Loss(stable_kd, "soft"),
+    "utility_infonce": Loss(utility_infonce, "soft"),
+}

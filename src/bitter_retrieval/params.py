@@ -1,0 +1,438 @@
+"""params.yaml as a typed tree, checked as a whole before anything runs.
+
+    params = load_params()
+    params.runs["kl"].temperature.student  # 0.05
+    params.readers["reader_a"].fit.steps   # 1000
+
+Meaning, unit and consequence of every field stand in profiles/default.yaml. Types carry the limits of one value; the
+functions at the end check what relates several. The first wrong thing is named with file, dotted path and remedy:
+
+    params.yaml: train.schedule: 'cosin' is none of cosine, linear, constant. Did you mean 'cosine'?
+"""
+
+import dataclasses
+import math
+import re
+import types
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+
+class ParamsError(ValueError):
+    """Params that cannot be meant: file, dotted path, value and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value of the right type must satisfy, and how to say so after 'must be'."""
+
+    holds: Callable[[Any], bool]
+    wanted: str
+
+
+def _is_prompt(text: str) -> bool:
+    return text.count("{query}") == 1 == text.count("{passage}") and text == text.rstrip()
+
+
+NAME = "made of a-z, 0-9, _ and - (it names files and params; a dot nests in DVC's params)"
+PROMPT = "text with {query} and {passage} once each and no space at its end (one space precedes the answer)"
+Name = Annotated[str, Rule(lambda text: re.fullmatch("[a-z0-9_-]+", text) is not None, NAME)]
+Prompt = Annotated[str, Rule(_is_prompt, PROMPT)]
+Model = Annotated[str, Rule(lambda text: text.strip() != "", "fit, a path, pkg://package/folder or a hub id")]
+Count = Annotated[int, Rule(lambda number: number >= 1, "at least 1")]
+CountOrZero = Annotated[int, Rule(lambda number: number >= 0, "0 or more")]
+Seed = Annotated[int, Rule(lambda number: 0 <= number < 2**31, "from 0 to 2147483647")]
+Seeds = Annotated[list[Seed], Rule(lambda seeds: 0 < len(seeds) == len(set(seeds)), "distinct seeds, at least one")]
+Positive = Annotated[float, Rule(lambda number: number > 0, "above 0")]
+NotNegative = Annotated[float, Rule(lambda number: number >= 0, "0 or more")]
+Share = Annotated[float, Rule(lambda number: 0 <= number <= 1, "from 0 to 1")]
+Margin = Annotated[float, Rule(lambda number: 0 < number < 2, "above 0 and below 2, as cosines lie 2 apart at most")]
+# The names of losses.LOSSES, which a test compares: importing that table would bring torch to every stage.
+LossName = Literal[
+    "infonce", "infonce_soft", "kl", "mse", "mse_minmax", "margin", "margin_mse", "stable_kd", "utility_infonce"
+]
+KNOWN_LOSSES: tuple[str, ...] = get_args(LossName)
+
+
+@dataclass(frozen=True)
+class World:
+    reader_clusters: Count
+    train_clusters: Count
+    validation_clusters: Count
+    test_clusters: Count
+    distractor_clusters: CountOrZero
+    hard_only: Share
+    misleading_mentions: Share
+
+
+@dataclass(frozen=True)
+class Articles:
+    reader: Share
+    train: Share
+    validation: Share
+    test: Share
+
+
+@dataclass(frozen=True)
+class Data:
+    source: Literal["synthetic", "squad"]
+    path: str | None
+    seed: Seed
+    candidates: Count
+    world: World | None = None  # required by synthetic
+    articles: Articles | None = None  # required by file sources
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    vocabulary: Count
+    layers: Count
+    width: Count
+    heads: Count
+    steps: Count
+    batch: Count
+    learning_rate: Positive
+    seed: Seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReaderFit(Fit):
+    architecture: Literal["qwen3", "llama"]
+    tokenizer: Literal["word", "bpe"]
+    muon_learning_rate: Positive
+    lm_weight: NotNegative
+    held_out: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderFit(Fit):
+    feed_forward: Count
+    temperature: Positive
+
+
+@dataclass(frozen=True)
+class Reader:
+    model: Model
+    revision: str | None
+    prompt: Prompt
+    dtype: Literal["float32", "bfloat16", "float16"]
+    max_length: Count
+    max_new_tokens: Count
+    fit: ReaderFit | None = None  # exactly when model is fit
+
+
+@dataclass(frozen=True)
+class Encoder:
+    model: Model
+    revision: str | None
+    pooling: Literal["mean", "cls"]
+    query_prefix: str
+    passage_prefix: str
+    max_length: Count
+    fit: EncoderFit | None = None  # exactly when model is fit
+
+
+@dataclass(frozen=True)
+class Labels:
+    kind: Literal["annotators", "selected", "truth", "has_answer", "reader", "permuted"]
+    needs: str
+    annotator: Literal["skim", "uniform"] | None = None  # LABEL_FIELDS says which kind has which of these
+    noise: Share | None = None
+    seed: Seed | None = None
+
+
+@dataclass(frozen=True)
+class Temperature:
+    student: Positive
+    teacher: Positive
+
+
+@dataclass(frozen=True)
+class Run:
+    labels: str
+    encoder: str
+    losses: dict[LossName, NotNegative]
+    temperature: Temperature
+    margin: Margin
+    learning_rate: Positive | None = None  # None: train.learning_rate
+    in_batch: Literal["no_passage", "zero", "none"] = "no_passage"  # soft losses: the batch's other passages
+    nll: Literal["mean", "sum"] = "mean"  # over the answer's tokens
+    references: Literal["first", "best", "mean"] = "first"  # which reference answer's loss counts
+    seeds: Seeds | None = None  # None: train.seeds
+
+
+@dataclass(frozen=True)
+class Train:
+    seeds: Seeds
+    epochs: Count
+    queries_per_batch: Count
+    learning_rate: Positive
+    warmup: Share
+    schedule: Literal["cosine", "linear", "constant"]
+    weight_decay: NotNegative
+    clip: Positive
+    micro_batch_tokens: Count
+    select: Literal["loss", "last"]
+    mlflow: bool
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    seed: Seed
+    top_k: Count
+    shown: Count
+    batch_tokens: Count
+
+
+@dataclass(frozen=True)
+class Judge:
+    kind: Literal["rule"]
+
+
+@dataclass(frozen=True)
+class Compare:
+    baseline: str
+    label_source: str
+    human_source: str
+    reader: str
+    draws: Count
+    seed: Seed
+    equivalence: Positive
+
+
+@dataclass(frozen=True)
+class Params:
+    data: Data
+    readers: dict[Name, Reader]
+    encoders: dict[Name, Encoder]
+    labels: dict[Name, Labels]
+    runs: dict[Name, Run]
+    train: Train
+    evaluate: Evaluate
+    judge: Judge
+    compare: Compare
+
+
+SOFT_KINDS = ("reader", "permuted")  # kinds whose labels are answer losses; the others are binary
+LABEL_FIELDS = {"annotators": {"annotator", "noise", "seed"}, "permuted": {"seed"}}  # beside kind and needs
+OTHER_DATA = {"synthetic": {"selected"}, "squad": {"truth", "annotators"}}  # kinds that such data cannot give
+
+
+def load_params(path: Path | str = "params.yaml") -> Params:
+    """Read and check params. Raises ParamsError on the first thing that is wrong; warns of a margin above 1."""
+    return parse_params(read_yaml(path), path)
+
+
+def parse_params(tree: dict[str, Any], source: Path | str) -> Params:
+    """Params from the nested dict of a YAML file; `source` is what errors call it."""
+    try:
+        params = _build(Params, tree, "")
+        for wrong, problem in _relations(params):  # lazily: each may rely on those before
+            if wrong:
+                raise ParamsError(problem)
+    except ParamsError as error:
+        raise ParamsError(f"{source}: {error}") from None
+    for name, run in params.runs.items():
+        if run.margin > 1:
+            warnings.warn(f"{source}: runs.{name}.margin: {run.margin} is above 1: rarely closes.", stacklevel=3)
+    return params
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice, of which PyYAML keeps the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} is written twice", problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """The nested dict of a YAML file. Raises ParamsError if it is absent, broken, or no mapping of sections."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            tree = yaml.load(file, _Loader)
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file. `python src/use_profile.py default` writes params.yaml.") from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ParamsError(f"{path}: holds {tree!r}, not sections such as `data:` and `runs:`.")
+    return tree
+
+
+# -- from nested dicts to dataclasses ------------------------------------------------------------------------------
+
+
+def _build(kind: Any, value: Any, at: str) -> Any:
+    """`value` as the annotated type `kind`. Raises ParamsError that begins with the dotted path `at`."""
+    origin, args = get_origin(kind), get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _build_section(kind, value, at)
+    if origin is Annotated:
+        return _build_ruled(args[0], args[1], value, at)
+    if origin in (Union, types.UnionType):  # X | None
+        return None if value is None else _build(args[0], value, at)
+    if origin is Literal:
+        return _one_of(value, args, at)
+    if origin is dict:
+        items = _checked(dict, value, at).items()
+        return {_build(args[0], key, at): _build(args[1], item, _dot(at, key)) for key, item in items}
+    if origin is list:
+        return [_build(args[0], item, f"{at}[{i}]") for i, item in enumerate(_checked(list, value, at))]
+    return _checked(kind, float(value) if kind is float and type(value) is int else value, at)
+
+
+def _build_section(kind: Any, value: Any, at: str) -> Any:
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for key in _checked(dict, value, at):
+        if key not in fields:
+            raise ParamsError(f"{_dot(at, key)}: unknown key.{_nearest(key, fields)} Known: {', '.join(fields)}.")
+    for name, field in fields.items():
+        if name not in value and field.default is dataclasses.MISSING:
+            raise ParamsError(f"{_dot(at, name)}: missing. profiles/default.yaml shows it and what it means.")
+    hints = get_type_hints(kind, include_extras=True)
+    return kind(**{name: _build(hints[name], item, _dot(at, name)) for name, item in value.items()})
+
+
+def _build_ruled(kind: Any, rule: Rule, value: Any, at: str) -> Any:
+    built = _build(kind, value, at)
+    if not rule.holds(built):
+        raise ParamsError(f"{at}: must be {rule.wanted}, got {value!r}.")
+    return built
+
+
+NOUNS = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false"}
+NOUNS |= {dict: "a mapping of keys to values", list: "a list"}
+
+
+def _checked(kind: type, value: Any, at: str) -> Any:
+    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+        got = f"{value!r} ({type(value).__name__})"
+        raise ParamsError(f"{at}: must be {NOUNS[kind]}, got {got}.{_number_remedy(kind, value)}")
+    return value
+
+
+def _number_remedy(kind: type, value: Any) -> str:
+    """How to write a number that YAML took for text: YAML 1.1 wants a dot and a sign, 1.0e-3."""
+    try:
+        number = kind(float(value)) if kind in (int, float) and type(value) is str else math.nan
+    except (ValueError, OverflowError):
+        return ""
+    if not math.isfinite(number) or number != float(value):
+        return ""
+    return f" YAML takes it for text: write {yaml.safe_dump(number).split()[0]}, without quotes."
+
+
+def _one_of(value: Any, legal: Iterable[str], at: str) -> str:
+    if value not in (legal := list(legal)):
+        raise ParamsError(f"{at}: {value!r} is none of {', '.join(legal) or '(nothing)'}.{_nearest(value, legal)}")
+    return value
+
+
+def _nearest(value: Any, legal: Iterable[str]) -> str:
+    close = get_close_matches(str(value), list(legal), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _dot(at: str, key: Any) -> str:
+    return f"{at}.{key}" if at else str(key)
+
+
+# -- what relates several values: (whether it is wrong, dotted path and what to say) --------------------------------
+
+Relations = Iterator[tuple[bool, str]]
+
+
+def is_hub_id(model: str) -> bool:
+    """Whether `model` is to be fetched from a hub: neither fit, nor pkg://…, nor a folder or an explicit path."""
+    return model != "fit" and not model.startswith(("pkg://", "/", "./", "../")) and not Path(model).is_dir()
+
+
+def _relations(params: Params) -> Relations:
+    yield from _data_relations(params.data)
+    for name, reader in params.readers.items():
+        yield from _model_relations(f"readers.{name}", reader)
+    for name, encoder in params.encoders.items():
+        yield from _model_relations(f"encoders.{name}", encoder)
+    for name, labels in params.labels.items():
+        yield from _label_relations(f"labels.{name}", labels, params.data.source)
+    for at, name, legal in _references(params):
+        _one_of(name, legal, at)
+    for name, run in params.runs.items():
+        yield from _loss_relations(f"runs.{name}.losses", run, params.labels[run.labels].kind)
+    shown, top_k = params.evaluate.shown, params.evaluate.top_k
+    yield shown > top_k, f"evaluate.shown: must be at most top_k ({top_k}), got {shown}."
+
+
+def _references(params: Params) -> Iterator[tuple[str, str, Iterable[str]]]:
+    """Dotted path, the name that stands there, and the names that may stand there."""
+    from_reader = [name for name, labels in params.labels.items() if labels.kind == "reader"]
+    binary = [name for name, labels in params.labels.items() if labels.kind not in SOFT_KINDS]
+    needs = {
+        "reader": [f"models/readers/{name}" for name in params.readers],
+        "permuted": [f"data/labels/{name}" for name in from_reader],
+    }
+    for name, labels in params.labels.items():
+        yield f"labels.{name}.needs", labels.needs, needs.get(labels.kind, ["data/prepared/train.parquet"])
+    for name, run in params.runs.items():
+        yield f"runs.{name}.labels", run.labels, params.labels
+        yield f"runs.{name}.encoder", run.encoder, params.encoders
+    yield "compare.baseline", params.compare.baseline, params.runs
+    yield "compare.label_source", params.compare.label_source, from_reader
+    yield "compare.human_source", params.compare.human_source, binary
+    yield "compare.reader", params.compare.reader, params.readers
+
+
+def _data_relations(data: Data) -> Relations:
+    generated = data.source == "synthetic"
+    section = "world" if generated else "articles"
+    total = sum(dataclasses.astuple(data.articles)) if data.articles else 0.0
+    yield getattr(data, section) is None, f"data.{section}: missing. data.source {data.source} reads it."
+    yield generated and data.path is not None, f"data.path: must be null for a generated world, got {data.path!r}."
+    yield generated and data.candidates != 10, f"data.candidates: a generated world makes 10, not {data.candidates}."
+    yield not generated and not data.path, f"data.path: missing. data.source {data.source} reads a file or folder."
+    yield total > 1 + 1e-9, f"data.articles: the shares sum to {total:g}; lower them to 1 or less."
+
+
+def _model_relations(at: str, model: Reader | Encoder) -> Relations:
+    name, revision, fit = model.model, model.revision, model.fit
+    hub, fitted = is_hub_id(name), name == "fit"
+    yield fitted and fit is None, f"{at}.fit: missing. It is required as model is fit."
+    yield not fitted and fit is not None, f"{at}.fit: only used when model is fit, not {name!r}; remove one of them."
+    if fit is not None:
+        wrong = fit.width % fit.heads != 0
+        yield wrong, f"{at}.fit.width: must be a multiple of heads ({fit.heads}), got {fit.width}."
+    yield not hub and revision is not None, f"{at}.revision: must be null as {name!r} is no hub id, got {revision!r}."
+    yield hub and not re.fullmatch("[0-9a-f]{40}", revision or ""), (
+        f"{at}.revision: must be a 40-hex commit as model {name!r} is a hub id, got {revision!r}. A branch can move "
+        f"unnoticed: `git ls-remote https://huggingface.co/{name} {revision or 'main'}` prints the commit to paste; "
+        f"a folder is written ./{name}.{_nearest(name, ['fit'])}"
+    )
+
+
+def _label_relations(at: str, labels: Labels, data_source: str) -> Relations:
+    kind, used = labels.kind, LABEL_FIELDS.get(labels.kind, set())
+    yield kind in OTHER_DATA[data_source], f"{at}.kind: data.source {data_source} cannot give {kind}; remove it."
+    for field in ("annotator", "noise", "seed"):
+        absent = getattr(labels, field) is None
+        yield field in used and absent, f"{at}.{field}: missing. Kind {kind} needs it."
+        yield field not in used and not absent, f"{at}.{field}: kind {kind} does not use it; remove it."
+
+
+def _loss_relations(at: str, run: Run, kind: str) -> Relations:
+    source, soft = f"source {run.labels!r} (kind {kind})", kind in SOFT_KINDS
+    yield not any(run.losses.values()), f"{at}: no loss has a weight above 0, got {run.losses}."
+    for loss in run.losses:
+        binary = loss == "infonce"
+        yield binary and soft, f"{at}.{loss}: needs binary labels, {source} is soft. infonce_soft converts them."
+        yield not binary and not soft, f"{at}.{loss}: needs soft labels (kind reader or permuted), {source} is binary."

@@ -1,0 +1,117 @@
+"""The tables that stages hand on: their columns, and reading and writing them without half-written files.
+
+A prepared row, for one question with its candidates:
+
+    {"query_id": "train-12-3", "group_id": "train-12", "query": "Where was Ada Brenn born?", "answers": ["Calder"],
+     "passages": [{"passage_id": "train-12-p0", "text": "Ada Brenn was born in Calder. …", "is_selected": None,
+                   "role": "plain"}, …]}
+
+`role` is known in the generated world alone; `is_selected` in data that people have annotated.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+Row = dict[str, Any]
+
+NO_PASSAGE = ""  # passage_id of "no passage at all"
+SUPPORTING_ROLES = frozenset({"plain", "hard"})  # roles that truly support the answer
+
+PASSAGE = pa.struct(
+    [("passage_id", pa.string()), ("text", pa.string()), ("is_selected", pa.int8()), ("role", pa.string())]
+)
+PREPARED = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("group_id", pa.string()),  # what questions are resampled by: cluster, article or query
+        ("query", pa.string()),
+        ("answers", pa.list_(pa.string())),  # never empty
+        ("passages", pa.list_(PASSAGE)),
+    ]
+)
+CORPUS = pa.schema([("passage_id", pa.string()), ("text", pa.string())])
+SOFT_LABELS = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("passage_id", pa.string()),  # "" is no passage at all
+        ("answer_index", pa.int32()),
+        ("nll_sum", pa.float32()),  # nats over the answer's tokens
+        ("n_tokens", pa.int32()),  # null where a published source gives only means
+    ]
+)
+BINARY_LABELS = pa.schema([("query_id", pa.string()), ("passage_id", pa.string()), ("relevant", pa.int8())])
+PREDICTIONS = pa.schema(
+    [
+        ("system", pa.string()),  # run or control
+        ("reader", pa.string()),
+        ("seed", pa.int32()),
+        ("query_id", pa.string()),
+        ("group_id", pa.string()),
+        ("ranked_ids", pa.list_(pa.string())),  # best first; empty for controls that do not retrieve
+        ("ranked_scores", pa.list_(pa.float32())),
+        ("shown_ids", pa.list_(pa.string())),
+        ("answer", pa.string()),
+        ("answer_nll", pa.float32()),  # nats a token, best reference, given what was shown
+        ("em", pa.float32()),
+        ("f1", pa.float32()),
+        ("candidate_ids", pa.list_(pa.string())),
+        ("candidate_ranks", pa.list_(pa.int32())),  # rank in the whole corpus, 1 is first; empty without retrieval
+        ("truncated", pa.int8()),  # 1: the context was cut to fit
+    ]
+)
+JUDGEMENTS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("verdict", pa.string()),  # correct, incorrect or missing
+        ("reason", pa.string()),  # why it is missing
+        ("judge", pa.string()),
+        ("model", pa.string()),
+    ]
+)
+
+
+class RecordError(ValueError):
+    """A table that is absent, cut off or of another layout."""
+
+
+def write_rows(path: Path | str, rows: Iterable[Row], schema: pa.Schema) -> None:
+    """Write rows as parquet; the file appears whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), partial, compression="zstd")
+    partial.replace(path)
+
+
+def read_rows(path: Path | str, schema: pa.Schema) -> list[Row]:
+    """Read rows with exactly the columns of `schema`. Raises RecordError naming the file and what is wrong."""
+    return read_table(path, schema).to_pylist()
+
+
+def read_table(path: Path | str, schema: pa.Schema) -> pa.Table:
+    """Like read_rows, as an arrow table (for columns of numbers)."""
+    path = Path(path)
+    if not path.is_file():
+        raise RecordError(f"{path}: no such file. Run `dvc repro` so that the stage before writes it.")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RecordError(f"{path}: not a readable parquet file ({error}). Delete it and run `dvc repro`.") from error
+    return _columns(table, schema, path)
+
+
+def _columns(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
+    missing = [name for name in schema.names if name not in table.column_names]
+    if missing:
+        raise RecordError(f"{path}: columns {missing} are missing; found {table.column_names}.")
+    return table.select(schema.names).cast(schema)
+
+
+def passage_texts(rows: Sequence[Row]) -> dict[str, str]:
+    """Text by passage_id over the candidates of prepared rows, in order of first occurrence."""
+    return {passage["passage_id"]: passage["text"] for row in rows for passage in row["passages"]}

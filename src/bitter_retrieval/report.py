@@ -1,0 +1,94 @@
+"""metrics/report.html: one page that holds the whole comparison and loads nothing from elsewhere.
+
+    page = render(report, questions, params, {"answer_accuracy": Path("plots/answer_accuracy.png")})
+
+report is what comparison.compare made, questions what differing.most_differing chose, params the values that produced
+both. Pictures are written into the page, so that it can be sent or opened offline. No script, date or path is in it.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+
+from bitter_retrieval import wording
+from bitter_retrieval.comparison import COMPARED
+
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+HEADS = {
+    "em": "EM",
+    "f1": "F1",
+    "accuracy": "Answer accuracy",
+    "answer_nll": "Answer NLL",
+    "retrieval": "Retrieval accuracy",
+    "success": "True support",
+}
+OTHER_HEADS = {
+    "labels": "Labels",
+    "difference": "Difference",
+    "p": "Adjusted p",
+    "verdict": "Verdict",
+    "mde": "MDE",
+    "seed_sd": "Seed sd",
+}
+PICTURES = {
+    "answer_accuracy": "Answers by run and control, with 95% intervals; the dashed line is the baseline.",
+    "answer_vs_retrieval": "Answers against agreement with the annotators. A run above and to the left of the baseline "
+    "answers better while it agrees less.",
+    "training_curves": "Training and validation loss of each run. Losses of different runs are not comparable.",
+}
+BAR = 160  # width of an interval's picture, in units of its drawing
+
+
+def render(
+    report: Mapping[str, Any], questions: Sequence[Mapping], params: Mapping, pictures: Mapping[str, Path]
+) -> str:
+    """The page as text. pictures: PNG files by name in PICTURES."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    about = report["about"]
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        report=report,
+        about=about,
+        words=wording,
+        heads=HEADS,
+        compared=COMPARED,
+        kinds={"Runs": _of_kind(report, "run"), "Controls": _of_kind(report, "control")},
+        definitions=_definitions(about),
+        bars={metric: _bars(found, about["equivalence"]) for metric, found in _compared(report).items()},
+        questions=questions,
+        params=yaml.safe_dump(params, sort_keys=False, allow_unicode=True),
+        pictures={name: (_inline(path), PICTURES[name]) for name, path in pictures.items()},
+        verdict=wording.sentence(about["primary"], about["baseline"], _compared(report)["em"].get(about["primary"])),
+    )
+
+
+def _of_kind(report: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    return {name: system for name, system in report["systems"].items() if system["kind"] == kind}
+
+
+def _compared(report: Mapping[str, Any]) -> Mapping[str, Mapping]:
+    return report["differences"][report["about"]["reader"]]
+
+
+def _definitions(about: Mapping[str, Any]) -> dict[str, str]:
+    meaning = {name: words.format(equivalence=100 * about["equivalence"]) for name, words in wording.MEANING.items()}
+    return {head: meaning[name] for name, head in (HEADS | OTHER_HEADS).items()}
+
+
+def _bars(found: Mapping[str, Mapping], equivalence: float) -> dict[str, Any]:
+    """Places on a drawing BAR wide of each difference and its ends, of zero and of the region called equivalent."""
+    ends = [one[end] for one in found.values() for end in ("low", "high", "mean") if one[end] is not None]
+    reach = max([abs(end) for end in ends] + [1.5 * equivalence])
+    places = {name: {end: _place(one[end], reach) for end in ("low", "mean", "high")} for name, one in found.items()}
+    return {"width": BAR, "equal": [_place(-equivalence, reach), _place(equivalence, reach)], "runs": places}
+
+
+def _place(value: float | None, reach: float) -> float | None:
+    return None if value is None else round(BAR / 2 + value / reach * (BAR / 2 - 4), 1)
+
+
+def _inline(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(Path(path).read_bytes()).decode("ascii")

@@ -1,0 +1,54 @@
+"""Exact match and F1 of a generated answer against its references, as SQuAD v1.1 defines them.
+
+    answer "The Calder Bridge."   references ["Calder bridge", "bridge at Calder"]
+    normalised  "calder bridge"   "calder bridge", "bridge at calder"   exact_match 1.0, f1 1.0
+
+The definition is that of Rajpurkar et al. 2016 (arXiv 1606.05250, section 6.1) and of the v1.1 evaluation script that
+came with it: lower case; the 32 punctuation marks of ASCII deleted, not replaced by a space; the words a, an and the
+taken out; runs of white space made one space. Nothing else is folded: accents, typographic quotes and dashes stay, and
+a letter that is one code point differs from the same letter with a combining accent. The best reference counts.
+
+One departure: where a text has nothing left ("The", "?!"), v1.1 calls two such texts an exact match with F1 0. Here F1
+then equals exact match, as in the script of SQuAD 2.0, so that F1 is never below exact match.
+"""
+
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+
+PUNCTUATION = str.maketrans("", "", string.punctuation)
+ARTICLE = re.compile(r"\b(?:an?|the)\b")
+
+
+def normalise(text: str) -> str:
+    """Lower case, no ASCII punctuation, no English articles, single spaces."""
+    return " ".join(ARTICLE.sub(" ", text.lower().translate(PUNCTUATION)).split())
+
+
+def exact_match(answer: str, references: Sequence[str]) -> float:
+    """1.0 if the normalised answer equals a normalised reference, else 0.0. Raises ValueError without a reference."""
+    said = normalise(answer)
+    return float(any(said == normalise(reference) for reference in _checked(references)))
+
+
+def f1(answer: str, references: Sequence[str]) -> float:
+    """Harmonic mean of precision and recall over normalised words, in [0, 1], of the reference that fits best.
+
+    A word counts as often as both texts have it. Raises ValueError without a reference.
+    """
+    said = normalise(answer).split()
+    return max(_overlap(said, normalise(reference).split()) for reference in _checked(references))
+
+
+def _overlap(said: list[str], meant: list[str]) -> float:
+    if not said and not meant:
+        return 1.0
+    shared = (Counter(said) & Counter(meant)).total()
+    return 2 * shared / (len(said) + len(meant))  # 2pr / (p + r) with p = shared / said, r = shared / meant
+
+
+def _checked(references: Sequence[str]) -> Sequence[str]:
+    if isinstance(references, str) or not len(references):
+        raise ValueError(f"references must be a list of at least one text, got {references!r}.")
+    return references

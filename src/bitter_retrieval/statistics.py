@@ -1,0 +1,199 @@
+"""Means, differences and verdicts with the uncertainty of questions and of training seeds together.
+
+Scores of a system are a float array [seeds, questions] such as exact match, NaN where a score is missing:
+
+    design = Design(groups=["c1", "c1", "c2", …], seeds=3, draws=4000, seed=0)
+    design.estimate(kl)                       Estimate(mean=0.61, low=0.57, high=0.65, seed_sd=0.008, …)
+    design.differences({"kl": kl}, infonce)   {"kl": Difference(mean=0.05, low=0.02, high=0.08, …, verdict="better")}
+
+A draw takes groups with replacement and, apart from that, seeds with replacement; its statistic is the mean over the
+cells (seed, question) of that product that are not missing (the pigeonhole bootstrap: Owen 2007, Annals of Applied
+Statistics 1(2), 386-411). All systems share the draws, so a difference is paired by seed and question. One seed alone
+is not resampled: the interval then holds for those trained models, not for training again. A mean that no draw changes
+gets an interval of no width: all that resampling can say, not certainty.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+LEVEL = 0.05
+POWER = 1.96 + 0.84  # normal quantiles of a two-sided test at .05 and of 80% power
+BLOCK = 500  # draws weighted at a time: bounds memory where every question is a group
+DECIMALS = 12  # beyond them only the order of summing shows
+TIE = 1e-6  # nats
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean score with its 95% percentile interval (NaN where fewer than two groups have a score)."""
+
+    mean: float
+    low: float
+    high: float
+    seed_sd: float  # standard deviation of the seeds' means; NaN with one seed
+    n_questions: int  # with a score for at least one seed
+    n_missing: int  # cells without a score
+
+
+@dataclass(frozen=True)
+class Difference:
+    """System minus baseline over the pairs (seed, question) where both have a score. NaN: it cannot be computed.
+
+    `low`, `high`, `p_adjusted` hold for all compared systems at once (mean -+ c * standard error). `p_equivalent` is
+    the larger of two one-sided bootstrap tests against -+equivalence, of this system alone. Neither p goes below what
+    the signs of G groups could show, 2^(1-G) and 2^-G, so a handful of groups decides nothing; only where no draw
+    differs from 0 are two systems called equivalent however few the groups. Better and worse go before equivalent.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p_adjusted: float
+    p_equivalent: float
+    mde: float  # smallest difference found with 80% power by a two-sided test of this system alone at .05
+    seed_sd: float  # of the paired differences of the seeds
+    n_missing: int  # pairs left out
+    worst_low: float  # mean over all pairs if every missing score, within 0 and 1, spoke against the system
+    worst_high: float  # the same in its favour; both NaN if scores are missing and others lie outside 0 and 1
+    verdict: str  # better, worse, equivalent or inconclusive
+
+
+class Design:
+    """The resamples of one set of questions, drawn once and shared by all that is compared.
+
+    groups: group id of each question [questions]; seeds: how many; draws: how many; seed: of the random numbers.
+    Holds `group_counts` [draws, groups in sorted order] and `seed_counts` [draws, seeds]: how often each was drawn.
+    """
+
+    def __init__(self, groups: ArrayLike, seeds: int, draws: int, seed: int) -> None:
+        ids, index, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+        if np.ndim(groups) != 1 or not len(ids) or seeds < 1 or draws < 20:
+            given = f"groups of shape {np.shape(groups)}, {seeds} seeds, {draws} draws"
+            raise ValueError(f"{given}; give a flat list of group ids, 1 seed or more, 20 draws or more.")
+        generator = np.random.default_rng(seed)
+        self.group_counts = _counts(generator, draws, len(ids))
+        self.seed_counts = _counts(generator, draws, seeds)
+        self._shape = (seeds, len(index))
+        self._order = np.argsort(index, kind="stable")
+        self._starts = np.cumsum(sizes) - sizes
+
+    def estimate(self, scores: ArrayLike) -> Estimate:
+        """Mean of scores [seeds or 1, questions]. Raises ValueError if they do not fit the design."""
+        cells = self._checked("scores", scores)
+        draws, missing = self._resampled([cells])[0], np.isnan(cells)
+        low, high = np.nanquantile(draws, [LEVEL / 2, 1 - LEVEL / 2]) if self._groups_with(cells) > 1 else [np.nan] * 2
+        seed_sd, n_questions = _spread([_mean(row) for row in cells]), int((~missing.all(0)).sum())
+        return Estimate(_mean(cells), float(low), float(high), seed_sd, n_questions, int(missing.sum()))
+
+    def differences(
+        self, systems: Mapping[str, ArrayLike], baseline: ArrayLike, equivalence: float = 0.02
+    ) -> dict[str, Difference]:
+        """Compare each system [seeds or 1, questions] with the baseline; `equivalence` in the unit of the scores."""
+        base = self._checked("baseline", baseline)
+        scores = {name: self._checked(name, values) for name, values in systems.items()}
+        pairs = [cells - base for cells in scores.values()]
+        groups = [self._groups_with(cells) for cells in pairs]
+        shifts = self._resampled(pairs) - np.array([_mean(cells) for cells in pairs])[:, None]
+        errors = [_spread(shift) if n > 1 else np.nan for shift, n in zip(shifts, groups, strict=True)]
+        largest, rows = _largest_t(shifts, np.array(errors)), zip(scores.items(), groups, shifts, errors, strict=True)
+        return {name: _difference(cells, base, *rest, largest, equivalence) for (name, cells), *rest in rows}
+
+    def _checked(self, name: str, scores: ArrayLike) -> Array:
+        cells = np.asarray(scores, dtype=np.float64)
+        if cells.shape not in (self._shape, (1, self._shape[1])) or np.isinf(cells).any():
+            raise ValueError(f"{name}: scores {cells.shape}; give {self._shape} or one row, finite, NaN where missing.")
+        return cells
+
+    def _group_sums(self, cells: NDArray) -> Array:
+        return np.add.reduceat(cells[..., self._order], self._starts, axis=-1, dtype=np.float64)
+
+    def _groups_with(self, cells: Array) -> int:
+        return int((self._group_sums(~np.isnan(cells)).sum(0) > 0).sum())
+
+    def _resampled(self, systems: Sequence[Array]) -> Array:
+        """Mean of every draw [systems, draws] for cells [seeds or 1, questions]; NaN if all that it drew is missing."""
+        cells = np.array([np.broadcast_to(system, self._shape) for system in systems]).reshape(-1, *self._shape)
+        tables = self._group_sums(np.stack([np.nan_to_num(cells), ~np.isnan(cells)]))  # [2, systems, seeds, groups]
+        sums = np.empty((2, len(cells), len(self.group_counts)))  # of scores and of cells that have one
+        for block in (slice(start, start + BLOCK) for start in range(0, sums.shape[-1], BLOCK)):
+            weighted = tables @ self.group_counts[block].T.astype(np.float64)  # [2, systems, seeds, block]
+            sums[..., block] = np.einsum("xksd,ds->xkd", weighted, self.seed_counts[block])
+        return np.divide(sums[0], sums[1], out=np.full(sums.shape[1:], np.nan), where=sums[1] > 0)
+
+
+def disagreement(soft: Sequence[ArrayLike], human: Sequence[ArrayLike]) -> tuple[float, int]:
+    """Share of queries whose lowest-loss candidate people did not mark relevant, and the number of queries.
+
+    soft: NLL of each candidate, an array a query; human: 0 or 1 of the same. Leave "no passage" out of both. A query
+    without a relevant candidate does not count. Where n tie for the lowest loss (within 1e-6), each counts 1/n.
+    (NaN, 0) if none counts. Raises ValueError on unequal lengths or a NaN loss.
+    """
+    shares = []
+    for number, (losses, marks) in enumerate(zip(soft, human, strict=True)):
+        nll, relevant = np.asarray(losses, dtype=np.float64), np.asarray(marks) > 0
+        if nll.shape != relevant.shape or np.isnan(nll).any():
+            raise ValueError(f"query {number}: losses {losses}, marks {marks}. Give each candidate one of both.")
+        if relevant.any():
+            shares.append(1 - relevant[nll <= nll.min() + TIE].mean())
+    return _mean(np.array(shares)), len(shares)
+
+
+def chance_disagreement(human: Sequence[ArrayLike]) -> tuple[float, int]:
+    """What losses that know nothing would give, all tied: mean of 1 - relevant / candidates over the same queries."""
+    return disagreement([np.zeros(len(marks)) for marks in human], human)
+
+
+def _counts(generator: np.random.Generator, draws: int, size: int) -> NDArray[np.int16]:
+    drawn = (np.bincount(generator.integers(size, size=size), minlength=size) for _ in range(draws))
+    return np.stack([counts.astype(np.int16) for counts in drawn])
+
+
+def _mean(cells: Array) -> float:
+    known = cells[~np.isnan(cells)]
+    return float(known.mean()) if known.size else np.nan
+
+
+def _spread(values: ArrayLike) -> float:
+    known = np.asarray(values)[~np.isnan(values)]
+    return round(float(known.std(ddof=1)), DECIMALS) if known.size > 1 else np.nan
+
+
+def _largest_t(shifts: Array, errors: Array) -> Array:
+    """Largest |t| over the systems that vary, sorted [draws] (single step: Westfall and Young 1993)."""
+    t = np.abs(shifts[errors > 0]) / errors[errors > 0, None]
+    return np.sort(np.nan_to_num(t).max(axis=0, initial=0.0))
+
+
+def _difference(
+    system: Array, baseline: Array, groups: int, shift: Array, error: float, largest: Array, equivalence: float
+) -> Difference:
+    pairs = system - baseline
+    mean, seed_sd, n_missing = _mean(pairs), _spread([_mean(row) for row in pairs]), int(np.isnan(pairs).sum())
+    reach = error * float(largest[int(np.ceil((1 - LEVEL) * (len(largest) + 1))) - 1])
+    p_adjusted, p_equivalent = _p_values(mean, error, groups, shift, largest, equivalence)
+    verdict = "equivalent" if p_equivalent <= LEVEL else "inconclusive"
+    if p_adjusted <= LEVEL:  # which is where the interval leaves out 0, unless the groups are too few
+        verdict = "better" if mean > 0 else "worse"
+    tests = mean - reach, mean + reach, p_adjusted, p_equivalent, POWER * error or np.nan
+    return Difference(mean, *tests, seed_sd, n_missing, *_worst_case(system, baseline), verdict)
+
+
+def _p_values(mean: float, error: float, n: int, shift: Array, largest: Array, margin: float) -> tuple[float, float]:
+    tries = len(largest) + 1
+    if np.isnan(error):
+        return np.nan, np.nan
+    if round(mean, DECIMALS) == error == 0:
+        return 1.0, 1 / tries
+    adjusted = 1 + int((largest >= (abs(mean) / error if error else np.inf)).sum())
+    outside = 1 + max(int((shift >= mean + margin).sum()), int((shift <= mean - margin).sum()))
+    return max(adjusted / tries, 2 * 0.5**n), max(outside / tries, 0.5**n)
+
+
+def _worst_case(system: Array, baseline: Array) -> tuple[float, float]:
+    low, high = (_mean(np.nan_to_num(system, nan=x) - np.nan_to_num(baseline, nan=1 - x)) for x in (0.0, 1.0))
+    outside = any(((cells < 0) | (cells > 1)).any() for cells in (system, baseline))
+    return (np.nan, np.nan) if outside and np.isnan(system - baseline).any() else (low, high)

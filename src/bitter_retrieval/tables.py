@@ -1,0 +1,154 @@
+"""The tables that compare prints, from its report. Narrow terminals get the same columns in two tables.
+
+Exact match and its company, reader reader_a (mean ±half a 95% interval)
+system      labels      EM         F1         accuracy   NLL         retrieval   success
+infonce     human       54.9 ±3.1  57.0 ±3.0  54.9 ±3.1  2.10 ±0.15  61.2 ±2.9   60.4 ±3.0
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bitter_retrieval import wording
+
+WIDE = 112  # columns from which all metrics fit side by side
+HEADS = {
+    "em": "EM",
+    "f1": "F1",
+    "accuracy": "accuracy",
+    "answer_nll": "NLL",
+    "retrieval": "retrieval",
+    "success": "success",
+}
+STYLES = {"better": "green", "worse": "red", "equivalent": "cyan", "inconclusive": "yellow"}
+Report = Mapping[str, Any]
+
+
+def console(**settings: Any) -> Console:
+    """A console as wide as the terminal; where there is none, wide enough for whole tables."""
+    settings = {"markup": False, "highlight": False} | settings
+    found = Console(**settings)
+    return found if found.is_terminal else Console(**{"width": WIDE} | settings)
+
+
+def everything(report: Report, width: int) -> Iterator[RenderableType]:
+    """All tables and notes in reading order, for a console of so many columns."""
+    yield from scores(report, width)
+    yield differences(report, width)
+    yield from readers(report, width)
+    yield disagreement(report)
+    yield from (Text(note) for note in wording.notes(report))
+
+
+def scores(report: Report, width: int) -> list[RenderableType]:
+    """Every system with every metric of the primary reader."""
+    metrics = list(HEADS)
+    parts = [metrics] if width >= WIDE else [metrics[:3], metrics[3:]]
+    title = f"Answers of {report['about']['reader']}: mean ±half a 95% interval, % (NLL: nats a token)"
+    return [_titled(title, _scores(report, part)) for part in parts]
+
+
+def _scores(report: Report, metrics: Sequence[str]) -> Table:
+    reader = report["about"]["reader"]
+    table = _table("system", "labels")
+    for metric in metrics:
+        table.add_column(HEADS[metric], justify="right", no_wrap=True)
+    for name, system in report["systems"].items():
+        of_reader = system["scores"].get(reader, {})
+        _add(table, report, name, [_cell(metric, of_reader.get(metric)) for metric in metrics])
+    return table
+
+
+def _add(table: Table, report: Report, name: str, cells: Sequence[RenderableType], labels: bool = True) -> None:
+    """A row with the system's name and labels; a gap parts runs and controls, the primary run is bold."""
+    names, system = list(report["systems"]), report["systems"][name]
+    after = names[names.index(name) + 1 :][:1]
+    ends = any(report["systems"][other]["kind"] != system["kind"] for other in after)
+    style = "bold" if name == report["about"]["primary"] else None
+    head = [name, system["labels"] or wording.NOTHING][: 1 + labels]
+    table.add_row(*head, *cells, style=style, end_section=ends)
+
+
+def _cell(metric: str, estimate: Mapping[str, Any] | None) -> str:
+    if metric == "accuracy" and estimate is None:
+        return "not judged"
+    return wording.nats(estimate) if metric == "answer_nll" else wording.share(estimate)
+
+
+def differences(report: Report, width: int) -> RenderableType:
+    """Each run against the baseline in exact match, with its verdict."""
+    about = report["about"]
+    found, primary = report["differences"][about["reader"]]["em"], about["primary"]
+    wide = width >= WIDE
+    table = _table(*["run", "labels"][: 1 + wide])
+    for head in ("difference", "adjusted p", "verdict", "MDE", "seed sd"):
+        table.add_column(head, justify="left" if head == "verdict" else "right", no_wrap=head == "difference")
+    for name, difference in found.items():
+        _add(table, report, name, [wording.points(difference), *_judged(difference)], labels=wide)
+    title = (
+        f"Exact match against {about['baseline']}, paired by seed and question, points; 95% intervals for all at once"
+    )
+    said = wording.sentence(primary, about["baseline"], found.get(primary)) if primary else ""
+    return _titled(title, table, *([Text(f"Primary figure: {said} Other rows are secondary.\n")] if said else []))
+
+
+def _judged(difference: Mapping[str, Any]) -> list[RenderableType]:
+    verdict = difference["verdict"]
+    return [
+        wording.probability(difference["p_adjusted"]),
+        Text(verdict, style=STYLES.get(verdict, "")),
+        wording.size(difference["mde"]),
+        wording.size(difference["seed_sd"]),
+    ]
+
+
+def readers(report: Report, width: int) -> list[RenderableType]:
+    """Exact match of every system with every reader, and the runs' differences to the baseline."""
+    names = report["about"]["readers"]
+    parts = [names] if width >= 40 + 36 * len(names) else [[name] for name in names]
+    title = f"Exact match by reader, %, and difference to {report['about']['baseline']}, points (secondary)"
+    return [_titled(title, _readers(report, part)) for part in parts]
+
+
+def _readers(report: Report, names: Sequence[str]) -> Table:
+    table = _table("system", "labels")
+    for reader in names:
+        table.add_column(reader, justify="right", no_wrap=True)
+        table.add_column("difference", justify="right", no_wrap=True)
+    for name in report["systems"]:
+        _add(table, report, name, [cell for reader in names for cell in _reader_cells(report, name, reader)])
+    return table
+
+
+def _reader_cells(report: Report, name: str, reader: str) -> list[str]:
+    estimate = report["systems"][name]["scores"].get(reader, {}).get("em")
+    difference = report["differences"][reader]["em"].get(name)
+    baseline = name == report["about"]["baseline"]
+    return [wording.share(estimate), "baseline" if baseline else wording.points(difference)]
+
+
+def disagreement(report: Report) -> RenderableType:
+    """How often annotators and soft labels choose different passages, and what the disagreements are made of."""
+    about, splits = report["about"], report["disagreement"]
+    table = _table("")
+    for name in splits:
+        table.add_column(name, justify="right")
+    for words, values in wording.disagreement_rows(splits):
+        table.add_row(words, *values)
+    labels, soft = about["human_source"], about["label_source"]
+    return _titled(f"Disagreement of {labels} labels and lowest loss of {soft}, % of questions", table)
+
+
+def _table(*heads: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    return table
+
+
+def _titled(title: str, *below: RenderableType) -> Group:
+    return Group(Text(title, style="bold"), *below)

@@ -1,0 +1,150 @@
+"""Training curves in MLflow, beside the results and never part of them. The only module that imports mlflow.
+
+    with open_tracker(True, "train", "kl/seed0", {"learning_rate": 0.001}, {"run": "kl"}) as tracker:
+        tracker.log(0, {"loss/kl": 1.9, "learning_rate": 1e-4})
+
+The store is `mlflow.db` in the main repo's root (git ignores it), also where DVC runs a stage in a copy. To look at it:
+`.venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db`.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from filelock import FileLock
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+METRICS_A_CALL = 1000  # bounds of MLflow's log_batch
+PARAMS_A_CALL = 100
+WAIT = 60  # seconds that a process waits for another one's transaction
+
+
+class Tracker:
+    """Where curves go. This one keeps nothing: it stands in when tracking is off."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Add one point at `step` to each named curve."""
+
+    def close(self, status: str = "FINISHED") -> None:
+        """Write what is buffered and end the run; status is FINISHED, FAILED or KILLED."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close("FINISHED" if error is None else "FAILED")
+
+
+def open_tracker(
+    enabled: bool, experiment: str, run_name: str, params: Mapping[str, Any], tags: Mapping[str, str]
+) -> Tracker:
+    """Start an MLflow run, or the null object. Nested params are flattened; the commit and DVC's names become tags."""
+    if not enabled:
+        return Tracker()
+    return MlflowTracker(experiment, run_name, _flat(params), {**_provenance(), **tags})
+
+
+class MlflowTracker(Tracker):
+    """Curves of one run, written a thousand points at a time: log_metric costs as much for one."""
+
+    def __init__(self, experiment: str, run_name: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        root = Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+        self._client, experiment_id = _open_store(root, experiment)
+        self._run = self._client.create_run(experiment_id, tags=dict(tags), run_name=run_name).info.run_id
+        self._points: list[tuple[str, float, int, int]] = []
+        self._log_params(params)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        now = int(time.time() * 1000)
+        self._points += [(name, float(value), now, step) for name, value in metrics.items()]
+        if len(self._points) >= METRICS_A_CALL:
+            self._flush()
+
+    def close(self, status: str = "FINISHED") -> None:
+        self._flush()
+        self._client.set_terminated(self._run, status)
+
+    def _flush(self) -> None:
+        from mlflow.entities import Metric
+
+        for part in _parts(self._points, METRICS_A_CALL):
+            self._client.log_batch(self._run, metrics=[Metric(*point) for point in part])
+        self._points = []
+
+    def _log_params(self, params: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+
+        for part in _parts(list(params.items()), PARAMS_A_CALL):
+            self._client.log_batch(self._run, params=[Param(name, value) for name, value in part])
+
+
+def _open_store(root: Path, experiment: str) -> tuple["MlflowClient", str]:
+    """A client of the store under `root`, made once however many processes come at once, and the experiment."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow import MlflowClient
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    store = root / "mlflow.db"
+    with FileLock(root / "mlflow.db.lock"):
+        if not store.exists():
+            _create_store(store)
+        client = MlflowClient(_uri(store))
+        found = client.get_experiment_by_name(experiment)
+        if found is not None:
+            return client, found.experiment_id
+        return client, client.create_experiment(experiment, (root / "mlruns").as_uri())
+
+
+def _create_store(store: Path) -> None:
+    """Under another name until its dozens of migrations are through, so that a kill leaves no half-made store."""
+    from mlflow import MlflowClient
+
+    for leftover in store.parent.glob(f"{store.name}.partial*"):
+        leftover.unlink()
+    partial = store.with_name(f"{store.name}.partial")
+    MlflowClient(_uri(partial)).search_experiments()
+    partial.replace(store)
+
+
+def _uri(store: Path) -> str:
+    return f"sqlite:///{store}?timeout={WAIT}"
+
+
+def _provenance() -> dict[str, str]:
+    known = {
+        "mlflow.source.name": Path(sys.argv[0]).name,
+        "mlflow.source.git.commit": _commit(),
+        "dvc.stage": os.environ.get("DVC_STAGE"),
+        "dvc.experiment": os.environ.get("DVC_EXP_NAME"),
+    }
+    return {name: value for name, value in known.items() if value}
+
+
+def _commit() -> str | None:
+    """The commit that is checked out; None outside git, before a first commit or where git is not installed."""
+    try:
+        asked = subprocess.run(["git", "rev-parse", "--verify", "HEAD"], capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return asked.stdout.strip() if asked.returncode == 0 else None
+
+
+def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in params.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": str(value)}
+    return flat
+
+
+def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

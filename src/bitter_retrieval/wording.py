@@ -1,0 +1,169 @@
+"""How figures are written: the same words in the terminal, in the report and on the plots.
+
+share({"mean": 0.596, "low": 0.561, "high": 0.631})     "59.6 ±3.5"
+points({"mean": 0.046, "low": 0.017, "high": 0.076})    "+4.6 [+1.7, +7.6]"
+probability(0.00004)                                    "<.001"
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+Figures = Mapping[str, Any]
+
+NOTHING = "-"  # cannot be said
+MEANING = {
+    "system": "run or control",
+    "labels": "where a run's training labels come from",
+    "em": "exact match: share of questions whose normalised answer equals a normalised reference, in %",
+    "f1": "overlap of the words of answer and reference (SQuAD's F1, best reference), in %",
+    "accuracy": "answer accuracy: share of answers that the judge calls correct, in %",
+    "answer_nll": "answer NLL: loss of the best reference given what was shown, in nats a token; lower is better",
+    "retrieval": "retrieval accuracy: share of questions whose top-ranked (or shown) passage the annotators selected, "
+    "in %; questions without a human label are left out",
+    "success": "share of questions whose top-ranked (or shown) passage truly supports the answer, in %; "
+    "known in the generated world alone",
+    "difference": "mean over questions and seeds of run minus baseline, in points (hundredths), with an interval that "
+    "holds for all runs at once",
+    "p": "p value of the difference, adjusted for the number of runs (largest |t| over the bootstrap)",
+    "verdict": "better or worse: the simultaneous interval leaves out 0. equivalent: the difference is shown to be "
+    "within ±{equivalence:g} points. inconclusive: neither",
+    "mde": "minimum detectable effect: the difference that this test set would find with 80% power, in points",
+    "seed_sd": "standard deviation of the seeds' means, in points",
+}
+
+DISAGREEMENT = {  # what is said of each split: where it stands in the report
+    "questions with both labels": "questions",
+    "questions left out, as a label is missing": "left_out",
+    "lowest-loss passage is not the annotators'": "disagreement",
+    "the same by chance": "chance",
+    "questions with a tie for the lowest loss": "ties",
+    "annotators' passage does not truly support": "split.annotators_wrong",
+    "lowest-loss passage does not truly support": "split.lowest_loss_wrong",
+    "disagreement where the annotators are right": "split.where_annotators_right",
+    "disagreement: both passages support": "split.kinds.both_support",
+    "disagreement: the annotators alone are wrong": "split.kinds.annotators_alone_wrong",
+    "disagreement: lowest loss alone is wrong": "split.kinds.lowest_loss_alone_wrong",
+    "disagreement: neither supports": "split.kinds.neither_supports",
+}
+
+
+def share(estimate: Figures | None, scale: float = 100, digits: int = 1) -> str:
+    """Mean and half the width of its 95% interval; without an interval where there is none."""
+    if estimate is None or estimate["mean"] is None:
+        return NOTHING
+    mean = f"{scale * estimate['mean']:.{digits}f}"
+    half = _half(estimate)
+    return mean if half is None else f"{mean} ±{scale * half:.{digits}f}"
+
+
+def nats(estimate: Figures | None) -> str:
+    """Like share, in nats a token."""
+    return share(estimate, scale=1, digits=2)
+
+
+def interval(estimate: Figures | None, scale: float = 100, digits: int = 1) -> str:
+    """Both ends of the interval as "[56.1, 63.1]"."""
+    if estimate is None or estimate["low"] is None or estimate["high"] is None:
+        return NOTHING
+    return f"[{scale * estimate['low']:.{digits}f}, {scale * estimate['high']:.{digits}f}]"
+
+
+def points(difference: Figures | None) -> str:
+    """A difference of shares with its interval, in hundredths."""
+    if difference is None or difference["mean"] is None:
+        return NOTHING
+    ends = [signed(difference[end]) for end in ("low", "high")]
+    return signed(difference["mean"]) + ("" if NOTHING in ends else f" [{ends[0]}, {ends[1]}]")
+
+
+def signed(value: float | None) -> str:
+    """Hundredths with a sign, "-" for None."""
+    return NOTHING if value is None else f"{100 * value:+.1f}".replace("-0.0", "+0.0").replace("-", "−")
+
+
+def percent(value: float | None) -> str:
+    """A share as "12.6%", "-" for None."""
+    return NOTHING if value is None else f"{100 * value:.1f}%"
+
+
+def size(value: float | None) -> str:
+    """A width in hundredths, without a sign."""
+    return NOTHING if value is None else f"{100 * value:.1f}"
+
+
+def probability(value: float | None) -> str:
+    """A p value with three decimals at most."""
+    if value is None:
+        return NOTHING
+    return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
+
+
+def sentence(run: str, baseline: str, difference: Figures | None) -> str:
+    """The verdict on a run's exact match in one sentence."""
+    if difference is None or difference["mean"] is None:
+        return f"{run} and {baseline} cannot be compared: there is no question that both answer."
+    measured = f"{points(difference)} points, adjusted p {probability(difference['p_adjusted'])}"
+    said = {
+        "better": f"{run} answers more questions exactly than {baseline}",
+        "worse": f"{run} answers fewer questions exactly than {baseline}",
+        "equivalent": f"{run} and {baseline} are equivalent in exact match",
+        "inconclusive": f"whether {run} or {baseline} answers more questions exactly is open",
+    }[difference["verdict"]]
+    return f"{said}: {measured}."
+
+
+def _half(estimate: Figures) -> float | None:
+    ends = estimate["low"], estimate["high"]
+    return None if None in ends else (ends[1] - ends[0]) / 2
+
+
+def disagreement_rows(splits: Mapping[str, Figures]) -> list[tuple[str, list[str]]]:
+    """What is said of each split, with one cell a split; rows about true support where it is known."""
+    known = any(split["split"] for split in splits.values())
+    said = {words: path for words, path in DISAGREEMENT.items() if known or not path.startswith("split.")}
+    return [(words, [_nested(split, path) for split in splits.values()]) for words, path in said.items()]
+
+
+def _nested(split: Figures, path: str) -> str:
+    value: Any = split
+    for key in path.split("."):
+        value = None if value is None else value[key]
+    return str(value) if isinstance(value, int) else percent(value)
+
+
+def notes(report: Figures) -> list[str]:
+    """Sentences on what was counted, what is missing and who judged."""
+    about, missing = report["about"], report["missing"]
+    cut = {name: system["truncated"] for name, system in report["systems"].items() if system["truncated"]}
+    return [
+        f"Judge: {about['judge']}.",
+        f"{about['questions']} questions in {about['groups']} groups, {about['seeds']} seeds.",
+        f"Missing judgements: {missing['missing']} of {missing['answers']} answers{_listed(missing['reasons'])}.",
+        *[_bounds(name, bounds) for name, bounds in _incomplete(report).items()],
+        f"Truncated contexts: {sum(cut.values())}{_listed(cut)}.",
+        f"Test questions without a human label: {about['without_human_label']}.",
+        *[_negative(name, one) for name, one in report["negative_controls"].items()],
+    ]
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return f" ({', '.join(f'{name} {count}' for name, count in counts.items())})" if counts else ""
+
+
+def _incomplete(report: Figures) -> dict[str, Figures]:
+    compared = report["differences"][report["about"]["reader"]]["accuracy"]
+    return {name: difference for name, difference in compared.items() if difference["n_missing"]}
+
+
+def _bounds(name: str, difference: Figures) -> str:
+    low, high = signed(difference["worst_low"]), signed(difference["worst_high"])
+    return (
+        f"{name}: {difference['n_missing']} pairs without a judgement are left out of its difference in answer "
+        f"accuracy, {signed(difference['mean'])} points; if they all went one way it would be {low} or {high}."
+    )
+
+
+def _negative(name: str, difference: Figures) -> str:
+    verdicts = {"better": "better than", "worse": "worse than", "equivalent": "equivalent to"}
+    said = verdicts.get(difference["verdict"], "not shown to differ from")
+    return f"Negative control: {name} is {said} the untrained encoder ({points(difference)} points)."

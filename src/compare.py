@@ -1,0 +1,135 @@
+"""compare: is a run's difference to the baseline more than chance? Tables, plots and one page that say so.
+
+Reads data/prepared and data/labels (test, and train for the disagreement of labels), data/predictions of every run and
+control, data/judgements.parquet and plots/curves; writes metrics/summary.json, metrics/report.json, metrics/report.html
+and three pictures in plots/. Nothing here trains, answers or judges. Run it by `dvc repro compare`.
+"""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bitter_retrieval import plots, tables
+from bitter_retrieval.comparison import CONTROLS, Settings, System, compare, plain, summary
+from bitter_retrieval.differing import most_differing
+from bitter_retrieval.disagreement import disagreement, passage_losses
+from bitter_retrieval.judges import Judge, judgement_key, make_judge
+from bitter_retrieval.outcomes import NEEDED, Questions, Verdicts, outcomes, questions
+from bitter_retrieval.params import Params, load_params
+from bitter_retrieval.records import (
+    BINARY_LABELS,
+    CORPUS,
+    JUDGEMENTS,
+    PREPARED,
+    SOFT_LABELS,
+    RecordError,
+    Row,
+    read_rows,
+)
+from bitter_retrieval.report import render
+
+PREPARED_DIR, LABELS, PREDICTIONS = Path("data/prepared"), Path("data/labels"), Path("data/predictions")
+JUDGED, CURVES, METRICS, PLOTS = Path("data/judgements.parquet"), Path("plots/curves"), Path("metrics"), Path("plots")
+
+
+def main() -> None:
+    params = load_params()
+    asked = questions(prepared("test"), human("test", params))
+    judge = make_judge(params.judge)
+    verdicts = read_verdicts(judge)
+    systems = read_systems(params, asked, verdicts)
+    report = compare(asked, systems, verdicts, settings(params))
+    report["about"]["judge"] = judge.about
+    report["disagreement"] = plain({split: of_split(split, params) for split in ("train", "test")})
+    write(report, params, asked, systems)
+    console = tables.console()
+    for part in tables.everything(report, console.width):
+        console.print(part)
+
+
+def settings(params: Params) -> Settings:
+    return Settings(readers=list(params.readers), seeds=len(params.train.seeds), **dataclasses.asdict(params.compare))
+
+
+def prepared(split: str) -> list[Row]:
+    return read_rows(PREPARED_DIR / f"{split}.parquet", PREPARED)
+
+
+def human(split: str, params: Params) -> list[Row]:
+    return read_rows(LABELS / params.compare.human_source / f"{split}.parquet", BINARY_LABELS)
+
+
+def soft(split: str, params: Params) -> list[Row]:
+    return read_rows(LABELS / params.compare.label_source / f"{split}.parquet", SOFT_LABELS)
+
+
+def of_split(split: str, params: Params) -> dict[str, Any]:
+    """Disagreement of human and soft labels in one split."""
+    return disagreement(prepared(split), human(split, params), soft(split, params))
+
+
+def read_verdicts(judge: Judge) -> Verdicts:
+    """What this judge said; verdicts of another one are not looked at."""
+    found = {row["key"]: (row["verdict"], row["reason"]) for row in read_rows(JUDGED, JUDGEMENTS)}
+    return Verdicts(found, lambda *content: judgement_key(*content, judge.name, judge.model))
+
+
+def read_systems(params: Params, asked: Questions, verdicts: Verdicts) -> dict[str, System]:
+    """Runs that params declare, then controls, each with its outcomes by reader."""
+    systems = {}
+    for name, run in params.runs.items():
+        losses = ", ".join(f"{loss} {weight:g}" for loss, weight in run.losses.items())
+        found = outcomes(name, read_predictions("runs", name, f"evaluate@{name}"), asked, verdicts)
+        systems[name] = System("run", losses, run.labels, params.labels[run.labels].kind == "permuted", found)
+    for name, about in CONTROLS.items():
+        found = outcomes(name, read_predictions("controls", name, "control"), asked, verdicts)
+        systems[name] = System("control", about, None, False, found)
+    return systems
+
+
+def read_predictions(folder: str, name: str, stage: str) -> Iterable[Row]:
+    try:
+        return read_rows(PREDICTIONS / folder / f"{name}.parquet", NEEDED)
+    except RecordError as error:
+        raise RecordError(f"{error} The stage is `dvc repro {stage}`.") from error
+
+
+def read_curves(path: Path) -> dict[str, list[float | None]]:
+    """Columns of a curves file; an empty cell is None."""
+    if not path.is_file():
+        raise RecordError(f"{path}: no such file. Run `dvc repro train@{path.stem}`.")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = rows[0] if rows else ("seed", "step")
+    return {column: [float(row[column]) if row[column] else None for row in rows] for column in columns}
+
+
+def write(report: dict[str, Any], params: Params, asked: Questions, systems: dict[str, System]) -> None:
+    """All files of the stage."""
+    pictures = {name: PLOTS / f"{name}.png" for name in ("answer_accuracy", "answer_vs_retrieval", "training_curves")}
+    plots.answer_accuracy(report, pictures["answer_accuracy"])
+    plots.answer_vs_retrieval(report, pictures["answer_vs_retrieval"])
+    plots.training_curves({run: read_curves(CURVES / f"{run}.csv") for run in params.runs}, pictures["training_curves"])
+    page = render(report, differing(params, asked, systems), dataclasses.asdict(params), pictures)
+    METRICS.mkdir(exist_ok=True)
+    (METRICS / "report.html").write_text(page, encoding="utf-8")
+    (METRICS / "report.json").write_text(as_json(report), encoding="utf-8")
+    (METRICS / "summary.json").write_text(as_json(summary(report)), encoding="utf-8")
+
+
+def differing(params: Params, asked: Questions, systems: dict[str, System]) -> list[dict[str, Any]]:
+    """The questions on which runs differ most, with the primary reader's answers."""
+    runs = {name: systems[name].outcomes[params.compare.reader] for name in params.runs}
+    texts = {row["passage_id"]: row["text"] for row in read_rows(PREPARED_DIR / "corpus.parquet", CORPUS)}
+    return most_differing(asked, runs, passage_losses(soft("test", params)), texts)
+
+
+def as_json(tree: dict[str, Any]) -> str:
+    return json.dumps(tree, indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    main()

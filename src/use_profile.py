@@ -1,0 +1,129 @@
+"""Write params.yaml from a profile in profiles/.
+
+    python src/use_profile.py                  # lists the profiles
+    python src/use_profile.py default          # writes params.yaml
+    python src/use_profile.py default --check  # writes nothing; exits 1 if params.yaml says something else
+
+A profile is complete, or names another as its base and then only what differs:
+
+    # The default world with one seed and two runs.
+    base: default
+    train: {seeds: [0]}    # merged key by key: the rest of train is the base's
+    runs:                  # replaces all runs of the base, as do readers, encoders and labels
+      infonce: {...}
+      kl: {...}
+
+A complete profile is copied as it stands, comments too. A result that load_params would refuse is not written.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches, unified_diff
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bitter_retrieval.params import ParamsError, load_params, parse_params, read_yaml
+
+PROFILES = Path("profiles")
+PARAMS = Path("params.yaml")
+NAMED_MAPS = {"readers", "encoders", "labels", "runs"}  # replaced whole: half of another profile's run means nothing
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 written, listed or equal; 1 params.yaml differs (--check); 2 no such or no valid profile."""
+    parser = argparse.ArgumentParser(description="Write params.yaml from a profile; without a name, list the profiles.")
+    parser.add_argument("profile", nargs="?", help="name of a file in profiles/, without .yaml")
+    parser.add_argument("--check", action="store_true", help="only compare: exit 1 if params.yaml differs")
+    options = parser.parse_args(arguments)
+    if options.profile is None:
+        if options.check:
+            parser.error("--check needs a profile to compare with")
+        print(listing())
+        return 0
+    try:
+        text = render(options.profile)
+    except ParamsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return check(options.profile, text) if options.check else write(options.profile, text)
+
+
+def listing() -> str:
+    """One line a profile: its name and its first comment."""
+    return "\n".join(f"{path.stem:<16} {_first_comment(path)}" for path in sorted(PROFILES.glob("*.yaml")))
+
+
+def _first_comment(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next((line.lstrip("# ") for line in lines if line.startswith("#")), "")
+
+
+def render(name: str) -> str:
+    """What params.yaml holds under a profile. Raises ParamsError if there is no such profile or it cannot be meant."""
+    path = profile_path(name)
+    tree, chain = resolve(name)
+    if len(chain) == 1:
+        load_params(path)
+        return path.read_text(encoding="utf-8")
+    parse_params(tree, " over ".join(f"profiles/{link}.yaml" for link in chain))
+    head = f"# Written by `python src/use_profile.py {name}`: {_first_comment(path)}\n"
+    head += f"# Profiles, the first wins: {', '.join(chain)}. Meanings and units stand in profiles/default.yaml.\n\n"
+    return head + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=120)
+
+
+def profile_path(name: str) -> Path:
+    """Raises ParamsError with all profiles and the nearest if there is no profile of that name."""
+    names = [path.stem for path in PROFILES.glob("*.yaml")]
+    if name in names:
+        return PROFILES / f"{name}.yaml"
+    close = get_close_matches(name, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else "" if names else " Run this from the root of the repo."
+    raise ParamsError(f"profiles/{name}.yaml: no such profile.{hint}\n{listing()}".rstrip())
+
+
+def resolve(name: str, above: tuple[str, ...] = ()) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The complete tree of a profile, and the names that it is made of, itself first."""
+    if name in above:
+        raise ParamsError(f"profiles/{above[-1]}.yaml: base: {name!r} leads back to itself ({' > '.join(above)}).")
+    changes = read_yaml(profile_path(name))
+    if "base" not in changes:
+        return changes, (name,)
+    tree, chain = resolve(str(changes.pop("base")), (*above, name))
+    return merge(tree, changes), (name, *chain)
+
+
+def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it key by key at every depth, save for the maps of named things."""
+    merged = dict(base)
+    for key, value in changes.items():
+        both_maps = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = merge(base[key], value) if both_maps and key not in NAMED_MAPS else value
+    return merged
+
+
+def check(name: str, text: str) -> int:
+    """0 if params.yaml is `text`; else 1, and what differs on stderr."""
+    present = PARAMS.read_text(encoding="utf-8") if PARAMS.exists() else ""
+    if present == text:
+        return 0
+    print(f"params.yaml differs from profile {name}; `python src/use_profile.py {name}` writes it.", file=sys.stderr)
+    lines = unified_diff(present.splitlines(), text.splitlines(), "params.yaml", f"profile {name}", lineterm="", n=0)
+    print("\n".join(lines), file=sys.stderr)
+    return 1
+
+
+def write(name: str, text: str) -> int:
+    """params.yaml appears whole or stays what it was."""
+    partial = PARAMS.with_name(f".{PARAMS.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(PARAMS)
+    print(f"params.yaml is now profile {name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
