@@ -19,6 +19,7 @@ from bitter_retrieval.disagreement import disagreement, passage_losses
 from bitter_retrieval.judges import Judge, judgement_key, make_judge
 from bitter_retrieval.outcomes import NEEDED, Questions, Verdicts, outcomes, questions
 from bitter_retrieval.params import Params, load_params
+from bitter_retrieval.progress import track
 from bitter_retrieval.records import (
     BINARY_LABELS,
     CORPUS,
@@ -41,13 +42,14 @@ def main() -> None:
     judge = make_judge(params.judge)
     verdicts = read_verdicts(judge)
     systems = read_systems(params, asked, verdicts)
-    report = compare(asked, systems, verdicts, settings(params))
+    report = compare(asked, systems, verdicts, settings(params), watch=lambda names: track(names, "resample"))
     report["about"]["judge"] = judge.about
     report["disagreement"] = plain({split: of_split(split, params) for split in ("train", "test")})
     write(report, params, asked, systems)
     console = tables.console()
     for part in tables.everything(report, console.width):
         console.print(part)
+    console.print(f"All of it on one page: {METRICS / 'report.html'}")
 
 
 def settings(params: Params) -> Settings:
@@ -80,7 +82,7 @@ def read_verdicts(judge: Judge) -> Verdicts:
 def read_systems(params: Params, asked: Questions, verdicts: Verdicts) -> dict[str, System]:
     """Runs that params declare, then controls, each with its outcomes by reader."""
     systems = {}
-    for name, run in params.runs.items():
+    for name, run in track(params.runs.items(), "read predictions", unit="runs"):
         losses = ", ".join(f"{loss} {weight:g}" for loss, weight in run.losses.items())
         found = outcomes(name, read_predictions("runs", name, f"evaluate@{name}"), asked, verdicts)
         systems[name] = System("run", losses, run.labels, params.labels[run.labels].kind == "permuted", found)

@@ -20,6 +20,7 @@ from bitter_retrieval.records import (
     Row,
     read_rows,
     read_table,
+    sweep,
     write_rows,
 )
 
@@ -42,14 +43,6 @@ def main() -> None:
     rows = judgements(judge, (case for file in files for case in cases(file, questions)))
     write_rows(JUDGED, rows, JUDGEMENTS)
     report(judge, rows)
-
-
-def sweep(folder: Path, declared: Iterable[str]) -> list[Path]:
-    """Delete the prediction files of runs that are not declared; returns them."""
-    leftover = sorted(file for file in folder.glob("*.parquet") if file.stem not in set(declared))
-    for file in leftover:
-        file.unlink()
-    return leftover
 
 
 def cases(file: Path, questions: Mapping[str, Row]) -> Iterator[Case]:

@@ -13,7 +13,7 @@ Intervals are 95%: of each system alone in `systems`, of all runs at once in `di
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ CONTROLS = {
     "no_passage": "the reader answers without a passage",
     "random": "the reader is shown a random candidate of the question",
     "annotated": "the reader is shown the passage that the annotators selected (questions with one)",
-    "oracle": "the reader is shown the candidate with the lowest answer loss",
+    "oracle": "the reader is shown the candidate with its own lowest answer loss",
     "bm25": "BM25 ranks the corpus",
     "untrained": "the encoder ranks the corpus before any training",
 }
@@ -60,13 +60,22 @@ class System:
     outcomes: Mapping[str, Outcomes]
 
 
-def compare(asked: Questions, systems: Mapping[str, System], verdicts: Verdicts, settings: Settings) -> dict[str, Any]:
-    """The report. Raises ComparisonError where a run lacks a reader, a question or a seed that the baseline has."""
+def compare(
+    asked: Questions,
+    systems: Mapping[str, System],
+    verdicts: Verdicts,
+    settings: Settings,
+    watch: Callable[[Iterable[str]], Iterable[str]] = iter,
+) -> dict[str, Any]:
+    """The report. Raises ComparisonError where a run lacks a reader, a question or a seed that the baseline has.
+
+    verdicts: those of the outcomes, for what is missing. watch: sees the systems go by, as a progress bar does.
+    """
     _check(systems, settings, asked)
     design = Design(asked.groups, settings.seeds, settings.draws, settings.seed)
     report = {
         "about": _about(asked, systems, settings),
-        "systems": {name: _system(design, system, settings.readers) for name, system in systems.items()},
+        "systems": {name: _system(design, systems[name], settings.readers) for name in watch(list(systems))},
         "differences": {reader: _differences(design, systems, reader, settings) for reader in settings.readers},
         "negative_controls": _negative_controls(design, systems, settings),
         "missing": {
@@ -185,9 +194,19 @@ def _negative_controls(design: Design, systems: Mapping[str, System], settings: 
 
 def _check(systems: Mapping[str, System], settings: Settings, asked: Questions) -> None:
     for name, system in systems.items():
-        if system.kind == "run":
-            for reader in settings.readers:
+        for reader in settings.readers:
+            if system.kind == "run":
                 _check_run(name, reader, system.outcomes.get(reader), settings, asked)
+            elif reader in system.outcomes:
+                _check_control(name, system.outcomes[reader], settings)
+
+
+def _check_control(name: str, found: Outcomes, settings: Settings) -> None:
+    if len(found.seeds) not in (1, settings.seeds):
+        raise ComparisonError(
+            f"control {name!r} has {len(found.seeds)} draws, train.seeds has {settings.seeds}: give it as many or 1 "
+            "(control.random_draws), then run `dvc repro`."
+        )
 
 
 def _check_run(name: str, reader: str, found: Outcomes | None, settings: Settings, asked: Questions) -> None:

@@ -82,7 +82,7 @@ class Articles:
 @dataclass(frozen=True)
 class Data:
     source: Literal["synthetic", "squad"]
-    path: str | None
+    path: str
     seed: Seed
     candidates: Count
     world: World | None = None  # required by synthetic
@@ -103,7 +103,7 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True)
 class ReaderFit(Fit):
-    architecture: Literal["qwen3", "llama"]
+    architecture: Literal["qwen3", "olmo2", "llama"]
     tokenizer: Literal["word", "bpe"]
     muon_learning_rate: Positive
     lm_weight: NotNegative
@@ -184,10 +184,17 @@ class Train:
 
 @dataclass(frozen=True)
 class Evaluate:
-    seed: Seed
     top_k: Count
     shown: Count
     batch_tokens: Count
+
+
+@dataclass(frozen=True)
+class Control:
+    encoder: str
+    human_source: str
+    random_draws: Count
+    seed: Seed
 
 
 @dataclass(frozen=True)
@@ -215,6 +222,7 @@ class Params:
     runs: dict[Name, Run]
     train: Train
     evaluate: Evaluate
+    control: Control
     judge: Judge
     compare: Compare
 
@@ -391,6 +399,8 @@ def _references(params: Params) -> Iterator[tuple[str, str, Iterable[str]]]:
     yield "compare.label_source", params.compare.label_source, from_reader
     yield "compare.human_source", params.compare.human_source, binary
     yield "compare.reader", params.compare.reader, params.readers
+    yield "control.encoder", params.control.encoder, params.encoders
+    yield "control.human_source", params.control.human_source, binary
 
 
 def _data_relations(data: Data) -> Relations:
@@ -398,9 +408,7 @@ def _data_relations(data: Data) -> Relations:
     section = "world" if generated else "articles"
     total = sum(dataclasses.astuple(data.articles)) if data.articles else 0.0
     yield getattr(data, section) is None, f"data.{section}: missing. data.source {data.source} reads it."
-    yield generated and data.path is not None, f"data.path: must be null for a generated world, got {data.path!r}."
     yield generated and data.candidates != 10, f"data.candidates: a generated world makes 10, not {data.candidates}."
-    yield not generated and not data.path, f"data.path: missing. data.source {data.source} reads a file or folder."
     yield total > 1 + 1e-9, f"data.articles: the shares sum to {total:g}; lower them to 1 or less."
 
 

@@ -99,22 +99,26 @@ def answer_vs_retrieval(report: Report, path: Path | str) -> None:
     }
     shown = {name: pair for name, pair in shown.items() if all(pair)}
     runs = [name for name in shown if _is_run(report, name) and name not in report["negative_controls"]]
-    _scatter(everything, report, shown, [name for name in shown if name not in runs])
-    _scatter(near, report, {name: shown[name] for name in runs}, runs)
-    everything.set_title("runs and controls", fontsize=9, loc="left")
-    near.set_title("the runs from nearer", fontsize=9, loc="left")
+    _scatter(everything, report, "runs and controls", shown)
+    _scatter(near, report, "the runs from nearer", {name: shown[name] for name in runs})
     figure.supxlabel(f"Top passage relevant by the labels of {report['about']['human_source']}, %", fontsize=9)
     everything.set_ylabel(f"{NAMES[metric]} with {report['about']['reader']}, %{_not_judged(metric)}")
+    write_names(everything, [_named(name, shown) for name in shown if name not in runs])
+    write_names(near, [_named(name, shown) for name in runs])
     save(figure, path)
 
 
-def _scatter(ax: "Axes", report: Report, shown: Mapping[str, Sequence[Mapping]], named: Sequence[str]) -> None:
+def _scatter(ax: "Axes", report: Report, title: str, shown: Mapping[str, Sequence[Mapping]]) -> None:
+    ax.set_title(title, fontsize=9, loc="left")
     if not shown:
         ax.text(0.5, 0.5, "nothing to show", ha="center", transform=ax.transAxes)
     for name, (retrieval, answer) in shown.items():
         _point(ax, retrieval, answer, _colour(report, name))
-    if named:
-        write_names(ax, [(100 * shown[name][0]["mean"], 100 * shown[name][1]["mean"], name) for name in named])
+
+
+def _named(name: str, shown: Mapping[str, Sequence[Mapping]]) -> tuple[float, float, str]:
+    retrieval, answer = shown[name]
+    return 100 * retrieval["mean"], 100 * answer["mean"], name
 
 
 def training_curves(curves: Mapping[str, Curve], path: Path | str) -> None:
@@ -129,7 +133,7 @@ def training_curves(curves: Mapping[str, Curve], path: Path | str) -> None:
         _curve(ax, curve, "validation_loss", color=BLUE, linewidth=1.4, marker=".", markersize=4)
         ax.set_title(name, fontsize=9, loc="left")
     figure.supxlabel("optimiser step", fontsize=9)
-    figure.supylabel("loss: training batches (light), validation (dark), a line a seed", fontsize=9)
+    figure.supylabel("loss (dark: validation)", fontsize=9)
     save(figure, path)
 
 
@@ -154,7 +158,7 @@ def _point(ax: "Axes", across: Mapping, upward: Mapping | None, colour: str, pla
         markersize=4.5,
         color=colour,
         elinewidth=1.2,
-        ecolor=colour + "66",
+        ecolor=colour + ("99" if upward is None else "66"),
         capsize=0,
         zorder=3,
     )

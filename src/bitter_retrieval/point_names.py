@@ -23,6 +23,8 @@ def write_names(ax: "Axes", points: Sequence[tuple[float, float, str]]) -> None:
     """Write the names of (x, y, name), in data units; the layout of the figure is fixed from here on."""
     ax.figure.canvas.draw()
     ax.figure.set_layout_engine("none")
+    if not points:
+        return
     frame = tuple(ax.get_window_extent().extents)
     line = SIZE * ax.figure.dpi / 72 * 1.2
     at = ax.transData.transform([(x, y) for x, y, _ in points])
@@ -59,6 +61,8 @@ def _shared(one: Box, other: Box) -> float:
 
 
 def _write(ax: "Axes", name: str, box: Box, point: tuple[float, float], line: float) -> None:
+    from matplotlib.patheffects import withStroke
+
     x, y = point
     right = box[0] > x
     side, middle = (box[0] if right else box[2]), (box[1] + box[3]) / 2
@@ -73,5 +77,6 @@ def _write(ax: "Axes", name: str, box: Box, point: tuple[float, float], line: fl
         ha="left" if right else "right",
         va="center",
         zorder=4,
+        path_effects=[withStroke(linewidth=2.5, foreground="white")],
         arrowprops=leads if _distance(box, x, y) > 0.75 * line else None,
     )

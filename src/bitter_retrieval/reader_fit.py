@@ -79,13 +79,10 @@ def fit_reader(
 
 def build_causal_lm(settings: Any, tokenizer: Any, max_length: int) -> Any:
     """An untrained model of the architecture that `settings` names."""
-    from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    config_class, model_class = {
-        "qwen3": (Qwen3Config, Qwen3ForCausalLM),
-        "llama": (LlamaConfig, LlamaForCausalLM),
-    }[settings.architecture]
-    config = config_class(
+    config = AutoConfig.for_model(
+        settings.architecture,
         vocab_size=len(tokenizer),
         hidden_size=settings.width,
         intermediate_size=2 * settings.width,
@@ -101,7 +98,7 @@ def build_causal_lm(settings: Any, tokenizer: Any, max_length: int) -> Any:
         bos_token_id=None,
         attn_implementation="sdpa",
     )
-    return model_class(config)
+    return AutoModelForCausalLM.from_config(config)
 
 
 def _fit_tokenizer(rows: list[Row], prompt: Prompt, settings: Any) -> Any:

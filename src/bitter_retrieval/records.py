@@ -10,6 +10,7 @@ A prepared row, for one question with its candidates:
 """
 
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,13 @@ def read_rows(path: Path | str, schema: pa.Schema) -> list[Row]:
     return read_table(path, schema).to_pylist()
 
 
+def read_labels(path: Path | str) -> tuple[list[Row], bool]:
+    """Rows of a label source, and whether they are soft (SOFT_LABELS) rather than binary (BINARY_LABELS)."""
+    path = Path(path)
+    soft = path.is_file() and "nll_sum" in pq.read_schema(path).names
+    return read_rows(path, SOFT_LABELS if soft else BINARY_LABELS), soft
+
+
 def read_table(path: Path | str, schema: pa.Schema) -> pa.Table:
     """Like read_rows, as an arrow table (for columns of numbers)."""
     path = Path(path)
@@ -110,6 +118,18 @@ def _columns(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
     if missing:
         raise RecordError(f"{path}: columns {missing} are missing; found {table.column_names}.")
     return table.select(schema.names).cast(schema)
+
+
+def sweep(folder: Path, declared: Iterable[str]) -> list[Path]:
+    """Delete what `folder` holds for names that params.yaml no longer declares; DVC leaves it there. Returns it.
+
+    A stage that depends on the whole folder calls this first: else a clone that never had the name would differ.
+    """
+    names = set(declared)
+    leftover = sorted(entry for entry in folder.glob("[!.]*") if entry.name.split(".")[0] not in names)
+    for entry in leftover:
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    return leftover
 
 
 def passage_texts(rows: Sequence[Row]) -> dict[str, str]:

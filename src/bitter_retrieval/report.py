@@ -7,7 +7,7 @@ both. Pictures are written into the page, so that it can be sent or opened offli
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from jinja2 import Environment, StrictUndefined
 
 from bitter_retrieval import wording
 from bitter_retrieval.comparison import COMPARED
+from bitter_retrieval.report_page import PAGE
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
 HEADS = {
     "em": "EM",
     "f1": "F1",
@@ -38,7 +38,8 @@ PICTURES = {
     "answer_accuracy": "Answers by run and control, with 95% intervals; the dashed line is the baseline.",
     "answer_vs_retrieval": "Answers against agreement with the annotators. A run above and to the left of the baseline "
     "answers better while it agrees less.",
-    "training_curves": "Training and validation loss of each run. Losses of different runs are not comparable.",
+    "training_curves": "Loss on training batches (light) and on validation (dark), a line a seed. "
+    "Losses of different runs are not comparable.",
 }
 BAR = 160  # width of an interval's picture, in units of its drawing
 
@@ -48,8 +49,8 @@ def render(
 ) -> str:
     """The page as text. pictures: PNG files by name in PICTURES."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    about = report["about"]
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    about, off = report["about"], report["negative_controls"]
+    return environment.from_string(PAGE).render(
         report=report,
         about=about,
         words=wording,
@@ -57,7 +58,7 @@ def render(
         compared=COMPARED,
         kinds={"Runs": _of_kind(report, "run"), "Controls": _of_kind(report, "control")},
         definitions=_definitions(about),
-        bars={metric: _bars(found, about["equivalence"]) for metric, found in _compared(report).items()},
+        bars={metric: _bars(found, about["equivalence"], off) for metric, found in _compared(report).items()},
         questions=questions,
         params=yaml.safe_dump(params, sort_keys=False, allow_unicode=True),
         pictures={name: (_inline(path), PICTURES[name]) for name, path in pictures.items()},
@@ -78,12 +79,17 @@ def _definitions(about: Mapping[str, Any]) -> dict[str, str]:
     return {head: meaning[name] for name, head in (HEADS | OTHER_HEADS).items()}
 
 
-def _bars(found: Mapping[str, Mapping], equivalence: float) -> dict[str, Any]:
-    """Places on a drawing BAR wide of each difference and its ends, of zero and of the region called equivalent."""
-    ends = [one[end] for one in found.values() for end in ("low", "high", "mean") if one[end] is not None]
+def _bars(found: Mapping[str, Mapping], equivalence: float, off: Container[str]) -> dict[str, Any]:
+    """Places on a drawing BAR wide of each difference and its ends, and of the region called equivalent.
+
+    Runs in `off` may lie beyond the drawing, so that the others are not squeezed.
+    """
+    near = [one for name, one in found.items() if name not in off]
+    ends = [one[end] for one in near for end in ("low", "high", "mean") if one[end] is not None]
     reach = max([abs(end) for end in ends] + [1.5 * equivalence])
     places = {name: {end: _place(one[end], reach) for end in ("low", "mean", "high")} for name, one in found.items()}
-    return {"width": BAR, "equal": [_place(-equivalence, reach), _place(equivalence, reach)], "runs": places}
+    equal = _place(-equivalence, reach)  # from there as far beyond the middle
+    return {"width": BAR, "equal": [equal, round(BAR - 2 * equal, 1)], "runs": places}
 
 
 def _place(value: float | None, reach: float) -> float | None:

@@ -80,15 +80,14 @@ def _cell(metric: str, estimate: Mapping[str, Any] | None) -> str:
 
 
 def differences(report: Report, width: int) -> RenderableType:
-    """Each run against the baseline in exact match, with its verdict."""
+    """Each run against the baseline in exact match, with its verdict; a narrow console gets no labels and seed sd."""
     about = report["about"]
-    found, primary = report["differences"][about["reader"]]["em"], about["primary"]
-    wide = width >= WIDE
+    found, primary, wide = report["differences"][about["reader"]]["em"], about["primary"], width >= WIDE
     table = _table(*["run", "labels"][: 1 + wide])
-    for head in ("difference", "adjusted p", "verdict", "MDE", "seed sd"):
-        table.add_column(head, justify="left" if head == "verdict" else "right", no_wrap=head == "difference")
+    for head in ["difference", "adjusted p", "verdict", "MDE", "seed sd"][: 4 + wide]:
+        table.add_column(head, justify="left" if head == "verdict" else "right", no_wrap=True)
     for name, difference in found.items():
-        _add(table, report, name, [wording.points(difference), *_judged(difference)], labels=wide)
+        _add(table, report, name, _judged(difference)[: 4 + wide], labels=wide)
     title = (
         f"Exact match against {about['baseline']}, paired by seed and question, points; 95% intervals for all at once"
     )
@@ -99,6 +98,7 @@ def differences(report: Report, width: int) -> RenderableType:
 def _judged(difference: Mapping[str, Any]) -> list[RenderableType]:
     verdict = difference["verdict"]
     return [
+        wording.points(difference),
         wording.probability(difference["p_adjusted"]),
         Text(verdict, style=STYLES.get(verdict, "")),
         wording.size(difference["mde"]),

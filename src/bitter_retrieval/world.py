@@ -149,19 +149,20 @@ class World:
         return Passage(_text([claims[place] for place in rng.permutation(len(claims))]), "plain", covers)
 
     def _hard(self, entity: Entity, relations: tuple[Relation, ...], rng: np.random.Generator) -> Passage:
-        """An introduction, the facts with a pronoun and other words, and another entity with one of the relations."""
-        subject, object_, possessive = entity.pronoun
+        """An introduction, a fact with a pronoun, one with the name, and another entity with one of the relations."""
+        subjects = [entity.pronoun, (entity.name, entity.name, f"{entity.name}'s")]
         facts = [
-            _choose(relation.hard, rng).format(s=subject, o=object_, d=possessive, v=entity.values[relation.name])
-            for relation in relations
+            _choose(relation.hard, rng).format(s=s, o=o, d=d, v=entity.values[relation.name])
+            for relation, (s, o, d) in zip((relations[i] for i in rng.permutation(2)), subjects, strict=True)
         ]
         confused = relations[rng.integers(len(relations))]
         stranger = " ".join(_choose(words, rng) for words in NAMES[entity.kind])
         contrast = _choose(CONTRASTS, rng).format(
             claim=_claim(confused, stranger, _another(confused, entity.values[confused.name], rng), rng)
         )
-        introduction = _choose(INTRODUCTIONS, rng).format(e=entity.name)
-        return Passage(_text([introduction, *facts, contrast]), "hard", frozenset(r.name for r in relations))
+        told = [_choose(INTRODUCTIONS, rng).format(e=entity.name), *facts]
+        sentences = [contrast, *told] if rng.random() < 0.5 else [*told, contrast]  # position must not tell whose it is
+        return Passage(_text(sentences), "hard", frozenset(r.name for r in relations))
 
     def _mention(self, entity: Entity, rng: np.random.Generator) -> Passage:
         named, misleading = [], set()

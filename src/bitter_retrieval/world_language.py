@@ -355,7 +355,7 @@ MENTIONS = (
     "an album about {e} has pictures of {v} and {w}",
 )
 CONTRASTS = (
-    "by contrast {claim}",
+    "in another story {claim}",
     "elsewhere one reads that {claim}",
-    "it is also noted that {claim}",
+    "the same shelf tells that {claim}",
 )

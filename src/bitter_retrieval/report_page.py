@@ -1,0 +1,226 @@
+"""The page that report.render fills: a Jinja template as Python, so that DVC sees an edit through the import."""
+
+STYLE = """
+:root { color-scheme: light; --ink: #22262b; --soft: #666c74; --line: #dfe2e6; --blue: #2a6fbb; --orange: #d1661c; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 74rem; padding: 1.5rem 1.25rem 4rem; color: var(--ink); background: #fff;
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: .5rem 0 .75rem; max-width: 46rem; }
+h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; border-top: 1px solid var(--line); padding-top: 1.25rem; }
+p, li, dd { max-width: 46rem; }
+.soft, caption, figcaption { color: var(--soft); font-size: .875rem; }
+.verdict { font-size: 1.1rem; border-left: 4px solid var(--blue); padding: .25rem 0 .25rem .9rem; margin: 1rem 0; }
+.wide { overflow-x: auto; margin: .5rem 0 1rem; }
+table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
+caption { text-align: left; padding-bottom: .35rem; }
+th, td { padding: .3rem 1rem .3rem 0; text-align: right; vertical-align: top; white-space: nowrap;
+  border-bottom: 1px solid var(--line); }
+thead th { vertical-align: bottom; border-bottom: 2px solid var(--ink); }
+th[scope=row], th.left, td.left { text-align: left; }
+tbody th[colspan] { text-align: left; color: var(--soft); font-weight: 400; padding-top: .9rem; }
+td small { display: block; color: var(--soft); font-size: .75rem; }
+.better { color: #1d7a3a; } .worse { color: #b3261e; } .equivalent { color: #1f6f8b; } .inconclusive { color: #8a6100; }
+.primary { background: #f1f6fc; }
+.baseline th { color: var(--orange); }
+svg { display: block; }
+figure { margin: 1rem 0 1.5rem; }
+figure img { max-width: 100%; height: auto; }
+dl { display: grid; grid-template-columns: 10rem 1fr; gap: .35rem 1rem; }
+dt { font-weight: 600; overflow-wrap: anywhere; }
+dd { margin: 0; }
+details { border-bottom: 1px solid var(--line); padding: .5rem 0; }
+summary { cursor: pointer; }
+.side { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 1.5rem; padding: .5rem 0 .75rem; }
+.side td, .side th { white-space: normal; text-align: left; }
+.passage { margin: 0 0 .6rem; font-size: .875rem; overflow-wrap: anywhere; }
+.passage b { margin-right: .35rem; }
+.tag { display: inline-block; font-size: .75rem; border: 1px solid var(--line); border-radius: .6rem;
+  padding: 0 .45rem; margin-right: .25rem; color: var(--soft); }
+.right { color: #1d7a3a; }
+pre { overflow-x: auto; font-size: .8rem; line-height: 1.4; background: #f6f7f9; padding: .75rem; }
+@media (max-width: 44rem) {
+  body { padding: 1rem .9rem 3rem; }
+  dl { grid-template-columns: 1fr; gap: .1rem; }
+  dd { margin-bottom: .5rem; }
+  .side { grid-template-columns: minmax(0, 1fr); }
+}
+"""
+
+MACROS = """
+{% macro estimate(value, scale=100, digits=1) -%}
+{% if value is none or value is undefined %}{{ words.NOTHING }}{% else -%}
+{{ words.share(dict(value, low=none), scale, digits) }}<small>{{ words.interval(value, scale, digits) }}</small>
+{%- endif %}
+{%- endmacro %}
+
+{% macro score(scores, metric) -%}
+{% if metric == "accuracy" and not scores.get(metric) %}not judged
+{%- elif metric == "answer_nll" %}{{ estimate(scores.get(metric), 1, 2) }}
+{%- else %}{{ estimate(scores.get(metric)) }}{% endif %}
+{%- endmacro %}
+
+{% macro bar(bars, name) %}
+{% set at = bars.runs[name] %}
+<svg width="{{ bars.width }}" height="18" viewBox="0 0 {{ bars.width }} 18" role="img" aria-label="interval">
+<rect x="{{ bars.equal[0] }}" width="{{ bars.equal[1] }}" height="18" fill="#eef0f3"/>
+<line x1="{{ bars.width / 2 }}" x2="{{ bars.width / 2 }}" y1="0" y2="18" stroke="#7a7f87"/>
+{% if at.low is not none and at.high is not none %}
+<line x1="{{ at.low }}" x2="{{ at.high }}" y1="9" y2="9" stroke="#2a6fbb" stroke-width="2"/>
+{% endif %}
+{% if at.mean is not none %}
+<circle cx="{{ at.mean }}" cy="9" r="3.5" fill="#2a6fbb"/>
+{% endif %}
+</svg>
+{% endmacro %}
+
+{% macro row_head(name) -%}
+<th scope="row">{{ name }}</th><td class="left">{{ report.systems[name].labels or words.NOTHING }}</td>
+{%- endmacro %}
+
+{% macro row_class(name) -%}
+{% if name == about.baseline %} class="baseline"{% elif name == about.primary %} class="primary"{% endif %}
+{%- endmacro %}
+"""
+
+BODY = """
+<h1>Does a retriever trained on what helps a reader answer beat one trained on human relevance labels?</h1>
+{% if about.primary %}
+<p class="verdict">{{ verdict }}</p>
+<p>That is the primary figure: the difference in exact match between <b>{{ about.primary }}</b> (trained on the labels
+of {{ about.label_source }}) and <b>{{ about.baseline }}</b>, with {{ about.reader }} answering from what was ranked
+first. Everything else on this page is secondary.</p>
+{% endif %}
+<p>{{ about.questions }} test questions in {{ about.groups }} groups, {{ about.seeds }} training seeds a run. Intervals
+are 95%, from {{ about.draws }} resamples of groups of questions and of training seeds together; differences are paired
+by question and seed.</p>
+<p>The judge of answer accuracy: {{ about.judge }}.</p>
+
+<h2>Differences to {{ about.baseline }}</h2>
+{% for metric in compared %}
+{% set found = report.differences[about.reader][metric] %}
+{% if found %}
+<div class="wide"><table>
+<caption>{{ heads[metric] }} with {{ about.reader }}, points {{ "(primary)" if metric == "em" else "(secondary)" }}.
+Interval and p hold for all runs at once. Grey: the region called equivalent.</caption>
+<thead><tr><th class="left">Run</th><th class="left">Labels</th><th>Difference</th><th></th><th>Adjusted p</th>
+<th class="left">Verdict</th><th>MDE</th><th>Seed sd</th></tr></thead>
+<tbody>
+{% for name, one in found.items() %}
+<tr{{ row_class(name) }}>{{ row_head(name) }}<td>{{ words.points(one) }}</td><td>{{ bar(bars[metric], name) }}</td>
+<td>{{ words.probability(one.p_adjusted) }}</td><td class="left {{ one.verdict }}">{{ one.verdict }}</td>
+<td>{{ words.size(one.mde) }}</td><td>{{ words.size(one.seed_sd) }}</td></tr>
+{% endfor %}
+</tbody></table></div>
+{% else %}
+<p class="soft">{{ heads[metric] }}: nothing to compare{{ ", as no answer was judged" if metric == "accuracy" }}.</p>
+{% endif %}
+{% endfor %}
+
+<h2>Every run and control</h2>
+<div class="wide"><table>
+<caption>With {{ about.reader }}, %, the 95% interval below (answer NLL: nats a token).
+{{ words.NOTHING }}: does not apply or is not known.</caption>
+<thead><tr><th class="left">System</th><th class="left">Labels</th>
+{% for head in heads.values() %}<th>{{ head }}</th>{% endfor %}</tr></thead>
+{% for kind, systems in kinds.items() %}
+<tbody>
+<tr><th colspan="{{ heads|length + 2 }}">{{ kind }}</th></tr>
+{% for name, system in systems.items() %}
+<tr{{ row_class(name) }}>{{ row_head(name) }}
+{% for metric in heads %}<td>{{ score(system.scores.get(about.reader, {}), metric) }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody>
+{% endfor %}
+</table></div>
+<dl>{% for systems in kinds.values() %}{% for name, system in systems.items() %}
+<dt>{{ name }}</dt><dd>{{ system.about }}</dd>
+{% endfor %}{% endfor %}</dl>
+
+<h2>Pictures</h2>
+{% for name, picture in pictures.items() %}
+<figure><img src="{{ picture[0] }}" alt="{{ name }}"><figcaption>{{ picture[1] }}</figcaption></figure>
+{% endfor %}
+
+<h2>Readers</h2>
+<div class="wide"><table>
+<caption>Exact match by the reader that answers, %, and difference to {{ about.baseline }} with that reader, points;
+its interval holds for all runs at once.</caption>
+<thead><tr><th class="left">System</th><th class="left">Labels</th>
+{% for reader in about.readers %}<th>{{ reader }}</th><th>Difference</th>{% endfor %}</tr></thead>
+{% for kind, systems in kinds.items() %}
+<tbody>
+<tr><th colspan="{{ 2 * about.readers|length + 2 }}">{{ kind }}</th></tr>
+{% for name, system in systems.items() %}
+<tr{{ row_class(name) }}>{{ row_head(name) }}
+{% for reader in about.readers %}
+<td>{{ estimate(system.scores.get(reader, {}).get("em")) }}</td>
+<td>{{ "baseline" if name == about.baseline else words.points(report.differences[reader].em.get(name)) }}</td>
+{% endfor %}</tr>
+{% endfor %}
+</tbody>
+{% endfor %}
+</table></div>
+
+<h2>Where human and soft labels disagree</h2>
+<div class="wide"><table>
+<caption>Labels of {{ about.human_source }} and lowest answer loss of {{ about.label_source }},
+% of questions.</caption>
+<thead><tr><th class="left"></th>{% for split in report.disagreement %}<th>{{ split }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for said, values in words.disagreement_rows(report.disagreement) %}
+<tr><td class="left">{{ said }}</td>{% for value in values %}<td>{{ value }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+
+<h2>What was counted</h2>
+<ul>{% for note in words.notes(report) %}<li>{{ note }}</li>{% endfor %}</ul>
+
+<h2>What the columns mean</h2>
+<dl>{% for name, meaning in definitions.items() %}<dt>{{ name }}</dt><dd>{{ meaning }}</dd>{% endfor %}</dl>
+
+<h2>The questions on which runs differ most</h2>
+<p class="soft">Chosen by the variance of exact match between runs: they show how runs differ, not how often. A letter
+names the passage that the run ranked first, from which {{ about.reader }} gave the answer; ✓ is an exact match.</p>
+{% for one in questions %}
+<details{{ " open" if loop.first }}>
+<summary><b>{{ one.query }}</b> <span class="soft">reference: {{ one.answers|join("; ") }}</span></summary>
+<div class="side">
+<div>
+{% for passage in one.passages %}
+<p class="passage"><b>{{ passage.mark }}</b>{{ passage.text }}<br>
+{% for tag in passage.tags %}<span class="tag">{{ tag }}</span>{% endfor %}</p>
+{% endfor %}
+</div>
+<div class="wide"><table>
+<thead><tr><th class="left">Run</th>
+{% for seed in one.runs[0].seeds %}<th class="left">{{ loop.index }}. seed</th>{% endfor %}</tr></thead>
+<tbody>
+{% for run in one.runs %}
+<tr><th scope="row">{{ run.name }}</th>
+{% for seed in run.seeds %}
+<td{% if seed.em %} class="right"{% endif %}><b>{{ seed.mark }}</b> {{ seed.answer }}{{ " ✓" if seed.em }}</td>
+{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+</div>
+</details>
+{% else %}
+<p>None: all runs answer alike.</p>
+{% endfor %}
+
+<h2>Parameters</h2>
+<details><summary>The values that produced this page</summary><pre>{{ params }}</pre></details>
+"""
+
+PAGE = f"""{MACROS}<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>Retrievers by the answers they lead to</title>
+<style>{STYLE}</style>
+</head>
+<body>{BODY}</body>
+</html>
+"""

@@ -1,0 +1,47 @@
+"""Stage encoder: where training of a bi-encoder starts from.
+
+    python src/encoder.py mini
+
+An encoder with `model: fit` gets a tokenizer and an unsupervised start from data/prepared/reader.parquet; for any other,
+models/encoders/<encoder>/ points to its weights and says how they are used.
+"""
+
+import sys
+from pathlib import Path
+
+from bitter_retrieval.checkpoints import resolve_checkpoint, write_pointer
+from bitter_retrieval.encoder import Usage, save_usage
+from bitter_retrieval.encoder_fit import fit_encoder
+from bitter_retrieval.memory import keep_freed_memory
+from bitter_retrieval.params import load_params
+from bitter_retrieval.progress import bar
+from bitter_retrieval.records import PREPARED, read_rows
+
+ROWS = Path("data/prepared/reader.parquet")
+MODELS = Path("models/encoders")
+
+
+def main() -> None:
+    name = sys.argv[1]
+    keep_freed_memory()
+    settings = load_params().encoders[name]
+    usage = Usage(settings.pooling, settings.query_prefix, settings.passage_prefix, settings.max_length)
+    if settings.fit:
+        with bar(f"fit {name}", settings.fit.steps, "step") as advance:
+            encoder = fit_encoder(read_rows(ROWS, PREPARED), usage, settings.fit, lambda step, loss: advance(1))
+        encoder.save(MODELS / name)
+    else:
+        point(MODELS / name, settings.model, settings.revision, usage)
+
+
+def point(folder: Path, model: str, revision: str | None, usage: Usage) -> None:
+    """Let `folder` stand for weights that lie elsewhere, used as `usage` says."""
+    from transformers import AutoConfig
+
+    write_pointer(folder, model, revision)
+    path, revision = resolve_checkpoint(folder)
+    save_usage(folder, usage, AutoConfig.from_pretrained(path, revision=revision).hidden_size)
+
+
+if __name__ == "__main__":
+    main()

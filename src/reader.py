@@ -1,0 +1,108 @@
+"""Stage reader: one reader, ready to load.
+
+    python src/reader.py reader_a
+
+A reader with `model: fit` is fitted on data/prepared/reader.parquet; for any other, models/readers/<reader>/ points to
+its weights. metrics/reader/<reader>.json tells how often it answers right with a supporting, a random and no passage,
+on groups of reader.parquet that it was not fitted on.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from bitter_retrieval.checkpoints import write_pointer
+from bitter_retrieval.generation import generate_answers
+from bitter_retrieval.language_model import Reader, ReaderSettings, load_reader, save_settings
+from bitter_retrieval.memory import keep_freed_memory
+from bitter_retrieval.params import load_params
+from bitter_retrieval.progress import bar
+from bitter_retrieval.prompts import Prompt
+from bitter_retrieval.reader_fit import fit_reader, supports
+from bitter_retrieval.records import PREPARED, Row, read_rows
+from bitter_retrieval.scoring import exact_match
+
+ROWS = Path("data/prepared/reader.parquet")
+MODELS = Path("models/readers")
+METRICS = Path("metrics/reader")
+CHECKED_GROUPS = 250  # groups a reader that is not fitted here is checked on
+BATCH_TOKENS = 8192
+
+
+def main() -> None:
+    name = sys.argv[1]
+    keep_freed_memory()
+    settings = load_params().readers[name]
+    fitting, held_out = divide(read_rows(ROWS, PREPARED), settings.fit.held_out if settings.fit else CHECKED_GROUPS)
+    if settings.fit:
+        fit(name, fitting, settings)
+    else:
+        write_pointer(MODELS / name, settings.model, settings.revision)
+    asked = ReaderSettings(settings.prompt, settings.dtype, settings.max_length, settings.max_new_tokens)
+    save_settings(MODELS / name, asked)
+    METRICS.mkdir(parents=True, exist_ok=True)
+    found = accuracy(load_reader(MODELS / name), held_out)
+    (METRICS / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
+
+
+def divide(rows: list[Row], held_out: int) -> tuple[list[Row], list[Row]]:
+    """Rows to fit on, and rows of the last `held_out` groups to check on (at most a quarter of the groups)."""
+    groups = list(dict.fromkeys(row["group_id"] for row in rows))
+    checked = set(groups[len(groups) - min(held_out, len(groups) // 4) :])
+    return [r for r in rows if r["group_id"] not in checked], [r for r in rows if r["group_id"] in checked]
+
+
+def fit(name: str, rows: list[Row], settings: object) -> None:
+    with bar(f"fit {name}", settings.fit.steps, "step") as advance:
+        model, tokenizer = fit_reader(
+            rows, Prompt(settings.prompt), settings.max_length, settings.fit, lambda step, losses: advance(1)
+        )
+    model.save_pretrained(MODELS / name)
+    tokenizer.save_pretrained(MODELS / name)
+
+
+def accuracy(reader: Reader, rows: list[Row]) -> dict[str, float]:
+    """Exact match with a supporting candidate, a random passage of another group, no passage, and by role."""
+    rng = np.random.default_rng(0)
+    pool = [(row["group_id"], passage["text"]) for row in rows for passage in row["passages"]]
+
+    def supporting(row: Row) -> str | None:
+        return _any([p["text"] for p in row["passages"] if supports(p)], rng)
+
+    def random(row: Row) -> str | None:
+        while True:
+            group, text = pool[rng.integers(len(pool))]
+            if group != row["group_id"]:
+                return text
+
+    found = {
+        "questions": len(rows),
+        "em_supporting": _em(reader, rows, supporting),
+        "em_random": _em(reader, rows, random),
+        "em_no_passage": _em(reader, rows, lambda row: ""),
+    }
+    roles = sorted({p["role"] for row in rows for p in row["passages"] if p["role"]})
+    return {**found, **{f"em_{role}": _em(reader, rows, _with_role(role)) for role in roles}}
+
+
+def _with_role(role: str) -> Callable[[Row], str | None]:
+    return lambda row: next((p["text"] for p in row["passages"] if p["role"] == role), None)
+
+
+def _any(options: list[str], rng: np.random.Generator) -> str | None:
+    return options[rng.integers(len(options))] if options else None
+
+
+def _em(reader: Reader, rows: list[Row], context: Callable[[Row], str | None]) -> float:
+    """Share of exact matches over the rows that have such a context."""
+    shown = [(row, text) for row in rows if (text := context(row)) is not None]
+    answers = generate_answers(reader, [(row["query"], text) for row, text in shown], BATCH_TOKENS)
+    hits = [exact_match(answer.text, row["answers"]) for (row, _), answer in zip(shown, answers, strict=True)]
+    return round(float(np.mean(hits)), 4)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""A made-up experiment small enough to work out by hand: four questions, two groups, three passages each, two seeds.
+
+question  group  annotators  lowest loss  truly supports
+q0        g0     a           a            a
+q1        g0     b           a            a
+q2        g1     a           a and b      a
+q3        g1     nobody      b            a
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bitter_retrieval.judges import Case, RuleJudge, judgements
+from bitter_retrieval.outcomes import Questions, Verdicts, questions
+from bitter_retrieval.records import (
+    BINARY_LABELS,
+    CORPUS,
+    JUDGEMENTS,
+    PREDICTIONS,
+    PREPARED,
+    SOFT_LABELS,
+    Row,
+    write_rows,
+)
+
+REPOSITORY = Path(__file__).parents[1]
+ROLES = {"a": "plain", "b": "mention", "c": "other"}
+GROUPS = ["g0", "g0", "g1", "g1"]
+ANNOTATED = {"q0": "a", "q1": "b", "q2": "a"}
+LOSSES = {"q0": [0.1, 2, 3], "q1": [0.2, 1, 3], "q2": [0.5, 0.5, 3], "q3": [2, 0.5, 3]}
+# By system: what stands first for q0 to q3 and which answers are right ("+"), a seed each.
+RUNS = {
+    "infonce": ["aabb++--", "aabc+---"],
+    "kl": ["aaab+++-", "aaaa++++"],
+    "kl_permuted": ["cccc----", "cbcc----"],
+}
+CONTROLS = {
+    "no_passage": ["    ---+"],
+    "random": ["abca+---", "cabb----"],
+    "annotated": ["aba +-+ "],
+    "oracle": ["aaab+++-"],
+    "bm25": ["abcc+---"],
+    "untrained": ["cccc----"],
+}
+READERS = ("reader_a", "reader_b")
+
+
+def prepared(roles: bool = True) -> list[Row]:
+    return [
+        {
+            "query_id": f"q{number}",
+            "group_id": group,
+            "query": f"Where was person {number} born?",
+            "answers": ["Calder"],
+            "passages": [
+                {
+                    "passage_id": f"q{number}{name}",
+                    "text": f"Text {name} of {number}.",
+                    "is_selected": None,
+                    "role": role,
+                }
+                for name, role in (ROLES if roles else dict.fromkeys(ROLES)).items()
+            ],
+        }
+        for number, group in enumerate(GROUPS)
+    ]
+
+
+def human() -> list[Row]:
+    return [
+        {"query_id": query, "passage_id": query + name, "relevant": int(ANNOTATED.get(query) == name)}
+        for query in LOSSES
+        for name in ROLES
+    ]
+
+
+def soft() -> list[Row]:
+    """Two references: the first one's loss is higher and never counts. The empty passage has the lowest of all."""
+    found = []
+    for query, losses in LOSSES.items():
+        passages = {query + name: loss for name, loss in zip(ROLES, losses, strict=True)} | {"": 0.0}
+        for passage, loss in passages.items():
+            for answer, extra in enumerate((5.0, 0.0)):
+                row = {"query_id": query, "passage_id": passage, "answer_index": answer}
+                found.append(row | {"nll_sum": 2 * (loss + extra), "n_tokens": 2})
+    return found
+
+
+def predictions(system: str, outcomes: Sequence[str], readers: Sequence[str] = READERS) -> list[Row]:
+    """Rows from strings such as "aabb++--"; a blank answer is no row, a blank passage none shown. Readers agree."""
+    return [
+        _prediction(system, reader, seed, number, told[number], told[number + len(GROUPS)])
+        for reader in readers
+        for seed, told in enumerate(outcomes)
+        for number in range(len(GROUPS))
+        if told[number + len(GROUPS)] != " "
+    ]
+
+
+def _prediction(system: str, reader: str, seed: int, number: int, passage: str, right: str) -> Row:
+    shown = [] if passage == " " else [f"q{number}{passage}"]
+    retrieves = system in RUNS or system in ("bm25", "untrained")
+    return {
+        "system": system,
+        "reader": reader,
+        "seed": seed,
+        "query_id": f"q{number}",
+        "group_id": GROUPS[number],
+        "ranked_ids": [*shown, "q9a"] if retrieves else [],
+        "ranked_scores": [1.0, 0.5] if retrieves else [],
+        "shown_ids": shown,
+        "answer": "the Calder" if right == "+" else "<b>Oskal</b>",
+        "answer_nll": 0.5 if right == "+" else 2.0,
+        "em": float(right == "+"),
+        "f1": float(right == "+"),
+        "candidate_ids": [],
+        "candidate_ranks": [],
+        "truncated": int(system == "kl" and number == 0),
+    }
+
+
+def asked(roles: bool = True) -> Questions:
+    return questions(prepared(roles), human())
+
+
+def judged(answers: Sequence[str] = ("the Calder", "<b>Oskal</b>")) -> Verdicts:
+    """Verdicts on these answers; a key is simply the content."""
+    said = {answer: ("correct" if "Calder" in answer else "incorrect", None) for answer in answers}
+    found = {f"{row['query']} {answer}": verdict for row in prepared() for answer, verdict in said.items()}
+    return Verdicts(found, lambda query, references, answer: f"{query} {answer}")
+
+
+def params() -> dict[str, Any]:
+    """The default profile with three of its runs and two seeds."""
+    tree = yaml.safe_load((REPOSITORY / "profiles/default.yaml").read_text(encoding="utf-8"))
+    tree["runs"] = {name: tree["runs"][name] for name in RUNS}
+    tree["train"]["seeds"] = [0, 1]
+    tree["compare"]["draws"] = 200
+    return tree
+
+
+def write_workspace(folder: Path, roles: bool = True, judge: bool = True) -> None:
+    """Everything that the stage compare reads."""
+    (folder / "params.yaml").write_text(yaml.safe_dump(params(), sort_keys=False), encoding="utf-8")
+    rows = prepared(roles)
+    passages = [{"passage_id": one["passage_id"], "text": one["text"]} for row in rows for one in row["passages"]]
+    write_rows(folder / "data/prepared/corpus.parquet", passages, CORPUS)
+    for split in ("train", "test"):
+        write_rows(folder / f"data/prepared/{split}.parquet", rows, PREPARED)
+        write_rows(folder / f"data/labels/human/{split}.parquet", human(), BINARY_LABELS)
+        write_rows(folder / f"data/labels/reader_a/{split}.parquet", soft(), SOFT_LABELS)
+    for kind, systems in {"runs": RUNS, "controls": CONTROLS}.items():
+        for name, outcomes in systems.items():
+            path = folder / f"data/predictions/{kind}/{name}.parquet"
+            write_rows(path, predictions(name, outcomes), PREDICTIONS)
+    cases = [Case(row["query"], ("Calder",), answer) for row in rows for answer in ("the Calder", "<b>Oskal</b>")]
+    write_rows(folder / "data/judgements.parquet", judgements(RuleJudge(), cases if judge else []), JUDGEMENTS)
+    for run in RUNS:
+        path = folder / f"plots/curves/{run}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            "seed,step,loss,validation_loss\n0,0,2.0,\n0,1,1.0,1.5\n1,0,2.1,\n1,1,0.9,1.4\n", encoding="utf-8"
+        )

@@ -1,0 +1,404 @@
+"""compare: every figure against what can be worked out by hand, what cannot be said, and the same bytes twice."""
+
+import json
+import math
+import random
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import comparison_world as world
+import numpy as np
+import pytest
+
+import compare as stage
+from bitter_retrieval import plots, tables, wording
+from bitter_retrieval.comparison import Settings, System, compare, plain, summary
+from bitter_retrieval.differing import most_differing
+from bitter_retrieval.disagreement import disagreement, passage_losses
+from bitter_retrieval.outcomes import ComparisonError, Outcomes, Verdicts, outcomes
+from bitter_retrieval.params import load_params
+from bitter_retrieval.records import RecordError, read_rows
+
+SETTINGS = Settings("infonce", "reader_a", world.READERS, "reader_a", "human", 2, 200, 0, 0.02)
+LABELS = {"infonce": "human", "kl": "reader_a", "kl_permuted": "permuted"}
+
+
+def found(name: str, told: list[str], verdicts: Verdicts | None = None, **changes: Any) -> dict[str, Outcomes]:
+    rows = [row | changes for row in world.predictions(name, told)]
+    return outcomes(name, rows, world.asked(), verdicts or world.judged())
+
+
+def systems(verdicts: Verdicts, roles: bool = True, **told: list[str]) -> dict[str, System]:
+    """Runs and controls of the made-up world, some of them with other outcomes."""
+    made = {}
+    for name, usual in (world.RUNS | world.CONTROLS).items():
+        rows = world.predictions(name, told.get(name, usual))
+        read = outcomes(name, rows, world.asked(roles), verdicts)
+        kind = "run" if name in LABELS else "control"
+        made[name] = System(kind, name, LABELS.get(name), name == "kl_permuted", read)
+    return made
+
+
+def report(verdicts: Verdicts | None = None, roles: bool = True, **told: list[str]) -> dict[str, Any]:
+    verdicts = verdicts or world.judged()
+    made = compare(world.asked(roles), systems(verdicts, roles, **told), verdicts, SETTINGS)
+    made["about"]["judge"] = "a rule; not a language model"
+    split = plain(disagreement(world.prepared(roles), world.human(), world.soft()))
+    return made | {"disagreement": {"train": split, "test": split}}
+
+
+def printed(made: dict[str, Any], width: int = 120) -> str:
+    console = tables.console(width=width, record=True, file=open("/dev/null", "w"))
+    for part in tables.everything(made, width):
+        console.print(part)
+    return console.export_text()
+
+
+# -- outcomes: from prediction rows to arrays ---------------------------------------------------------------------
+
+
+def test_outcomes_are_seeds_by_questions() -> None:
+    kl = found("kl", world.RUNS["kl"])["reader_a"]
+    assert kl.seeds == (0, 1) and kl.truncated == 2
+    np.testing.assert_array_equal(kl.scores["em"], [[1, 1, 1, 0], [1, 1, 1, 1]])
+    np.testing.assert_array_equal(kl.scores["accuracy"], kl.scores["em"])
+    np.testing.assert_array_equal(kl.scores["answer_nll"], [[0.5, 0.5, 0.5, 2], [0.5, 0.5, 0.5, 0.5]])
+    np.testing.assert_array_equal(kl.scores["retrieval"], [[1, 0, 1, np.nan], [1, 0, 1, np.nan]])
+    np.testing.assert_array_equal(kl.scores["success"], [[1, 1, 1, 0], [1, 1, 1, 1]])
+
+
+def test_a_passage_of_another_question_is_no_success() -> None:
+    away = found("kl", ["aaaa++++"], ranked_ids=["q0a"])["reader_a"]
+    np.testing.assert_array_equal(away.scores["success"], [[1, 0, 0, 0]])
+    np.testing.assert_array_equal(away.scores["retrieval"], [[1, 0, 0, np.nan]])
+
+
+def test_controls_count_what_is_shown_and_no_passage_retrieves_nothing() -> None:
+    annotated = found("annotated", world.CONTROLS["annotated"])["reader_a"]
+    np.testing.assert_array_equal(annotated.scores["retrieval"], [[1, 1, 1, np.nan]])
+    np.testing.assert_array_equal(annotated.scores["em"], [[1, 0, 1, np.nan]])
+    nothing = found("no_passage", world.CONTROLS["no_passage"])["reader_a"]
+    assert np.isnan(nothing.scores["retrieval"]).all() and np.isnan(nothing.scores["success"]).all()
+    np.testing.assert_array_equal(nothing.scores["em"], [[0, 0, 0, 1]])
+
+
+def test_a_question_that_is_twice_there_or_not_in_the_test_split() -> None:
+    rows = world.predictions("kl", world.RUNS["kl"])
+    with pytest.raises(ComparisonError, match=r"kl × reader_a: query 'q0' occurs twice for seed 0"):
+        outcomes("kl", [*rows, rows[0]], world.asked(), world.judged())
+    with pytest.raises(ComparisonError, match=r"query 'q9' is not in data/prepared/test.parquet"):
+        outcomes("kl", [rows[0] | {"query_id": "q9"}], world.asked(), world.judged())
+
+
+# -- comparison: figures ------------------------------------------------------------------------------------------
+
+
+def test_means_are_those_of_the_table() -> None:
+    made = report()
+    means = {name: system["scores"]["reader_a"]["em"]["mean"] for name, system in made["systems"].items()}
+    assert means == {
+        **{"infonce": 3 / 8, "kl": 7 / 8, "kl_permuted": 0, "no_passage": 1 / 4, "random": 1 / 8},
+        **{"annotated": 0.666667, "oracle": 3 / 4, "bm25": 1 / 4, "untrained": 0},
+    }
+    assert made["systems"]["infonce"]["scores"]["reader_b"]["retrieval"]["mean"] == 0.333333  # 1 + 0 + 0 of 3
+    assert made["systems"]["infonce"]["scores"]["reader_a"]["success"]["mean"] == 4 / 8
+    assert made["systems"]["kl"]["scores"]["reader_a"]["answer_nll"]["mean"] == (7 * 0.5 + 2) / 8
+    assert made["systems"]["kl"]["truncated"] == 4  # two seeds, two readers
+    assert made["about"]["without_human_label"] == 1 and made["about"]["primary"] == "kl"
+
+
+def test_differences_are_paired_and_of_runs_alone() -> None:
+    made = report()
+    assert set(made["differences"]) == set(world.READERS)
+    exact = made["differences"]["reader_a"]["em"]
+    assert list(exact) == ["kl", "kl_permuted"]
+    assert exact["kl"]["mean"] == 0.5 and exact["kl_permuted"]["mean"] == -3 / 8
+    assert exact["kl"]["seed_sd"] == pytest.approx(math.sqrt(2) / 4, abs=1e-6)  # 1/4 and 3/4
+    assert made["differences"]["reader_a"]["retrieval"]["kl"]["mean"] == 0.333333
+    assert made["negative_controls"]["kl_permuted"]["mean"] == 0
+
+
+def test_equal_runs_are_equivalent_and_nothing_is_divided_by_zero() -> None:
+    same = report(kl=world.RUNS["infonce"])["differences"]["reader_a"]["em"]["kl"]
+    assert (same["mean"], same["low"], same["high"], same["verdict"]) == (0, 0, 0, "equivalent")
+    assert same["mde"] is None
+
+
+def test_the_summary_has_em_by_run_and_the_primary_difference() -> None:
+    made = report()
+    figures = summary(made)
+    exact = made["differences"]["reader_a"]["em"]["kl"]
+    assert figures["em"] == {"infonce": 0.375, "kl": 0.875, "kl_permuted": 0.0}
+    assert figures["kl_vs_infonce"] == {"diff": 0.5, "low": round(exact["low"], 4), "high": round(exact["high"], 4)}
+    assert figures["disagreement"] == 0.5
+
+
+def test_one_question_gets_a_mean_and_no_interval() -> None:
+    row, verdicts = world.prepared()[:1], world.judged()
+    asked = world.questions(row, world.human())
+    read = {n: outcomes(n, world.predictions(n, world.RUNS[n])[:1], asked, verdicts) for n in ("infonce", "kl")}
+    made = {name: System("run", "", LABELS[name], False, found) for name, found in read.items()}
+    one = compare(
+        asked, made, verdicts, Settings("infonce", "reader_a", ["reader_a"], "reader_a", "human", 1, 100, 0, 0.02)
+    )
+    estimate = one["systems"]["kl"]["scores"]["reader_a"]["em"]
+    assert (estimate["mean"], estimate["low"], estimate["high"]) == (1, None, None)
+    assert wording.share(estimate) == "100.0" and wording.interval(estimate) == "-"
+    assert one["differences"]["reader_a"]["em"]["kl"]["verdict"] in ("equivalent", "inconclusive")
+    assert "diff" in summary(one)["kl_vs_infonce"] and "low" not in summary(one)["kl_vs_infonce"]
+
+
+# -- comparison: what is missing ----------------------------------------------------------------------------------
+
+
+def test_missing_judgements_are_left_out_in_pairs_and_bounded() -> None:
+    verdicts = world.judged()
+    lost = "Where was person 3 born? the Calder"  # kl's answer to q3 for seed 1, and that of no_passage
+    verdicts.verdicts = dict(verdicts.verdicts) | {lost: ("missing", "timeout")}
+    made = report(verdicts)
+    assert made["missing"] == {"answers": 102, "missing": 4, "reasons": {"timeout": 4}}
+    accuracy = made["systems"]["kl"]["scores"]["reader_a"]["accuracy"]
+    assert (accuracy["mean"], accuracy["n_missing"]) == (0.857143, 1)  # 6 of 7
+    difference = made["differences"]["reader_a"]["accuracy"]["kl"]
+    assert (difference["mean"], difference["n_missing"]) == (0.428571, 1)  # 3 of 7
+    assert (difference["worst_low"], difference["worst_high"]) == (3 / 8, 4 / 8)
+    assert "kl: 1 pairs without a judgement" in printed(made) and "+37.5 or +50.0" in printed(made)
+    assert made["systems"]["kl"]["scores"]["reader_a"]["em"]["mean"] == 7 / 8
+
+
+def test_without_any_judgement_no_accuracy_is_invented() -> None:
+    made = report(world.judged(answers=[]))
+    assert all(one["scores"]["reader_a"]["accuracy"] is None for one in made["systems"].values())
+    assert made["differences"]["reader_a"]["accuracy"] == {}
+    assert plots.judged_metric(made) == "em" and plots.judged_metric(report()) == "accuracy"
+    assert printed(made).count("not judged") == len(made["systems"])
+    assert "102 of 102 answers (not in the judgements file 102)" in printed(made)
+
+
+def test_without_roles_true_support_is_a_dash() -> None:
+    made = report(roles=False)
+    assert made["systems"]["kl"]["scores"]["reader_a"]["success"] is None
+    assert made["differences"]["reader_a"]["success"] == {} and made["about"]["roles_known"] is False
+    assert made["disagreement"]["test"]["split"] is None and made["disagreement"]["test"]["disagreement"] == 0.5
+    assert "truly support" not in printed(made)
+    assert re.search(r"kl +reader_a .* -\s*$", printed(made), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (lambda rows: [row for row in rows if row["reader"] == "reader_a"], "no answers of reader 'reader_b'"),
+        (lambda rows: [row for row in rows if row["seed"] == 0], r"1 seeds \[0\], train.seeds has 2"),
+        (lambda rows: [row | {"seed": row["seed"] + 7} for row in rows] + rows, r"4 seeds \[0, 1, 7, 8\]"),
+        (lambda rows: rows[1:], "lacks 1 of 4 test questions for some seed of reader 'reader_a', 'q0' first"),
+    ],
+)
+def test_a_run_that_cannot_be_paired_is_refused(rows: Any, message: str) -> None:
+    verdicts = world.judged()
+    made = systems(verdicts)
+    read = outcomes("kl", rows(world.predictions("kl", world.RUNS["kl"])), world.asked(), verdicts)
+    with pytest.raises(ComparisonError, match=message) as error:
+        compare(world.asked(), made | {"kl": System("run", "", "reader_a", False, read)}, verdicts, SETTINGS)
+    assert "dvc repro evaluate@kl" in str(error.value)
+
+
+def test_a_control_has_one_draw_or_as_many_as_runs_have_seeds() -> None:
+    assert report(random=world.CONTROLS["random"][:1])["systems"]["random"]["scores"]["reader_a"]["em"]["mean"] == 0.25
+    with pytest.raises(ComparisonError, match=r"control 'random' has 3 draws, train.seeds has 2.*control.random_draws"):
+        report(random=[*world.CONTROLS["random"], "cccc----"])
+
+
+def test_other_seeds_of_the_same_number_are_paired_in_order() -> None:
+    verdicts, rows = world.judged(), world.predictions("kl", world.RUNS["kl"])
+    read = outcomes("kl", [row | {"seed": row["seed"] + 7} for row in rows], world.asked(), verdicts)
+    made = compare(
+        world.asked(), systems(verdicts) | {"kl": System("run", "", "reader_a", False, read)}, verdicts, SETTINGS
+    )
+    assert made["differences"] == report()["differences"]
+
+
+# -- disagreement of labels ---------------------------------------------------------------------------------------
+
+
+def test_disagreement_by_hand() -> None:
+    found = disagreement(world.prepared(), world.human(), world.soft())
+    assert (found["questions"], found["left_out"], found["ties"]) == (3, 1, 1)
+    assert found["disagreement"] == 0.5  # 0, 1 and half of a tie
+    assert found["chance"] == pytest.approx(2 / 3)
+    split = found["split"]
+    assert split["annotators_wrong"] == pytest.approx(1 / 3)
+    assert split["lowest_loss_wrong"] == pytest.approx(0.5 / 3)
+    assert split["where_annotators_right"] == 0.25
+    kinds = {
+        "both_support": 0,
+        "annotators_alone_wrong": 1 / 3,
+        "lowest_loss_alone_wrong": 0.5 / 3,
+        "neither_supports": 0,
+    }
+    assert split["kinds"] == pytest.approx(kinds)
+
+
+def test_means_without_token_counts_are_losses_already() -> None:
+    rows = [{"query_id": "q", "passage_id": "p", "answer_index": 0, "nll_sum": 1.5, "n_tokens": None}]
+    assert passage_losses(rows) == {"q": {"p": 1.5}}
+
+
+def test_the_four_kinds_add_up_for_any_labels() -> None:
+    draw = random.Random(0)
+    rows = world.prepared()
+    for _ in range(50):
+        human = [row | {"relevant": int(draw.random() < 0.5)} for row in world.human()]
+        soft = [row | {"nll_sum": draw.choice([1.0, 2.0]), "n_tokens": 1} for row in world.soft()]
+        found = disagreement(rows, human, soft)
+        if found["questions"]:
+            assert sum(found["split"]["kinds"].values()) == pytest.approx(found["disagreement"])
+
+
+def test_no_question_with_both_labels_has_no_disagreement() -> None:
+    found = plain(disagreement(world.prepared(), [], world.soft()))
+    assert found["disagreement"] is None and found["chance"] is None and found["questions"] == 0
+
+
+# -- the questions on which runs differ ---------------------------------------------------------------------------
+
+
+def test_questions_on_which_runs_differ_come_first_and_equal_ones_never() -> None:
+    runs = {name: found(name, world.RUNS[name])["reader_a"] for name in ("infonce", "kl")}
+    chosen = most_differing(world.asked(), runs, passage_losses(world.soft()), {"q2a": "Text a of 2."})
+    assert [one["query_id"] for one in chosen] == ["q2", "q1", "q3"]  # q0: both always right
+    first = chosen[0]
+    assert first["spread"] == 0.25
+    assert [(one["mark"], one["text"]) for one in first["passages"]] == [("A", "Text a of 2."), ("B", "q2b")]
+    assert first["passages"][0]["tags"] == ["annotators", "lowest loss", "supports (plain)", "loss 0.50"]
+    assert first["passages"][1]["tags"] == ["lowest loss", "no support (mention)", "loss 0.50"]
+    assert first["runs"][0]["seeds"][0] == {"seed": 0, "mark": "B", "answer": "<b>Oskal</b>", "em": 0.0}
+    assert most_differing(world.asked(), {"kl": runs["kl"]}, {}, {}) == []
+
+
+# -- words and tables ---------------------------------------------------------------------------------------------
+
+
+def test_figures_in_words() -> None:
+    estimate = {"mean": 0.596, "low": 0.561, "high": 0.631}
+    assert wording.share(estimate) == "59.6 ±3.5" and wording.interval(estimate) == "[56.1, 63.1]"
+    assert wording.points({"mean": 0.046, "low": -0.0001, "high": 0.076}) == "+4.6 [+0.0, +7.6]"
+    assert wording.signed(-0.123) == "−12.3" and wording.signed(None) == "-"
+    assert [wording.probability(p) for p in (0.0004, 0.05, 1.0, None)] == ["<.001", ".050", "1.000", "-"]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_tables_fit_the_console_with_every_name_whole(width: int) -> None:
+    text = printed(report(), width)
+    assert max(map(len, text.splitlines())) <= width
+    for name in [*world.RUNS, *world.CONTROLS]:
+        assert re.search(rf"^ {name} ", text, re.MULTILINE)
+    assert "Negative control: kl_permuted is equivalent to the untrained encoder" in text
+    assert "Primary figure" in text and "inconclusive" in text and "…" not in text
+
+
+# -- the stage ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    world.write_workspace(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+OUTPUTS = ["metrics/summary.json", "metrics/report.json", "metrics/report.html"]
+PICTURES = ["plots/answer_accuracy.png", "plots/answer_vs_retrieval.png", "plots/training_curves.png"]
+
+
+def test_the_stage_writes_the_same_bytes_twice(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage.main()
+    first = {name: (workspace / name).read_bytes() for name in OUTPUTS + PICTURES}
+    told = capsys.readouterr().out
+    stage.main()
+    assert {name: (workspace / name).read_bytes() for name in first} == first
+    assert all(first[name].startswith(b"\x89PNG") for name in PICTURES)
+    assert "not a language model" in told and str(workspace) not in first["metrics/report.html"].decode()
+    assert json.loads(first["metrics/report.json"])["systems"]["kl"]["scores"]["reader_a"]["em"]["mean"] == 0.875
+
+
+def test_a_picture_changes_with_what_it_shows(tmp_path: Path) -> None:
+    for name, told in {"one": world.RUNS["kl"], "other": ["aaab++--", "aaaa++++"]}.items():
+        plots.answer_accuracy(report(kl=told), tmp_path / f"{name}.png")
+    assert (tmp_path / "one.png").read_bytes() != (tmp_path / "other.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("path", "remedy"),
+    [
+        ("data/predictions/runs/kl.parquet", "dvc repro evaluate@kl"),
+        ("data/predictions/controls/oracle.parquet", "dvc repro control"),
+        ("data/judgements.parquet", "dvc repro"),
+        ("plots/curves/kl.csv", "dvc repro train@kl"),
+    ],
+)
+def test_a_missing_file_is_named_with_its_remedy(workspace: Path, path: str, remedy: str) -> None:
+    (workspace / path).unlink()
+    with pytest.raises(RecordError, match=f"{re.escape(path)}: no such file") as error:
+        stage.main()
+    assert remedy in str(error.value)
+    assert not (workspace / "metrics/summary.json").exists()
+
+
+def test_runs_that_params_do_not_declare_are_not_looked_at(workspace: Path) -> None:
+    (workspace / "data/predictions/runs/gone.parquet").write_text("not parquet")
+    stage.main()
+    assert "gone" not in (workspace / "metrics/report.json").read_text()
+
+
+def test_real_data_without_roles_and_judge_goes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.write_workspace(tmp_path, roles=False, judge=False)
+    monkeypatch.chdir(tmp_path)
+    stage.main()
+    page = (tmp_path / "metrics/report.html").read_text()
+    assert "not judged" in page and "nothing to compare, as no answer was judged" in page
+
+
+class Page(HTMLParser):
+    """Collects tags, and checks that they are closed in order."""
+
+    VOID = {"meta", "link", "img", "br", "line", "rect", "circle"}
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
+
+
+def test_the_page_is_whole_and_loads_nothing(workspace: Path) -> None:
+    stage.main()
+    text = (workspace / "metrics/report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.open == []
+    links = [value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href")]
+    assert len(links) == 1 + len(PICTURES) and all(link.startswith("data:") for link in links)
+    assert not re.search(r"https?:|url\(|@import|<script", text)
+    assert "&lt;b&gt;Oskal&lt;/b&gt;" in text and "<b>Oskal" not in text
+    assert text.count("<details") == 5  # four questions and the params
+    for words in ["Truncated contexts: 4", "learning_rate: 0.001", "minimum detectable effect", "Text a of 2."]:
+        assert words in text
+
+
+def test_the_settings_are_those_of_params(workspace: Path) -> None:
+    made = stage.settings(load_params())
+    assert (made.baseline, made.seeds, made.draws, list(made.readers)) == ("infonce", 2, 200, ["reader_a", "reader_b"])
+    assert len(read_rows("data/predictions/runs/kl.parquet", stage.NEEDED)) == 16
