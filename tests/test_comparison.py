@@ -21,7 +21,7 @@ from bitter_retrieval.outcomes import ComparisonError, Outcomes, Verdicts, outco
 from bitter_retrieval.params import load_params
 from bitter_retrieval.records import RecordError, read_rows
 
-SETTINGS = Settings("infonce", "reader_a", world.READERS, "reader_a", "human", 2, 200, 0, 0.02)
+SETTINGS = Settings("infonce", "kl", "reader_a", world.READERS, "reader_a", "human", 2, 200, 0, 0.02)
 LABELS = {"infonce": "human", "kl": "reader_a", "kl_permuted": "permuted"}
 
 
@@ -141,7 +141,7 @@ def test_one_question_gets_a_mean_and_no_interval() -> None:
     read = {n: outcomes(n, world.predictions(n, world.RUNS[n])[:1], asked, verdicts) for n in ("infonce", "kl")}
     made = {name: System("run", "", LABELS[name], False, found) for name, found in read.items()}
     one = compare(
-        asked, made, verdicts, Settings("infonce", "reader_a", ["reader_a"], "reader_a", "human", 1, 100, 0, 0.02)
+        asked, made, verdicts, Settings("infonce", "kl", "reader_a", ["reader_a"], "reader_a", "human", 1, 100, 0, 0.02)
     )
     estimate = one["systems"]["kl"]["scores"]["reader_a"]["em"]
     assert (estimate["mean"], estimate["low"], estimate["high"]) == (1, None, None)

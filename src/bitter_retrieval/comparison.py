@@ -39,6 +39,7 @@ class Settings:
     """What the comparison is about: params.compare, and how many seeds a run has."""
 
     baseline: str
+    primary: str  # the soft-label run whose difference to the baseline is the primary figure
     reader: str  # of the primary figure
     readers: Sequence[str]
     label_source: str
@@ -126,18 +127,11 @@ def _runs(report: Mapping[str, Any]) -> Iterable[tuple[str, dict]]:
 
 def _about(asked: Questions, systems: Mapping[str, System], settings: Settings) -> dict[str, Any]:
     return dataclasses.asdict(settings) | {
-        "primary": _primary(systems, settings),
         "questions": len(asked.rows),
         "groups": len(set(asked.groups)),
         "without_human_label": asked.without_label,
         "roles_known": any(supporting is not None for supporting in asked.supporting),
     }
-
-
-def _primary(systems: Mapping[str, System], settings: Settings) -> str | None:
-    """The run of the primary figure: the first one declared that is trained on the soft labels of label_source."""
-    soft = (name for name, system in systems.items() if system.labels == settings.label_source)
-    return next((name for name in soft if name != settings.baseline), None)
 
 
 def _system(design: Design, system: System, readers: Sequence[str]) -> dict[str, Any]:

@@ -205,6 +205,7 @@ class Judge:
 @dataclass(frozen=True)
 class Compare:
     baseline: str
+    primary: str
     label_source: str
     human_source: str
     reader: str
@@ -396,6 +397,7 @@ def _references(params: Params) -> Iterator[tuple[str, str, Iterable[str]]]:
         yield f"runs.{name}.labels", run.labels, params.labels
         yield f"runs.{name}.encoder", run.encoder, params.encoders
     yield "compare.baseline", params.compare.baseline, params.runs
+    yield "compare.primary", params.compare.primary, params.runs
     yield "compare.label_source", params.compare.label_source, from_reader
     yield "compare.human_source", params.compare.human_source, binary
     yield "compare.reader", params.compare.reader, params.readers

@@ -1,0 +1,123 @@
+"""Prediction rows: their fields, what the reader was shown, and that a finished call is not paid for again."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import tiny
+
+from bitter_retrieval.answer_loss import Triple, score_answers
+from bitter_retrieval.answering import Shown, predict
+from bitter_retrieval.generation import generate_answers
+from bitter_retrieval.journal import Journal
+from bitter_retrieval.language_model import Reader
+from bitter_retrieval.records import PREDICTIONS, Row, passage_texts
+from bitter_retrieval.retrieval import Ranking
+from bitter_retrieval.scoring import exact_match, f1
+
+BUDGET = 300
+ROWS = tiny.world(4)
+TEXTS = passage_texts(tiny.world(12))
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal(tmp_path / "answers.sqlite") as journal:
+        yield journal
+
+
+def shown(count: int = 1) -> list[Shown]:
+    """Each question with its first passages, as if retrieved."""
+    items = []
+    for row in ROWS:
+        ids = [passage["passage_id"] for passage in row["passages"]]
+        items.append(Shown(row, ids[:count], Ranking([*ids, "p9"], [0.9, 0.5, 0.4, -0.1], [1, 2, 3])))
+    return items
+
+
+def ask(reader: Reader, journal: Journal, items: list[Shown], system: str = "kl", seed: int = 2) -> list[Row]:
+    return predict(system, reader, seed, items, TEXTS, BUDGET, journal)
+
+
+def test_rows_have_the_tables_columns_and_types(journal: Journal) -> None:
+    rows = ask(tiny.tiny_reader(), journal, shown())
+    assert all(list(row) == PREDICTIONS.names for row in rows)
+    table = pa.Table.from_pylist(rows, schema=PREDICTIONS)
+    assert table.num_rows == len(ROWS) and all(column.null_count == 0 for column in table.columns)
+
+
+def test_rows_say_what_was_asked_ranked_and_shown(journal: Journal) -> None:
+    row = ask(tiny.tiny_reader(), journal, shown(2))[1]
+    ids = [passage["passage_id"] for passage in ROWS[1]["passages"]]
+    assert (row["system"], row["reader"], row["seed"]) == ("kl", "tiny", 2)
+    assert (row["query_id"], row["group_id"]) == ("q1", "g0")
+    assert row["ranked_ids"] == [*ids, "p9"] and row["ranked_scores"] == [0.9, 0.5, 0.4, -0.1]
+    assert (row["shown_ids"], row["candidate_ids"], row["candidate_ranks"]) == (ids[:2], ids, [1, 2, 3])
+
+
+def test_nothing_retrieved_leaves_rankings_empty(journal: Journal) -> None:
+    row = ask(tiny.tiny_reader(), journal, [Shown(ROWS[0], [])])[0]
+    empty = ("ranked_ids", "ranked_scores", "shown_ids", "candidate_ids", "candidate_ranks")
+    assert all(row[name] == [] for name in empty)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_answers_and_losses_are_those_of_the_passages_shown(count: int, journal: Journal) -> None:
+    reader = tiny.tiny_reader(tokenizer="bpe", max_length=200)
+    items = [replace(item, row={**item.row, "answers": [*item.row["answers"], "42", "北京"]}) for item in shown(count)]
+    for row, item in zip(ask(reader, journal, items), items, strict=True):
+        context = "\n".join(TEXTS[passage_id] for passage_id in item.passage_ids)
+        query, references = item.row["query"], item.row["answers"]
+        answer = generate_answers(reader, [(query, context)], BUDGET)[0].text
+        losses = score_answers(reader, [Triple(query, context, reference) for reference in references], BUDGET)
+        means = [loss.nll_sum / loss.n_tokens for loss in losses]
+        assert row["answer"] == answer and row["answer_nll"] == pytest.approx(min(means), abs=2e-5)
+        assert len({round(mean, 3) for mean in means}) == 3
+
+
+def test_answers_are_scored_against_the_references(journal: Journal) -> None:
+    reader = tiny.tiny_reader()
+    said = [row["answer"] for row in ask(reader, journal, shown())]
+    references = [[f"{said[0]} x", "y"], *(["x", answer] for answer in said[1:])]
+    items = [replace(i, row={**i.row, "answers": r}) for i, r in zip(shown(), references, strict=True)]
+    rows = ask(reader, journal, items)
+    assert [row["em"] for row in rows] == [0.0, 1.0, 1.0, 1.0] and 0 < rows[0]["f1"] < 1
+    for row, item in zip(rows, items, strict=True):
+        assert row["em"] == exact_match(row["answer"], item.row["answers"])
+        assert row["f1"] == f1(row["answer"], item.row["answers"])
+
+
+def test_cut_contexts_are_counted(journal: Journal) -> None:
+    reader = tiny.tiny_reader(tokenizer="word", max_length=38)
+    assert [row["truncated"] for row in ask(reader, journal, shown(1))] == [0] * 4
+    assert [row["truncated"] for row in ask(reader, journal, shown(3))] == [1] * 4
+
+
+# -- journal ---------------------------------------------------------------------------------------------------------
+
+
+def test_second_call_does_not_touch_the_model(journal: Journal) -> None:
+    reader = tiny.tiny_reader()
+    first = ask(reader, journal, shown())
+    without_model = replace(reader, model=None, tokenizer=None)
+    assert ask(without_model, journal, shown()) == first
+    other = ask(without_model, journal, [replace(item, ranking=None) for item in shown()], "oracle", 0)
+    assert [row["answer_nll"] for row in other] == [row["answer_nll"] for row in first]
+    assert other[0]["system"] == "oracle" and other[0]["seed"] == 0 and other[0]["ranked_ids"] == []
+
+
+@pytest.mark.parametrize("what", ["reader", "context", "references", "query"])
+def test_what_decides_the_answer_decides_the_key(what: str, journal: Journal) -> None:
+    reader, items = tiny.tiny_reader(), shown()
+    ask(reader, journal, items)
+    if what == "reader":
+        reader = replace(reader, identity="another")
+    elif what == "context":
+        items[0] = replace(items[0], passage_ids=["p9"])
+    else:
+        field, value = ("answers", ["Garth"]) if what == "references" else ("query", "Where does Aldan live?")
+        items[0] = replace(items[0], row={**items[0].row, field: value})
+    with pytest.raises(AttributeError):  # the model is asked, and there is none
+        ask(replace(reader, model=None), journal, items)

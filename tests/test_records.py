@@ -1,0 +1,152 @@
+"""Tables on disk: what is written is read, files are never half there, and what is wrong is named."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bitter_retrieval.records import (
+    BINARY_LABELS,
+    CORPUS,
+    PREDICTIONS,
+    PREPARED,
+    SOFT_LABELS,
+    RecordError,
+    Row,
+    passage_texts,
+    read_labels,
+    read_rows,
+    read_table,
+    sweep,
+    write_rows,
+)
+
+CORPUS_ROWS: list[Row] = [{"passage_id": "p0", "text": "One."}, {"passage_id": "p1", "text": ""}]
+BINARY: list[Row] = [{"query_id": "q", "passage_id": "p0", "relevant": 1}]
+SOFT: list[Row] = [{"query_id": "q", "passage_id": "", "answer_index": 0, "nll_sum": 2.5, "n_tokens": 3}]
+PREPARED_ROW: Row = {
+    "query_id": "q",
+    "group_id": "g",
+    "query": "Where?",
+    "answers": ["here", "there"],
+    "passages": [
+        {"passage_id": "p0", "text": "Here.", "is_selected": 1, "role": None},
+        {"passage_id": "p1", "text": "There.", "is_selected": None, "role": "plain"},
+    ],
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "made" / "on" / "the way.parquet"
+
+
+@pytest.mark.parametrize(
+    ("rows", "schema"), [([PREPARED_ROW], PREPARED), (CORPUS_ROWS, CORPUS), (SOFT, SOFT_LABELS), ([], PREDICTIONS)]
+)
+def test_what_is_written_is_read(path: Path, rows: list[Row], schema: pa.Schema) -> None:
+    write_rows(path, iter(rows), schema)
+    assert read_rows(str(path), schema) == rows
+    assert read_table(path, schema).schema.equals(schema)
+
+
+def test_the_same_rows_give_the_same_bytes(path: Path) -> None:
+    write_rows(path, [PREPARED_ROW], PREPARED)
+    first = path.read_bytes()
+    write_rows(path, [PREPARED_ROW], PREPARED)
+    assert path.read_bytes() == first
+
+
+def test_a_write_that_fails_leaves_the_old_file_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rows(path, CORPUS_ROWS, CORPUS)
+
+    def killed(table: pa.Table, where: Path, **_: object) -> None:
+        Path(where).write_bytes(b"PAR1 half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pq, "write_table", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_rows(path, [], CORPUS)
+    assert read_rows(path, CORPUS) == CORPUS_ROWS
+
+
+def test_nothing_but_the_table_is_left(path: Path) -> None:
+    write_rows(path, CORPUS_ROWS, CORPUS)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_columns_that_are_not_asked_for_are_left_out_and_order_does_not_matter(path: Path) -> None:
+    write_rows(path, CORPUS_ROWS, CORPUS)
+    pq.write_table(
+        pq.read_table(path).append_column("more", pa.array([1, 2])).select(["more", "text", "passage_id"]), path
+    )
+    assert read_rows(path, CORPUS) == CORPUS_ROWS
+
+
+@pytest.mark.parametrize(
+    "read", [lambda path: read_table(path, CORPUS), lambda path: read_rows(path, CORPUS), read_labels]
+)
+def test_an_absent_or_unreadable_file_is_named(path: Path, read: object) -> None:
+    with pytest.raises(RecordError, match=r"the way\.parquet: no such file\. Run `dvc repro`"):
+        read(path)
+    write_rows(path, CORPUS_ROWS, CORPUS)
+    whole = path.read_bytes()
+    for broken in (b"", b"text", whole[:-20], b"PAR1" + bytes(50) + whole[-8:]):
+        path.write_bytes(broken)
+        with pytest.raises(
+            RecordError, match=r"the way\.parquet: not a readable parquet file .* Delete it and run `dvc repro`"
+        ):
+            read(path)
+
+
+def test_a_missing_column_is_named(path: Path) -> None:
+    write_rows(path, CORPUS_ROWS, CORPUS)
+    with pytest.raises(
+        RecordError, match=r"the way\.parquet: columns \['query_id', 'relevant'\] are missing; found \['pass"
+    ):
+        read_rows(path, BINARY_LABELS)
+
+
+def test_a_column_of_another_type_is_named(path: Path) -> None:
+    table = pa.table({"query_id": ["q"], "passage_id": ["p"], "relevant": ["maybe"]})
+    path.parent.mkdir(parents=True)
+    pq.write_table(table, path)
+    with pytest.raises(RecordError, match=r"the way\.parquet: .*maybe"):
+        read_rows(path, BINARY_LABELS)
+
+
+def test_labels_tell_soft_from_binary(tmp_path: Path) -> None:
+    write_rows(tmp_path / "soft.parquet", SOFT, SOFT_LABELS)
+    write_rows(tmp_path / "binary.parquet", BINARY, BINARY_LABELS)
+    write_rows(tmp_path / "empty.parquet", [], SOFT_LABELS)
+    assert read_labels(tmp_path / "soft.parquet") == (SOFT, True)
+    assert read_labels(str(tmp_path / "binary.parquet")) == (BINARY, False)
+    assert read_labels(tmp_path / "empty.parquet") == ([], True)
+
+
+def test_sweep_deletes_what_is_no_longer_declared_and_nothing_else(tmp_path: Path) -> None:
+    for kept in ("kl.parquet", "kl.soft.parquet", ".gitignore", "margin/part.parquet"):
+        (tmp_path / kept).parent.mkdir(exist_ok=True)
+        (tmp_path / kept).touch()
+    for left in ("kl_margin.parquet", "k.parquet", "gone/deep/part.parquet"):
+        (tmp_path / left).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / left).touch()
+    assert [entry.name for entry in sweep(tmp_path, iter(["kl", "margin", "absent"]))] == [
+        "gone",
+        "k.parquet",
+        "kl_margin.parquet",
+    ]
+    assert {entry.name for entry in tmp_path.iterdir()} == {"kl.parquet", "kl.soft.parquet", ".gitignore", "margin"}
+    assert (tmp_path / "margin" / "part.parquet").is_file()
+    assert sweep(tmp_path, ["kl", "margin"]) == []
+
+
+def test_sweep_of_a_folder_that_is_not_there_does_nothing(tmp_path: Path) -> None:
+    assert sweep(tmp_path / "absent", ["kl"]) == []
+
+
+def test_a_text_stands_once_at_its_first_place() -> None:
+    other = {**PREPARED_ROW, "passages": [{"passage_id": "p2", "text": "Elsewhere."}, PREPARED_ROW["passages"][0]]}
+    found = passage_texts([PREPARED_ROW, other])
+    assert list(found.items()) == [("p0", "Here."), ("p1", "There."), ("p2", "Elsewhere.")]

