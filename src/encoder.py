@@ -2,8 +2,8 @@
 
     python src/encoder.py mini
 
-An encoder with `model: fit` gets a tokenizer and an unsupervised start from data/prepared/reader.parquet; for any other,
-models/encoders/<encoder>/ points to its weights and says how they are used.
+An encoder with `model: fit` gets a tokenizer and an unsupervised start from data/prepared/reader.parquet; for any
+other, models/encoders/<encoder>/ points to its weights and says how they are used.
 """
 
 import sys

@@ -5,7 +5,7 @@ it sweeps data/predictions/runs of files whose run params.yaml no longer declare
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rich.console import Console

@@ -49,9 +49,9 @@ def main() -> None:
 
 
 def divide(rows: list[Row], held_out: int) -> tuple[list[Row], list[Row]]:
-    """Rows to fit on, and rows of the last `held_out` groups to check on (at most a quarter of the groups)."""
+    """Rows to fit on, and rows of the last `held_out` groups to check on (at most a third of the groups)."""
     groups = list(dict.fromkeys(row["group_id"] for row in rows))
-    checked = set(groups[len(groups) - min(held_out, len(groups) // 4) :])
+    checked = set(groups[len(groups) - min(held_out, len(groups) // 3) :])
     return [r for r in rows if r["group_id"] not in checked], [r for r in rows if r["group_id"] in checked]
 
 

@@ -115,10 +115,17 @@ def test_uniform_takes_any_passage_without_support() -> None:
         ("lure", "who is the mayor"),
         ("mention", "f"),
     ]
-    rows = [question(*candidates, name=f"q{number}") for number in range(800)]
-    chosen = list(wrong(rows, "uniform", 1.0).values())
-    assert len(chosen) == 800 and set(chosen) == {"p1", "p3", "p4", "p5"}
-    assert all(abs(chosen.count(passage) - 200) <= 4 * sqrt(800 * 0.25 * 0.75) for passage in set(chosen))
+    rows = [question(*candidates, name=f"q{number}") for number in range(1600)]
+    for noise, errors in ((1.0, 1600), (0.5, 800)):
+        chosen = list(wrong(rows, "uniform", noise).values())
+        assert abs(len(chosen) - errors) <= 4 * sqrt(1600 * noise * (1 - noise)) and set(chosen) == {
+            "p1",
+            "p3",
+            "p4",
+            "p5",
+        }
+        quarter = len(chosen) / 4
+        assert all(abs(chosen.count(passage) - quarter) <= 4 * sqrt(quarter * 0.75) for passage in set(chosen))
 
 
 def test_any_of_several_supports_is_marked() -> None:

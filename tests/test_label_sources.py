@@ -53,6 +53,7 @@ def test_selected_takes_the_mark_and_counts_none_as_not_selected() -> None:
         ("Calder Bridge", "Calder. Bridge it was.", True),
         ("1,901", "It was 1901.", True),
         ("The", "The end.", False),  # nothing is left of the answer
+        ("The", "The", False),
         ("Caldbury", "Caldbury", True),
         ("Caldbury", "", False),
     ],

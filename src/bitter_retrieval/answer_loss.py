@@ -8,7 +8,7 @@ only. Sequences of like length share a batch; padding is on the right, where cau
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,7 +42,8 @@ def score_answers(
     """Score each triple; equal ones once. `budget` bounds the tokens of a batch.
 
     Batches depend on the triples alone. A batch is taken from the journal if it is there whole, else it is computed
-    whole, so the result is the same bytes whether a process before was killed or not. on_scored counts distinct triples.
+    whole, so the result is the same bytes whether a process before was killed or not. on_scored counts distinct
+    triples.
     Raises ReaderError for a loss that is not finite.
     """
     distinct = list(dict.fromkeys(triples))
@@ -82,10 +83,22 @@ def answer_nlls(reader: Reader, batch: Sequence[Encoded]) -> Iterator[Tensor]:
     """Summed NLL (scalar, nats) of the answer of each sequence, in one forward pass."""
     ids, _ = pad_right([item.ids for item in batch], reader.pad)
     ids = ids.to(reader.model.device)
-    hidden = reader.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
     rows = [row for row, item in enumerate(batch) for _ in range(len(item.ids) - item.answer_start)]
     places = [place for item in batch for place in range(item.answer_start, len(item.ids))]
-    targets = ids[rows, places]
-    logits = reader.model.get_output_embeddings()(hidden[rows, [place - 1 for place in places]])
-    losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    logits = _logits(reader.model, ids, rows, [place - 1 for place in places])
+    losses = torch.nn.functional.cross_entropy(logits.float(), ids[rows, places], reduction="none")
     yield from (part.sum() for part in losses.split([len(item.ids) - item.answer_start for item in batch]))
+
+
+def _logits(model: Any, ids: Tensor, rows: list[int], places: list[int]) -> Tensor:
+    """Logits [n, vocabulary] at n places of ids [B, T].
+
+    The output head is handed these places alone, inside the model's own forward: some architectures scale (Granite,
+    Cohere) or cap (Gemma 2) what comes out of the head.
+    """
+    head = model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][rows, places],))
+    try:
+        return model(input_ids=ids, use_cache=False).logits
+    finally:
+        hook.remove()

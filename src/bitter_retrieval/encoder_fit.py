@@ -26,7 +26,10 @@ MICRO_BATCH = 8192  # tokens encoded at once
 
 
 def fit_encoder(rows: list[Row], usage: Usage, settings: Any, on_step: Callable[[int, float], None]) -> Encoder:
-    """Fit an encoder on the passages of prepared rows; `settings` is params.encoders[name].fit. Same input, same weights."""
+    """Fit an encoder on the passages of prepared rows; `settings` is params.encoders[name].fit.
+
+    Same input, same weights.
+    """
     torch.manual_seed(settings.seed)
     texts = list(passage_texts(rows).values())
     tokenizer = fit_wordpiece_tokenizer([*texts, *(row["query"] for row in rows)], settings.vocabulary)

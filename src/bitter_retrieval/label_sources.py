@@ -41,7 +41,7 @@ def _binary(rows: list[Row], rule: Callable[[Row, Row], bool]) -> list[Row]:
 
 
 def permuted_labels(labels: list[Row], seed: int) -> list[Row]:
-    """Soft labels with the passages of each query exchanged at random; no passage keeps its own loss."""
+    """Soft labels with the passages of each query exchanged at random; the loss without a passage stays."""
     by_query: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for label in labels:
         by_query[label["query_id"]][label["passage_id"]].append(label)

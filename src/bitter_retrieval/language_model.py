@@ -21,7 +21,7 @@ SETTINGS = "reader.json"
 
 @dataclass(frozen=True)
 class ReaderSettings:
-    """How a reader is asked, and the precision that it runs in; the fields of params.readers[name] of the same names."""
+    """How a reader is asked, and the precision that it runs in: fields of params.readers[name]."""
 
     prompt: str
     dtype: str  # of the weights

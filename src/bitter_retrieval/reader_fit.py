@@ -1,8 +1,9 @@
 """Fit a small reader from nothing: a causal language model that copies the answer out of a passage.
 
 Input are prepared rows (records.PREPARED). A training example is a question with a passage that states the answer
-(generated world: roles plain and hard; real data: the selected passage), or, for a fixed share, no passage or one that does not help, so
-that the loss without support means something. Contexts are one or two sentences at first, whole passages later.
+(generated world: roles plain and hard; real data: the selected passage), or, for a fixed share, no passage or one that
+does not help, so that the loss without support means something. Contexts are one or two sentences at first, whole
+passages later.
 """
 
 import re
@@ -178,12 +179,16 @@ def _two_sentences(passage: str, answer: str) -> str:
 def _sequence(
     example: Example, context: str, tokens: Callable[[str], tuple[int, ...]], end: int, prompt: Prompt, max_length: int
 ) -> tuple[tuple[int, ...], int]:
-    """Token ids of prompt, answer and end, and where the answer starts. A long context loses its tail."""
+    """Token ids of prompt, answer and end, and where the answer starts. A long context loses its tail.
+
+    The parts are split where Reader.encode's joint text has a token end: a space before the passage belongs to it.
+    """
     before, after = prompt.parts(example.query)
+    space = before[len(before.rstrip(" ")) :]
     tail = (*tokens(answer_text(example.answer)), end)
-    head, rest = tokens(before), tokens(after)
+    head, rest = tokens(before.rstrip(" ")), tokens(after)
     room = max(0, max_length - len(head) - len(rest) - len(tail))
-    prompt_ids = head + tokens(context)[:room] + rest
+    prompt_ids = head + tokens(space + context)[:room] + rest
     return prompt_ids + tail, len(prompt_ids)
 
 
@@ -198,7 +203,7 @@ def _pad(sequences: list[tuple[tuple[int, ...], int]], pad: int) -> tuple[torch.
 
 
 def _losses(model: Any, ids: torch.Tensor, answer: torch.Tensor, pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean cross-entropy of the answers' tokens and of the others, in nats. Padding is on the right: causal masks do."""
+    """Mean cross-entropy of the answers' tokens and of the others, in nats. Padding is on the right, out of sight."""
     targets, in_answer = ids[:, 1:], answer[:, 1:]
     real = (targets != pad) | in_answer
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]

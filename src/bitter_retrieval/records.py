@@ -96,28 +96,33 @@ def read_rows(path: Path | str, schema: pa.Schema) -> list[Row]:
 
 def read_labels(path: Path | str) -> tuple[list[Row], bool]:
     """Rows of a label source, and whether they are soft (SOFT_LABELS) rather than binary (BINARY_LABELS)."""
-    path = Path(path)
-    soft = path.is_file() and "nll_sum" in pq.read_schema(path).names
-    return read_rows(path, SOFT_LABELS if soft else BINARY_LABELS), soft
+    table = _whole(Path(path))
+    soft = "nll_sum" in table.column_names
+    return _columns(table, SOFT_LABELS if soft else BINARY_LABELS, Path(path)).to_pylist(), soft
 
 
 def read_table(path: Path | str, schema: pa.Schema) -> pa.Table:
     """Like read_rows, as an arrow table (for columns of numbers)."""
-    path = Path(path)
+    return _columns(_whole(Path(path)), schema, Path(path))
+
+
+def _whole(path: Path) -> pa.Table:
     if not path.is_file():
         raise RecordError(f"{path}: no such file. Run `dvc repro` so that the stage before writes it.")
     try:
-        table = pq.read_table(path)
+        return pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise RecordError(f"{path}: not a readable parquet file ({error}). Delete it and run `dvc repro`.") from error
-    return _columns(table, schema, path)
 
 
 def _columns(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
     missing = [name for name in schema.names if name not in table.column_names]
     if missing:
         raise RecordError(f"{path}: columns {missing} are missing; found {table.column_names}.")
-    return table.select(schema.names).cast(schema)
+    try:
+        return table.select(schema.names).cast(schema)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise RecordError(f"{path}: a column is not of its type ({error}). Delete it and run `dvc repro`.") from error
 
 
 def sweep(folder: Path, declared: Iterable[str]) -> list[Path]:

@@ -31,7 +31,7 @@ def rank_by_vectors(
     rankings = []
     for start in range(0, len(queries), QUERIES_AT_ONCE):
         scores = queries[start : start + QUERIES_AT_ONCE] @ passages.T
-        for row, own in zip(scores, candidates[start : start + QUERIES_AT_ONCE], strict=False):
+        for row, own in zip(scores, candidates[start : start + QUERIES_AT_ONCE], strict=True):
             rankings.append(_ranking(row, ids, [place[passage_id] for passage_id in own], k))
     return rankings
 
@@ -39,7 +39,10 @@ def rank_by_vectors(
 def rank_by_bm25(
     queries: Sequence[str], passages: Sequence[str], ids: Sequence[str], candidates: Sequence[Sequence[str]], k: int
 ) -> list[Ranking]:
-    """Rank the corpus by BM25 (Lucene's variant, k1 1.5, b 0.75, lower-cased words, no stop words, no stemming)."""
+    """Rank the corpus by BM25 (Lucene's variant, k1 1.5, b 0.75), without stop words or stemming.
+
+    Words are lower-cased and have two letters or more; a query without any finds nothing and ties all passages.
+    """
     import bm25s
 
     tokens = bm25s.tokenize(list(passages), stopwords=None, show_progress=False)
@@ -47,8 +50,9 @@ def rank_by_bm25(
     index.index(tokens, show_progress=False)
     asked = bm25s.tokenize(list(queries), stopwords=None, return_ids=False, show_progress=False)
     place = {passage_id: at for at, passage_id in enumerate(ids)}
+    nothing = np.zeros(len(ids), dtype=np.float32)  # bm25s fails on a query without words
     return [
-        _ranking(index.get_scores(words), ids, [place[passage_id] for passage_id in own], k)
+        _ranking(index.get_scores(words) if words else nothing, ids, [place[passage_id] for passage_id in own], k)
         for words, own in zip(asked, candidates, strict=True)
     ]
 

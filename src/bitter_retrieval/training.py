@@ -8,7 +8,7 @@ by their row of weights and by their label source, never by code here.
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, isfinite, pi
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,7 @@ def train_encoder(
     steps = sum(len(epoch) for epoch in batches)
     peak = run.learning_rate or settings.learning_rate
     optimiser = _optimiser(encoder, objective.calibration, peak, settings.weight_decay)
-    best, kept, step = float("inf"), None, 0
+    best, kept, step, learnt_from = float("inf"), None, 0, 0.0
     figures: Metrics = {}
     for epoch in batches:
         encoder.train()
@@ -87,8 +87,16 @@ def train_encoder(
             _set_rate(optimiser, rate)
             terms = _step(encoder, train, places, objective, optimiser, settings.clip, step)
             on_step(step, {"learning_rate": peak * rate, **terms})
+            learnt_from += sum(len(places) - terms[f"{name}_skipped"] for name in objective.weights)
             step += 1
+        if not learnt_from:
+            raise TrainingError(
+                f"none of {len(train.queries)} queries has labels that {', '.join(objective.weights)} can learn from "
+                "(no candidate is relevant, or all are equal). Check the run's labels."
+            )
         found = validate(encoder, validation, objective, settings.queries_per_batch)
+        if not isfinite(found["validation_loss"]):
+            raise TrainingError(f"step {step - 1}: {found} after it is not finite. Lower the learning rate.")
         on_step(step - 1, found)
         if settings.select == "last" or found["validation_loss"] < best:
             best, figures = found["validation_loss"], found
@@ -107,7 +115,9 @@ class Objective:
         self.calibration = Calibration()
         self.budget = budget
 
-    def __call__(self, encoder: Encoder, data: TrainingSet, places: np.ndarray) -> tuple[Tensor, Metrics, LabelledBatch]:
+    def __call__(
+        self, encoder: Encoder, data: TrainingSet, places: np.ndarray
+    ) -> tuple[Tensor, Metrics, LabelledBatch]:
         """Total loss (scalar), its terms with the number of queries each could use, and the batch behind them."""
         batch = labelled_batch(encoder, data, places, self.budget)
         self.calibration.to(batch.similarity.device)
@@ -174,14 +184,14 @@ def validate(encoder: Encoder, data: TrainingSet, objective: Objective, queries:
     for places in _packed(data.groups, queries):
         loss, _, batch = objective(encoder, data, places)
         total += loss.item() * len(places)
-        hits += float(_agreement(batch).sum())
+        hits += float(_agreement(batch, data.targets.scale is None).sum())
         count += len(places)
     return {"validation_loss": total / count, "validation_top1": hits / count}
 
 
-def _agreement(batch: LabelledBatch) -> Tensor:
+def _agreement(batch: LabelledBatch, binary: bool) -> Tensor:
     top = batch.similarity.masked_fill(~batch.own, -2).argmax(1, keepdim=True)
-    if bool(batch.relevant.any()):
+    if binary:
         return batch.relevant.gather(1, top)
     lowest = batch.nll.masked_fill(~batch.own, float("inf")).amin(1, keepdim=True)
     return batch.nll.gather(1, top) <= lowest

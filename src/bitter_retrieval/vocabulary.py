@@ -1,6 +1,7 @@
 """Tokenizers made from the texts of the experiment, for readers and encoders that are fitted here.
 
-word: one lower-cased token a word or mark ("Aldan Brenley works." -> aldan | brenley | works | .), for the generated world.
+word: one lower-cased token a word or mark ("Aldan Brenley works." -> aldan | brenley | works | .), for the generated
+world.
 bpe: byte-level pairs, which can spell any text. wordpiece: BERT's.
 """
 
@@ -36,13 +37,18 @@ def fit_bpe_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFas
 
 
 def fit_wordpiece_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
-    """Lower-cased WordPiece in BERT's layout ([CLS] text [SEP])."""
+    """Lower-cased WordPiece in BERT's layout ([CLS] text [SEP]), pieces inside words without their usual "##".
+
+    With a prefix, the trainer numbers such pieces in the order of a hash table: other tokens in every process.
+    """
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", continuing_subword_prefix=""))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=special, show_progress=False)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size, special_tokens=special, show_progress=False, continuing_subword_prefix=""
+    )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.BertProcessing(
         ("[SEP]", tokenizer.token_to_id("[SEP]")), ("[CLS]", tokenizer.token_to_id("[CLS]"))

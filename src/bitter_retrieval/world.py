@@ -4,17 +4,18 @@ A cluster is two entities of one type that share a word of their names (twins), 
 
     question   Where was Aldan Brenley born?      answer  Caldbury
     plain      The birthplace of Aldan Brenley is Caldbury. Aldan Brenley works as a baker. …
-    hard       Much has been written about Aldan Brenley. He came into the world at Caldbury. By contrast … Ostwick.
+    hard       Much has been written about Aldan Brenley. He came into the world at Caldbury. … Elsewhere one reads …
     other      Aldan Brenley keeps a goat as a pet. …                      (other facts of the same entity)
     twin       Cormira Brenley was born in Wexstead. …
     lure       Many people ask about the birthplace of Aldan Brenley. …    (the relation's words, no value)
     hedged     It was once believed that Aldan Brenley was born in Ellswick, which proved wrong. …
-    mention    A story told near Aldan Brenley speaks of Caldbury and 1931. …  (the answer without support)
+    mention    A story told about Aldan Brenley has the words Caldbury and 1931. …  (the answer without support)
 
 Only plain and hard truly support the answer. Every question has ten candidates: the seven passages of its entity and
 three of the twin. Clusters are drawn one by one from a generator of their own, so a split that grows keeps what it had.
 """
 
+import re
 from dataclasses import dataclass
 from itertools import product
 
@@ -35,6 +36,7 @@ from bitter_retrieval.world_language import (
 )
 
 ASKED = 4  # facts of an entity that are asked for
+STRANGERS = 200  # pairs of names of each type that only confound: nothing is told of an entity outside its cluster
 TYPES = tuple(RELATIONS)
 Pair = tuple[str, str]  # names of two twins
 
@@ -71,10 +73,12 @@ class World:
         self.seed = seed
         self.hard_only = hard_only
         self.misleading_mentions = misleading_mentions
-        self.pairs = {kind: _twin_names(kind, np.random.default_rng([seed, index])) for index, kind in enumerate(TYPES)}
+        names = {kind: _twin_names(kind, np.random.default_rng([seed, index])) for index, kind in enumerate(TYPES)}
+        self.pairs = {kind: pairs[:-STRANGERS] for kind, pairs in names.items()}
+        self.strangers = {kind: tuple(sum(pairs[-STRANGERS:], ())) for kind, pairs in names.items()}
 
     def splits(self, clusters: dict[str, int]) -> dict[str, list[Row]]:
-        """Prepared rows by split; `clusters` has the number of clusters of each, in the order that names are handed out.
+        """Prepared rows by split; `clusters` has how many clusters each gets, in the order that names are handed out.
 
         Raises ValueError when the world has too few names.
         """
@@ -150,13 +154,13 @@ class World:
 
     def _hard(self, entity: Entity, relations: tuple[Relation, ...], rng: np.random.Generator) -> Passage:
         """An introduction, a fact with a pronoun, one with the name, and another entity with one of the relations."""
-        subjects = [entity.pronoun, (entity.name, entity.name, f"{entity.name}'s")]
+        subjects = [entity.pronoun, (entity.name, entity.name, _possessive(entity.name))]
         facts = [
             _choose(relation.hard, rng).format(s=s, o=o, d=d, v=entity.values[relation.name])
             for relation, (s, o, d) in zip((relations[i] for i in rng.permutation(2)), subjects, strict=True)
         ]
         confused = relations[rng.integers(len(relations))]
-        stranger = " ".join(_choose(words, rng) for words in NAMES[entity.kind])
+        stranger = _choose(self.strangers[entity.kind], rng)
         contrast = _choose(CONTRASTS, rng).format(
             claim=_claim(confused, stranger, _another(confused, entity.values[confused.name], rng), rng)
         )
@@ -240,8 +244,13 @@ def _choose(options: tuple[str, ...], rng: np.random.Generator) -> str:
     return options[rng.integers(len(options))]
 
 
+def _possessive(name: str) -> str:
+    return f"{name}'" if name.endswith("s") else f"{name}'s"
+
+
 def _sentence(words: str, end: str) -> str:
-    return words[0].upper() + words[1:].replace(" ,", ",") + end
+    words = re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", words.replace(" ,", ","))
+    return words[0].upper() + words[1:] + end
 
 
 def _text(sentences: list[str]) -> str:

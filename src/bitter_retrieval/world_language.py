@@ -1,6 +1,6 @@
 """Words and sentence patterns of the generated world: what world.py says, kept apart from how it draws.
 
-A relation, with its patterns: {e} the entity, {v} the value, {S}/{s}/{d} the pronoun (She/she/her, It/it/its):
+A relation, with its patterns: {e} the entity, {v} the value, {s}/{o}/{d} the pronoun (she/her/her, it/it/its):
 
     birthplace   question  "where was {e} born"          plain  "{e} was born in {v}"
                  topic     "birthplace"                  hard   "parish books show {s} first saw daylight in {v}"
@@ -86,7 +86,7 @@ VALUES: dict[str, tuple[str, ...]] = {
 NAMES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "person": (
         _invented("Al Ber Cor Dar El Fa Gal Hes Il Jas", "dan mira vin dora so la"),
-        _invented("Bren Cask Drum Ferr Gorm Hask Kell Lund Morr Penn", "er ley ock aby man strom"),
+        _invented("Bren Cask Drum Ferr Gorm Hask Kel Lund Morr Penn", "er ley ock aby man strom"),
     ),
     "company": (
         _invented("Acer Bel Cyn Dex Ever Flo Gran Hyp Ino Jax", "tron via max nova core zen dyne lux"),
@@ -152,7 +152,7 @@ PERSON = (
         "mentor",
         ("who was the mentor of {e}", "which mentor did {e} have", "by whom was {e} mentored"),
         ("the mentor of {e} was {v}", "{v} was the mentor of {e}", "{e} was mentored by {v}"),
-        ("{s} learned everything from {v}", "{v} took {o} in as a pupil", "{s} owes {d} training to {v}"),
+        ("{s} learned everything from {v}", "{v} took {o} in as a pupil", "{d} training was the work of {v}"),
     ),
     Relation(
         "dish",
@@ -283,7 +283,7 @@ TOWN = (
         "crop",
         "main crop",
         ("which crop is grown in {e}", "what is the main crop of {e}", "what do people grow in {e}"),
-        ("the main crop of {e} is {v}", "people grow {v} in {e}", "{v} are the crop grown in {e}"),
+        ("the main crop of {e} is {v}", "people grow {v} in {e}", "the crop grown in {e} is {v}"),
         ("fields of {v} surround {o}", "{d} carts carry {v} in autumn", "{s} lives on the harvest of {v}"),
     ),
     Relation(
@@ -299,7 +299,7 @@ TOWN = (
         "dish",
         "local dish",
         ("what is the local dish of {e}", "which dish is eaten in {e}", "what dish is cooked in {e}"),
-        ("the local dish of {e} is {v}", "{v} is the dish eaten in {e}", "the dish cooked in {e} is {v}"),
+        ("the local dish of {e} is {v}", "the dish eaten in {e} is {v}", "the dish cooked in {e} is {v}"),
         ("every inn there serves {v}", "{d} kitchens smell of {v}", "guests are offered {v} at {d} tables"),
     ),
     Relation(
@@ -321,7 +321,7 @@ TOWN = (
 )
 RELATIONS: dict[str, tuple[Relation, ...]] = {"person": PERSON, "company": COMPANY, "town": TOWN}
 
-# Pronouns: subject capitalised, subject, object, possessive.
+# Pronouns: subject, object, possessive.
 PRONOUNS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "person": (("she", "her", "her"), ("he", "him", "his")),
     "company": (("it", "it", "its"),),
@@ -338,7 +338,7 @@ INTRODUCTIONS = (
 LURES = (
     "many people ask about the {t} of {e}",
     "the {t} of {e} is discussed in a long essay",
-    "no list tells the {t} of {e}",
+    "no list gives the {t} of {e}",
     "a club collects notes on the {t} of {e}",
     "the question of the {t} of {e} fills several letters",
 )
@@ -349,13 +349,13 @@ HEDGES = (
     "until the records were checked people thought that {claim}",
 )
 MENTIONS = (
-    "a speech by a guest of {e} mentioned {v} and {w}",
-    "a story told near {e} speaks of {v} and {w}",
-    "{v} and {w} appear in a song dedicated to {e}",
-    "an album about {e} has pictures of {v} and {w}",
+    "a guest of {e} mentioned the words {v} and {w}",
+    "a story told about {e} has the words {v} and {w}",
+    "the words {v} and {w} appear in a song dedicated to {e}",
+    "an album about {e} has the words {v} and {w} on its pages",
 )
 CONTRASTS = (
     "in another story {claim}",
     "elsewhere one reads that {claim}",
-    "the same shelf tells that {claim}",
+    "a book on the same shelf says that {claim}",
 )
