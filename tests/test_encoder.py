@@ -81,6 +81,16 @@ def test_long_texts_lose_their_tail_and_never_their_last_mark() -> None:
     assert len(encoder.tokens(["Aldan"], "passage")[0]) < 10
 
 
+def test_embedding_is_without_dropout_and_gradients() -> None:
+    encoder = tiny.tiny_encoder()
+    wanted = encoder.embed(TEXTS, "query", 64)
+    for module in encoder.train().modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    np.testing.assert_array_equal(encoder.embed(TEXTS, "query", 64), wanted)
+    assert all(parameter.grad is None for parameter in encoder.parameters())
+
+
 def test_no_texts_no_tokens() -> None:
     assert tiny.tiny_encoder().tokens([], "query") == []
 

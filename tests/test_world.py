@@ -62,8 +62,12 @@ def prepared(**sizes: int) -> tuple[dict[str, list[Row]], list[Row]]:
 
 def sentences(text: str) -> list[str]:
     """Without case and marks, as the patterns stand in world_language.py."""
-    said = re.sub(r"\b([Aa])n (?=[aeiou])", r"\1 ", text)  # "works as an editor"
-    return [sentence.strip(" .?").replace(",", " ,").lower() for sentence in re.split(r"(?<=[.?]) ", said)]
+    return [s.strip(" .?").replace(",", " ,").lower() for s in re.split(r"(?<=[.?]) ", without_an(text))]
+
+
+def without_an(text: str) -> str:
+    """As the patterns have it before a value: "works as a {v}"."""
+    return re.sub(r"\b([Aa])n (?=[aeiou])", r"\1 ", text)
 
 
 @cache
@@ -197,7 +201,8 @@ def test_lures_hold_words_of_the_relation_without_an_answer_and_mentions_name_va
         lures = {pattern.format(e=name, t=relation.topic).lower() for pattern in LURES}
         assert lures & set(sentences(by_role["lure"]))
         assert not words(by_role["lure"]) & {value.lower() for values in VALUES.values() for value in values}
-        patterns = [re.sub(r"\{[vw]\}", r"\\w+", pattern.format(e=name, v="{v}", w="{w}")) for pattern in MENTIONS]
+        mentions = [without_an(pattern.format(e=name, v="{v}", w="{w}")) for pattern in MENTIONS]
+        patterns = [re.sub(r"\{[vw]\}", r"\\w+", mention) for mention in mentions]
         for sentence in sentences(by_role["mention"]):
             assert any(re.fullmatch(pattern, sentence, re.IGNORECASE) for pattern in patterns), sentence
 
