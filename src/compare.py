@@ -2,12 +2,14 @@
 
 Reads data/prepared and data/labels (test, and train for the disagreement of labels), data/predictions of every run and
 control, data/judgements.parquet and plots/curves; writes metrics/summary.json, metrics/report.json, metrics/report.html
-and three pictures in plots/. Nothing here trains, answers or judges. Run it by `dvc repro compare`.
+and three pictures in plots/. Nothing here trains, answers or judges. Run it by `dvc repro compare`;
+`python src/compare.py --show` prints the tables of the last run again.
 """
 
 import csv
 import dataclasses
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -29,15 +31,21 @@ from bitter_retrieval.records import (
     RecordError,
     Row,
     read_rows,
+    sweep,
 )
 from bitter_retrieval.report import render
+from bitter_retrieval.stage import run_stage
 
 PREPARED_DIR, LABELS, PREDICTIONS = Path("data/prepared"), Path("data/labels"), Path("data/predictions")
 JUDGED, CURVES, METRICS, PLOTS = Path("data/judgements.parquet"), Path("plots/curves"), Path("metrics"), Path("plots")
 
 
 def main() -> None:
+    if sys.argv[1:] == ["--show"]:
+        show(json.loads((METRICS / "report.json").read_text(encoding="utf-8")))
+        return
     params = load_params()
+    sweep(CURVES, params.runs)
     asked = questions(prepared("test"), human("test", params))
     judge = make_judge(params.judge)
     verdicts = read_verdicts(judge)
@@ -46,6 +54,11 @@ def main() -> None:
     report["about"]["judge"] = judge.about
     report["disagreement"] = plain({split: of_split(split, params) for split in ("train", "test")})
     write(report, params, asked, systems)
+    show(report)
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print the tables; `python src/compare.py --show` prints those of the last comparison."""
     console = tables.console()
     for part in tables.everything(report, console.width):
         console.print(part)
@@ -134,4 +147,4 @@ def as_json(tree: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

@@ -32,6 +32,7 @@ from bitter_retrieval.records import (
     write_rows,
 )
 from bitter_retrieval.retrieval import Ranking, rank_by_bm25, rank_by_vectors
+from bitter_retrieval.stage import run_stage
 from bitter_retrieval.targets import answer_losses
 
 PREPARED_FOLDER = Path("data/prepared")
@@ -119,4 +120,4 @@ def _lowest_loss(path: Path, source: str, rows: list[Row]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

@@ -16,6 +16,7 @@ from bitter_retrieval.memory import keep_freed_memory
 from bitter_retrieval.params import load_params
 from bitter_retrieval.progress import bar
 from bitter_retrieval.records import PREPARED, read_rows
+from bitter_retrieval.stage import run_stage
 
 ROWS = Path("data/prepared/reader.parquet")
 MODELS = Path("models/encoders")
@@ -44,4 +45,4 @@ def point(folder: Path, model: str, revision: str | None, usage: Usage) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

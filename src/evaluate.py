@@ -18,6 +18,7 @@ from bitter_retrieval.params import Evaluate, load_params
 from bitter_retrieval.progress import bar
 from bitter_retrieval.records import CORPUS, PREDICTIONS, PREPARED, Row, read_rows, sweep, write_rows
 from bitter_retrieval.retrieval import rank_by_vectors
+from bitter_retrieval.stage import run_stage
 
 PREPARED_FOLDER = Path("data/prepared")
 READERS = Path("models/readers")
@@ -55,4 +56,4 @@ def retrieve(folder: Path, rows: list[Row], corpus: dict[str, str], settings: Ev
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

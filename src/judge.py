@@ -23,6 +23,7 @@ from bitter_retrieval.records import (
     sweep,
     write_rows,
 )
+from bitter_retrieval.stage import run_stage
 
 TEST = Path("data/prepared/test.parquet")
 RUNS = Path("data/predictions/runs")
@@ -63,4 +64,4 @@ def report(judge: Judge, rows: list[Row]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

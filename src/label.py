@@ -19,6 +19,7 @@ from bitter_retrieval.memory import keep_freed_memory
 from bitter_retrieval.params import Labels, load_params
 from bitter_retrieval.progress import bar
 from bitter_retrieval.records import BINARY_LABELS, NO_PASSAGE, PREPARED, SOFT_LABELS, Row, read_rows, write_rows
+from bitter_retrieval.stage import run_stage
 
 PREPARED_FOLDER = Path("data/prepared")
 LABELS = Path("data/labels")
@@ -101,4 +102,4 @@ def summary(labels: dict[str, list[Row]], counts: dict[str, int]) -> dict[str, i
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

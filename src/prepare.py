@@ -11,6 +11,7 @@ from pathlib import Path
 from bitter_retrieval.params import Data, load_params
 from bitter_retrieval.records import CORPUS, PREPARED, Row, passage_texts, write_rows
 from bitter_retrieval.squad import squad_splits
+from bitter_retrieval.stage import run_stage
 from bitter_retrieval.world import World
 
 PREPARED_FOLDER = Path("data/prepared")
@@ -67,4 +68,4 @@ def _split_summary(rows: list[Row]) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

@@ -24,6 +24,7 @@ from bitter_retrieval.prompts import Prompt
 from bitter_retrieval.reader_fit import fit_reader, supports
 from bitter_retrieval.records import PREPARED, Row, read_rows
 from bitter_retrieval.scoring import exact_match
+from bitter_retrieval.stage import run_stage
 
 ROWS = Path("data/prepared/reader.parquet")
 MODELS = Path("models/readers")
@@ -105,4 +106,4 @@ def _em(reader: Reader, rows: list[Row], context: Callable[[Row], str | None]) -
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

@@ -15,6 +15,7 @@ from bitter_retrieval.memory import keep_freed_memory
 from bitter_retrieval.params import Params, Run, load_params
 from bitter_retrieval.progress import bar
 from bitter_retrieval.records import PREPARED, read_labels, read_rows
+from bitter_retrieval.stage import run_stage
 from bitter_retrieval.targets import Targets, binary_targets, soft_targets
 from bitter_retrieval.tracking import open_tracker
 from bitter_retrieval.training import Metrics, TrainingSet, epoch_batches, train_encoder, training_set
@@ -95,4 +96,4 @@ def write_curves(path: Path, curves: list[Metrics]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

@@ -2,6 +2,6 @@
 
 import os
 
-# GNU OpenMP reads this when torch is loaded: how long a thread spins before it sleeps. At its default, a second process on
-# the same cores makes training ten times slower; at this, twice. Alone, both are equally fast.
+# GNU OpenMP reads this when torch is loaded: how long a thread spins before it sleeps. At its default, a second process
+# on the same cores makes training ten times slower; at this, twice. Alone, both are equally fast.
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")
