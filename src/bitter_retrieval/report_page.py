@@ -85,7 +85,7 @@ MACROS = """
 BODY = """
 <h1>Does a retriever trained on what helps a reader answer beat one trained on human relevance labels?</h1>
 {% if about.primary %}
-<p class="verdict">{{ verdict }}</p>
+<p class="verdict">Primary figure: {{ verdict }}</p>
 <p>That is the primary figure: the difference in exact match between <b>{{ about.primary }}</b> (trained on the labels
 of {{ about.label_source }}) and <b>{{ about.baseline }}</b>, with {{ about.reader }} answering from what was ranked
 first. Everything else on this page is secondary.</p>

@@ -107,7 +107,7 @@ def sentence(run: str, baseline: str, difference: Figures | None) -> str:
         "better": f"{run} answers more questions exactly than {baseline}",
         "worse": f"{run} answers fewer questions exactly than {baseline}",
         "equivalent": f"{run} and {baseline} are equivalent in exact match",
-        "inconclusive": f"whether {run} or {baseline} answers more questions exactly is open",
+        "inconclusive": f"it is open whether {run} or {baseline} answers more questions exactly",
     }[difference["verdict"]]
     return f"{said}: {measured}."
 
