@@ -59,11 +59,13 @@ class Workspace:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """DVC in a session of its own that heeds an interrupt, also where a shell in the background made us ignore it."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         environment = os.environ | {"PATH": path, "COLUMNS": "120", "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "dvc", *arguments]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(command, cwd=self.folder, env=environment, start_new_session=True, **streams)
+        own = {"start_new_session": True, "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+        return subprocess.Popen(command, cwd=self.folder, env=environment, **own, **streams)
 
     def dvc(self, *arguments: str) -> str:
         process = self.start(*arguments)
@@ -95,7 +97,11 @@ def test_an_interrupted_stage_does_not_count_as_done(workspace: Workspace) -> No
             break
     time.sleep(3)
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate()
+    try:
+        process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode != 0, lines
     assert "prepare" in workspace.lock() and "reader@reader_a" not in workspace.lock()
     workspace.edit(lambda tree: tree["readers"]["reader_a"]["fit"].update(steps=8))
