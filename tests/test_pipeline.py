@@ -59,7 +59,7 @@ class Workspace:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """DVC in a session of its own that heeds an interrupt, also where a shell in the background made us ignore it."""
+        """DVC in a session of its own; it heeds interrupts, also where a shell in the background ignores them."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         environment = os.environ | {"PATH": path, "COLUMNS": "120", "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "dvc", *arguments]
