@@ -1,11 +1,11 @@
-"""Batches by length: nothing lost, nothing over the budget, and padding that the mask undoes."""
+"""Batches by length or cost: nothing lost, nothing over the budget, and padding that the mask undoes."""
 
 import random
 
 import pytest
 import torch
 
-from bitter_retrieval.batching import length_batches, pad_right
+from bitter_retrieval.batching import length_batches, neighbour_batches, pad_right
 
 
 @pytest.mark.parametrize("budget", [1, 12, 64, 10_000])
@@ -30,6 +30,23 @@ def test_a_sequence_over_the_budget_stands_alone() -> None:
 
 def test_nothing_makes_no_batch() -> None:
     assert length_batches([], budget=10) == []
+
+
+@pytest.mark.parametrize("budget", [1, 12, 64, 10_000])
+def test_neighbours_keep_their_order_within_the_budget(budget: int) -> None:
+    costs = random.Random(0).choices(range(1, 40), k=200)
+    batches = neighbour_batches(costs, budget)
+    assert [place for batch in batches for place in batch] == list(range(200))
+    spent = [sum(costs[place] for place in batch) for batch in batches]
+    assert all(cost <= budget or len(batch) == 1 for cost, batch in zip(spent, batches, strict=True))
+    for cost, after in zip(spent, batches[1:], strict=False):
+        assert cost + costs[after[0]] > budget  # the next one would not have fitted
+
+
+def test_neighbours_by_hand() -> None:
+    assert neighbour_batches([9, 3, 4, 8], budget=12) == [[0, 1], [2, 3]]  # exactly full
+    assert neighbour_batches([3, 30, 2, 40], budget=10) == [[0], [1], [2], [3]]  # a costlier one stands alone
+    assert neighbour_batches([], budget=10) == []
 
 
 def test_padding_is_on_the_right_and_masked() -> None:

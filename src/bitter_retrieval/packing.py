@@ -1,0 +1,278 @@
+"""Sequences of tokens end to end in one row, what several begin with held once, and attention that keeps them apart.
+
+    pack_sequences([[5, 6, 7, 8], [5, 6, 7, 9, 2]], shared=3)
+        ids        5 6 7 | 8 | 9 2
+        positions  0 1 2 | 3 | 3 4
+        places     [0, 1, 2, 3]  and  [0, 1, 2, 4, 5]
+
+A padded batch computes its padding, and the question once for every candidate that it is asked of; a pack does neither.
+Attention runs by segment: a run of tokens attends to itself and to the runs that its sequences begin with. On CUDA in
+half precision that is one call of a variable-length kernel (flash-attn's if installed, else torch's), elsewhere one
+call of scaled_dot_product_attention a segment. can_pack asks a model whether all this holds for it.
+"""
+
+import importlib.util
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, cached_property
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+SHARED = 8  # tokens from which on a common beginning is worth a segment of its own
+NAME = "bitter_retrieval_packed"  # among transformers' attention implementations
+UNSUPPORTED = ("softcap", "s_aux", "position_bias", "cache")  # arguments that change attention in ways unknown here
+HALF = {torch.bfloat16, torch.float16}
+
+
+class PackingError(RuntimeError):
+    """A model whose attention packs cannot serve."""
+
+
+class Segment(NamedTuple):
+    """A run of tokens in a pack."""
+
+    start: int  # place of its first token in the pack
+    stop: int
+    position: int  # of its first token in its sequences
+    before: tuple["Segment", ...]  # what its sequences begin with, first one first
+
+
+class Pack:
+    """What a model is given for several sequences at once."""
+
+    def __init__(self, ids: list[int], segments: list[Segment], places: list[list[int]], device: torch.device) -> None:
+        self.ids = torch.tensor([ids], device=device)  # [1, T]
+        self.segments = segments
+        self.places = places  # of each sequence: where in the pack its tokens are
+        positions = [place for s in segments for place in range(s.position, s.position + s.stop - s.start)]
+        self.positions = torch.tensor([positions], device=device)  # [1, T]
+        self.windows: set[int | None] = set()  # of local attention, that attention was told of
+        self.masked_windows: set[int] = set()  # that the model wanted a mask for
+        self._masks: dict[tuple[int, int | None], Tensor] = {}
+
+    def mask(self, segment: Segment, window: int | None) -> Tensor:
+        """[queries, keys] what a segment's tokens may look at: what stands before them, `window` tokens in all."""
+        known = self._masks.get((segment.start, window))
+        if known is not None:
+            return known
+        keys = torch.arange(segment.position + segment.stop - segment.start, device=self.ids.device)
+        queries = keys[segment.position :, None]
+        mask = keys <= queries if window is None else (keys <= queries) & (keys > queries - window)
+        self._masks[segment.start, window] = mask
+        return mask
+
+    @cached_property
+    def varlen(self) -> tuple[Tensor | None, Tensor, Tensor, int, int]:
+        """For a variable-length kernel: places of all keys (None: as they stand), cumulative lengths, longest ones."""
+        runs = [(*s.before, s) for s in self.segments]
+        own = [s.stop - s.start for s in self.segments]
+        seen = [s.position + length for s, length in zip(self.segments, own, strict=True)]
+        keys = [place for run in runs for part in run for place in range(part.start, part.stop)]
+        device = self.ids.device
+        return (
+            torch.tensor(keys, device=device) if len(keys) > sum(own) else None,
+            torch.tensor([0, *accumulate(own)], dtype=torch.int32, device=device),
+            torch.tensor([0, *accumulate(seen)], dtype=torch.int32, device=device),
+            max(own),
+            max(seen),
+        )
+
+
+def pack_sequences(sequences: Sequence[list[int]], device: torch.device | str = "cpu", shared: int = SHARED) -> Pack:
+    """Lay the sequences end to end; `shared` common tokens at least, at a beginning, are held once.
+
+    Only causal attention may share: there a token's state depends on what stands before it alone.
+    """
+    order = sorted(range(len(sequences)), key=sequences.__getitem__)
+    pairs = zip(order, order[1:], strict=False)
+    common = [0, *(len(os.path.commonprefix([sequences[a], sequences[b]])) for a, b in pairs)]
+    ids: list[int] = []
+    segments: list[Segment] = []
+    places: list[list[int]] = [[] for _ in sequences]
+
+    def lay(first: int, last: int, depth: int, before: tuple[Segment, ...]) -> None:
+        """Sequences order[first:last], whose first `depth` tokens lie in `before`."""
+        while first < last:
+            end = first + 1
+            while end < last and common[end] - depth >= shared:
+                end += 1
+            members = order[first:end]
+            reach = min(common[first + 1 : end], default=len(sequences[members[0]]))
+            run = before
+            if reach > depth:
+                segment = Segment(len(ids), len(ids) + reach - depth, depth, before)
+                segments.append(segment)
+                ids.extend(sequences[members[0]][depth:reach])
+                run = (*before, segment)
+            if len(members) > 1:
+                lay(first, end, reach, run)
+            else:
+                places[members[0]] = [place for part in run for place in range(part.start, part.stop)]
+            first = end
+
+    lay(0, len(order), 0, ())
+    return Pack(ids, segments, places, torch.device(device))
+
+
+# -- attention -------------------------------------------------------------------------------------------------------
+
+_current: Pack | None = None
+
+
+@contextmanager
+def packed_attention(model: Any) -> Iterator[None]:
+    """While it lasts, `model` attends within packs and is to be called by forward_pack alone."""
+    _register()
+    before = model.config._attn_implementation
+    model.set_attn_implementation(NAME)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def forward_pack(model: Any, pack: Pack) -> Any:
+    """The model's output for a pack, [1, T, …], under packed_attention."""
+    global _current
+    _current = pack
+    try:
+        return model(input_ids=pack.ids, position_ids=pack.positions, use_cache=False)
+    finally:
+        _current = None
+
+
+@cache
+def _register() -> None:
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface
+
+    AttentionInterface.register(NAME, _attend)
+    AttentionMaskInterface.register(NAME, _no_mask)
+
+
+def _no_mask(*args: Any, local_size: int | None = None, **kwargs: Any) -> None:
+    """In place of transformers' masks: what is local must be said to the attention function, as its window."""
+    if _current is not None and local_size:
+        _current.masked_windows.add(local_size)
+
+
+def _attend(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """An attention function of transformers: query [1, H, T, D], key and value [1, G, T, D] to [1, T, H, D]."""
+    used = [name for name in UNSUPPORTED if kwargs.get(name) is not None]
+    if used or attention_mask is not None or dropout or not getattr(module, "is_causal", True):
+        raise PackingError(f"{type(module).__name__} attends in a way that packs do not serve ({', '.join(used)}).")
+    assert _current is not None, "a model under packed_attention is called by forward_pack"
+    _current.windows.add(sliding_window)
+    repeats = query.shape[1] // key.shape[1]
+    if repeats > 1:
+        key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+    if query.is_cuda and query.dtype in HALF:
+        return _by_kernel(_current, query, key, value, scaling, sliding_window), None
+    return _by_segment(_current, query, key, value, scaling, sliding_window), None
+
+
+def _by_segment(
+    pack: Pack, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None
+) -> Tensor:
+    parts = []
+    for segment in pack.segments:
+        own = slice(segment.start, segment.stop)
+        k, v = key[:, :, own], value[:, :, own]
+        if segment.before:
+            seen = [*segment.before, segment]
+            k = torch.cat([key[:, :, part.start : part.stop] for part in seen], dim=2)
+            v = torch.cat([value[:, :, part.start : part.stop] for part in seen], dim=2)
+        masked = bool(segment.before) or (window is not None and k.shape[2] > window)
+        mask = pack.mask(segment, window) if masked else None
+        parts.append(
+            scaled_dot_product_attention(query[:, :, own], k, v, attn_mask=mask, is_causal=not masked, scale=scaling)
+        )
+    return torch.cat(parts, dim=2).transpose(1, 2)
+
+
+def _by_kernel(
+    pack: Pack, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None
+) -> Tensor:
+    """One call over all segments; the last query of each is aligned with its last key."""
+    places, own, seen, longest_own, longest_seen = pack.varlen
+    q, k, v = (states[0].transpose(0, 1).contiguous() for states in (query, key, value))
+    if places is not None:
+        k, v = k[places], v[places]
+    left = -1 if window is None else window - 1
+    return _kernel()(q, k, v, own, seen, longest_own, longest_seen, scaling, (left, 0))[None]
+
+
+@cache
+def _kernel() -> Callable[..., Tensor]:
+    if importlib.util.find_spec("flash_attn"):
+        from flash_attn import flash_attn_varlen_func
+
+        def flash(q: Tensor, k: Tensor, v: Tensor, own: Tensor, seen: Tensor, *rest: Any) -> Tensor:
+            longest_own, longest_seen, scale, window = rest
+            sizes = (own, seen, longest_own, longest_seen)
+            return flash_attn_varlen_func(q, k, v, *sizes, softmax_scale=scale, causal=True, window_size=window)
+
+        return flash
+    from torch.nn.attention.varlen import varlen_attn
+
+    def varlen(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Tensor:
+        *sizes, scale, window = rest
+        return varlen_attn(q, k, v, *sizes, scale=scale, window_size=window)
+
+    return varlen
+
+
+# -- whether a model can be packed -----------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def can_pack(model: Any) -> bool:
+    """Whether the model gives sequences in a pack the logits that it gives them alone.
+
+    A model that attends in its own way (state space models, soft caps, position biases) does not; which it is, is
+    measured on random tokens, with a common beginning and longer than any local window is likely to be.
+    """
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randint(0, model.config.get_text_config().vocab_size, (64,), generator=generator).tolist()
+    sequences = [drawn[:24] + drawn[40:56], drawn[:24] + drawn[30:33], drawn[50:]]
+    device = model.device
+    alone = [model(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0] for ids in sequences]
+    try:
+        with packed_attention(model):
+            pack = pack_sequences(sequences, device)
+            logits = forward_pack(model, pack).logits[0]
+        if not pack.masked_windows <= pack.windows:
+            raise PackingError("its attention is local by a mask alone.")
+    except Exception as error:  # whatever a foreign model may raise, it runs without packing
+        logging.getLogger(__name__).warning("%s is not packed: %s", type(model).__name__, error)
+        return False
+    pairs = [(logits[places].float(), wanted.float()) for places, wanted in zip(pack.places, alone, strict=True)]
+    difference = max((_relative_difference(packed, wanted) for packed, wanted in pairs))
+    within = 1e-3 if model.dtype == torch.float32 else 0.1  # rounding stays far below, what leaks is about 1
+    if difference > within:
+        logging.getLogger(__name__).warning(
+            "%s is not packed: its logits differ by %.2g", type(model).__name__, difference
+        )
+    return difference <= within
+
+
+def _relative_difference(logits: Tensor, wanted: Tensor) -> float:
+    """Of logits [T, V]: the worst token's mean difference in log-probability, in units of the logits' spread."""
+    nats = (logits.log_softmax(-1) - wanted.log_softmax(-1)).abs().mean(-1).max()
+    return (nats / wanted.std()).item()
