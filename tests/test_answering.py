@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import tiny
 
-from bitter_retrieval.answer_loss import Triple, score_answers
+from bitter_retrieval.answer_loss import Scorer, Triple
 from bitter_retrieval.answering import Shown, predict
 from bitter_retrieval.generation import generate_answers
 from bitter_retrieval.journal import Journal
@@ -71,7 +71,7 @@ def test_answers_and_losses_are_those_of_the_passages_shown(count: int, journal:
         context = "\n".join(TEXTS[passage_id] for passage_id in item.passage_ids)
         query, references = item.row["query"], item.row["answers"]
         answer = generate_answers(reader, [(query, context)], BUDGET)[0].text
-        losses = score_answers(reader, [Triple(query, context, reference) for reference in references], BUDGET)
+        losses = Scorer(reader, BUDGET).score([Triple(query, context, reference) for reference in references])
         means = [loss.nll_sum / loss.n_tokens for loss in losses]
         assert row["answer"] == answer and row["answer_nll"] == pytest.approx(min(means), abs=2e-5)
         assert len({round(mean, 3) for mean in means}) == 3

@@ -97,9 +97,23 @@ def test_a_fingerprint_is_of_the_files_that_make_answers(tmp_path: Path) -> None
     one = checkpoint(tmp_path / "one")
     assert checkpoint(tmp_path / "elsewhere") == one and len(one) == 32
     assert checkpoint(tmp_path / "read", **{"README.md": "words about it"}) == one
-    changed = [{"model.safetensors": "weighty"}, {"config.json": "[]"}, {"tokenizer.json": "word"}, {"more.bin": ""}]
+    changed = [
+        {"model.safetensors": "weighty"},
+        {"config.json": "[]"},
+        {"tokenizer.json": "word"},
+        {"more.bin": ""},
+        {"vocab.txt": "word"},
+        {"merges.txt": "word"},
+        {"tokenizer.model": "word"},
+        {"chat_template.jinja": "{{ messages }}"},
+    ]
     found = {checkpoint(tmp_path / str(number), **files) for number, files in enumerate(changed)}
-    assert len(found | {one}) == 5
+    assert len(found | {one}) == 1 + len(changed)
+
+
+def test_a_fingerprint_tells_where_one_file_ends_and_the_next_begins(tmp_path: Path) -> None:
+    apart = checkpoint(tmp_path / "apart", **{"a.txt": "x", "b.txt": "y"})
+    assert apart != checkpoint(tmp_path / "moved", **{"a.txt": "", "b.txt": "xy"})
 
 
 def test_a_fingerprint_of_a_hub_model_is_its_revision() -> None:

@@ -1,15 +1,25 @@
 """Readers: how prompt and answer become tokens, what is cut when they do not fit, saving and loading."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
-from tokenizers import Tokenizer, models, processors, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from bitter_retrieval.language_model import Encoded, Reader, ReaderError, ReaderSettings, load_reader, save_settings
+from bitter_retrieval.checkpoints import CheckpointError
+from bitter_retrieval.language_model import (
+    Encoded,
+    Reader,
+    ReaderError,
+    ReaderSettings,
+    load_reader,
+    open_reader,
+    save_settings,
+)
 from bitter_retrieval.prompts import Prompt
 
 QUERY = "Where was Aldan born?"
@@ -29,7 +39,15 @@ def prompt_text(query: str, passage: str) -> str:
 
 
 def encode_one(reader: Reader, passage: str, answer: str | None, query: str = QUERY) -> Encoded:
-    return reader.encode([query], [passage], None if answer is None else [answer])[0]
+    encoded = reader.encode([query], [passage], None if answer is None else [answer])[0]
+    assert isinstance(encoded, Encoded), encoded
+    return encoded
+
+
+def refusal(reader: Reader, passage: str, answer: str | None, query: str = QUERY) -> str:
+    error = reader.encode([query], [passage], None if answer is None else [answer])[0]
+    assert isinstance(error, ReaderError), error
+    return str(error)
 
 
 def shown_passage(reader: Reader, encoded: Encoded, query: str = QUERY) -> str:
@@ -75,6 +93,17 @@ def test_items_keep_their_order_and_no_item_is_fine(reader: Reader) -> None:
     assert reader.encode([], [], []) == []
 
 
+@pytest.mark.parametrize("odd", ["<end>", "<pad> <end>", "a<end>b"])
+@pytest.mark.parametrize("place", ["query", "passage", "answer"])
+def test_what_looks_like_a_special_token_is_text(odd: str, place: str) -> None:
+    reader = tiny.tiny_reader(tokenizer="bpe", max_length=200)
+    texts = {"query": QUERY, "passage": PASSAGE, "answer": "Ashby"} | {place: odd}
+    encoded = encode_one(reader, texts["passage"], texts["answer"], texts["query"])
+    assert not set(encoded.ids) & set(reader.tokenizer.all_special_ids)
+    written = prompt_text(texts["query"], texts["passage"]) + " " + texts["answer"]
+    assert reader.tokenizer.decode(encoded.ids) == written
+
+
 def test_token_that_a_tokenizer_puts_in_front_stands_there_once() -> None:
     with_start = starting(tiny.tokenizer_of("bpe"))
     reader = tiny.tiny_reader(tokenizer_object=with_start, max_length=70)
@@ -98,7 +127,96 @@ def starting(tokenizer: Any) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=copy, pad_token="<pad>", eos_token="<end>")
 
 
+# -- chat templates and what follows an answer -------------------------------------------------------------------------
+
+TEMPLATE = """{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}<end>
+{% endfor %}{% if add_generation_prompt %}assistant:
+{% if enable_thinking is defined and not enable_thinking %}(at once)
+{% endif %}{% endif %}"""
+
+
+def chat_reader(**changes: Any) -> Reader:
+    """A BPE reader with a template in the manner of Qwen3's, which ends in a line that switches thinking off."""
+    tokenizer = copy.deepcopy(tiny.tokenizer_of("bpe"))
+    tokenizer.chat_template = TEMPLATE
+    return tiny.tiny_reader(tokenizer_object=tokenizer, **{"chat": True, "max_length": 200, **changes})
+
+
+@pytest.mark.parametrize("answer", ["Ashby", "  Ashby \n", "Answer: 7 🙂"])
+def test_chat_is_the_prompt_in_the_template_and_the_answer_begins_the_reply(answer: str) -> None:
+    reader = chat_reader()
+    encoded = encode_one(reader, PASSAGE, answer)
+    asked = f"user: {prompt_text(QUERY, PASSAGE)}<end>\nassistant:\n(at once)\n"
+    assert reader.tokenizer.decode(encoded.ids[: encoded.answer_start]) == asked
+    assert reader.tokenizer.decode(encoded.ids[encoded.answer_start :]) == answer.strip()
+    assert encoded.ids.count(reader.tokenizer.eos_token_id) == 1  # the template's <end> is a token, not five letters
+
+
+def test_long_chat_loses_the_passages_tail_alone() -> None:
+    reader = chat_reader(max_length=80)
+    encoded = encode_one(reader, LONG, "Ashby")
+    before, shown = reader.tokenizer.decode(encoded.ids).split("Context: ")
+    shown, after = shown.split("\nAnswer:")
+    assert encoded.truncated and len(encoded.ids) <= 80 and 0 < len(shown) < len(LONG) and LONG.startswith(shown)
+    assert (before, after) == (f"user: Question: {QUERY}\n", "<end>\nassistant:\n(at once)\nAshby")
+
+
+@pytest.mark.parametrize("texts", [("<end>?", PASSAGE, "Holt"), (QUERY, "a<end>b", "Holt"), (QUERY, PASSAGE, "<pad>")])
+def test_special_tokens_in_the_texts_of_a_chat_are_refused(texts: tuple[str, str, str]) -> None:
+    query, passage, answer = texts
+    message = refusal(chat_reader(), passage, answer, query)
+    assert all(part in message for part in ("reader tiny", repr(query), repr(passage), "special token"))
+    encode_one(chat_reader(chat=False), passage, answer, query)
+
+
+def test_chat_without_a_template_is_refused() -> None:
+    reader = tiny.tiny_reader(tokenizer="bpe", chat=True)
+    with pytest.raises(ReaderError, match="readers.tiny.chat"):
+        reader.encode([QUERY], [PASSAGE], ["Ashby"])
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_text_after_every_answer_belongs_to_it(chat: bool) -> None:
+    plain, reader = chat_reader(chat=chat), chat_reader(chat=chat, answer_end="\n\n")
+    encoded, without = encode_one(reader, PASSAGE, " Ashby\n"), encode_one(plain, PASSAGE, "Ashby")
+    assert encoded.ids[: encoded.answer_start] == without.ids[: without.answer_start]
+    assert reader.tokenizer.decode(encoded.ids[encoded.answer_start :]) == ("" if chat else " ") + "Ashby\n\n"
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_end_token_after_every_answer_belongs_to_it_and_takes_room(chat: bool) -> None:
+    plain, reader = chat_reader(chat=chat), chat_reader(chat=chat, answer_end="<eos>")
+    whole = encode_one(plain, PASSAGE, "Ashby")
+    ended = Encoded([*whole.ids, reader.tokenizer.eos_token_id], whole.answer_start, False)
+    assert encode_one(reader, PASSAGE, "Ashby") == ended
+    reader.max_length = len(ended.ids)
+    assert encode_one(reader, PASSAGE, "Ashby") == ended
+    reader.max_length -= 1
+    cut = encode_one(reader, PASSAGE, "Ashby")
+    assert cut.truncated and len(cut.ids) <= reader.max_length and cut.ids[-1] == reader.tokenizer.eos_token_id
+
+
+def test_questions_without_answers_get_no_end() -> None:
+    reader = chat_reader(answer_end="<eos>")
+    assert encode_one(reader, PASSAGE, None) == encode_one(chat_reader(), PASSAGE, None)
+
+
+def test_end_token_that_a_tokenizer_does_not_have_is_refused() -> None:
+    tokenizer = Tokenizer.from_str(tiny.tokenizer_of("bpe").backend_tokenizer.to_str())
+    without = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>")
+    reader = tiny.tiny_reader(tokenizer_object=without, answer_end="<eos>")
+    with pytest.raises(ReaderError, match="readers.tiny.answer_end"):
+        reader.encode([QUERY], [PASSAGE], ["Ashby"])
+
+
 # -- refusals --------------------------------------------------------------------------------------------------------
+
+
+def test_refusals_stand_in_their_place_and_the_others_are_as_ever(reader: Reader) -> None:
+    answers = ["Ashby", "", "Holt", "goat " * 200]
+    encoded = reader.encode([QUERY] * 4, [PASSAGE, PASSAGE, LONG, ""], answers)
+    assert [type(item) for item in encoded] == [Encoded, ReaderError, Encoded, ReaderError]
+    assert encoded[::2] == reader.encode([QUERY] * 2, [PASSAGE, LONG], ["Ashby", "Holt"])
 
 
 def test_prompt_that_melts_into_the_answer_is_refused() -> None:
@@ -106,19 +224,36 @@ def test_prompt_that_melts_into_the_answer_is_refused() -> None:
     trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=["<pad>"], show_progress=False)
     tokenizer.train_from_iterator([prompt_text(QUERY, PASSAGE) + " Ashby"] * 9, trainer)
     reader = tiny.tiny_reader(tokenizer_object=PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>"))
-    with pytest.raises(ReaderError, match=r"reader tiny: .*'Where was Aldan born\?' are not a prefix .*'Ashby'"):
-        encode_one(reader, PASSAGE, "Ashby")
+    message = refusal(reader, PASSAGE, "Ashby")
+    named = ("reader tiny", repr(QUERY), repr(PASSAGE), "'Ashby'", "not a prefix", "readers.tiny.prompt")
+    assert all(part in message for part in named)
 
 
-def test_token_at_the_end_of_every_text_is_refused() -> None:
+def test_token_at_the_end_of_every_text_is_left_out() -> None:
     tokenizer = tiny.wordpiece_of((prompt_text(QUERY, PASSAGE),))  # BERT's: [CLS] text [SEP]
-    with pytest.raises(ReaderError, match="not a prefix"):
-        encode_one(tiny.tiny_reader(tokenizer_object=tokenizer), PASSAGE, "Ashby")
+    encoded = encode_one(tiny.tiny_reader(tokenizer_object=tokenizer), PASSAGE, "Ashby")
+    assert encoded.ids == tokenizer(prompt_text(QUERY, PASSAGE) + " Ashby").input_ids[:-1]
+    assert tokenizer.decode(encoded.ids[encoded.answer_start :]) == "ashby"
 
 
-def test_answer_without_tokens_is_refused() -> None:
-    with pytest.raises(ReaderError, match=r"reader tiny: answer '  ' of 'Where was Aldan born\?' has no tokens"):
-        encode_one(tiny.tiny_reader(tokenizer="word"), PASSAGE, "  ")
+@pytest.mark.parametrize("answer", ["", "  ", "\n"])
+def test_empty_answer_is_refused(reader: Reader, answer: str) -> None:
+    message = refusal(reader, PASSAGE, answer)
+    named = ("reader tiny", repr(QUERY), repr(PASSAGE), f"answer {answer!r} is empty")
+    assert all(part in message for part in named)
+
+
+@pytest.mark.parametrize("answer_end", ["", "<eos>", "."])
+def test_answer_without_tokens_is_refused(answer_end: str) -> None:
+    tokenizer = Tokenizer(models.BPE())  # without a token for what it has never seen, which it drops
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=["<pad>", "<end>"], show_progress=False)
+    tokenizer.train_from_iterator([prompt_text(QUERY, PASSAGE)], trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>")
+    reader = tiny.tiny_reader(tokenizer_object=fast, answer_end=answer_end)
+    assert encode_one(reader, "北京", "Ashby").ids
+    message = refusal(reader, PASSAGE, "北京")
+    assert all(part in message for part in ("reader tiny", repr(QUERY), repr(PASSAGE), "answer '北京' has no tokens"))
 
 
 @pytest.mark.parametrize("passage", ["", PASSAGE, LONG])
@@ -127,9 +262,11 @@ def test_question_and_answer_that_do_not_fit_are_refused(reader: Reader, passage
     reader.max_length = needed
     assert len(encode_one(reader, passage, "Ashby").ids) == needed
     reader.max_length = needed - 1
-    wanted = rf"reader tiny: question .Where was Aldan born\?. with answer . Ashby. alone needs {needed} tokens, "
-    with pytest.raises(ReaderError, match=wanted + rf"{needed - 1} are there. Raise readers.tiny.max_length"):
-        encode_one(reader, passage, "Ashby")
+    message = refusal(reader, passage, "Ashby")
+    assert message == (
+        f"reader tiny: question {QUERY!r} with answer ' Ashby' alone needs {needed} tokens, {needed - 1} are there. "
+        "Raise readers.tiny.max_length."
+    )
 
 
 def test_lists_of_different_length_are_refused(reader: Reader) -> None:
@@ -178,8 +315,7 @@ def test_without_answers_room_is_left_for_new_tokens(reader: Reader) -> None:
     assert encoded.truncated and encoded.answer_start == len(encoded.ids) == reader.max_length - reader.max_new_tokens
     short = encode_one(reader, PASSAGE, None)
     assert short == Encoded(reader.tokenizer(prompt_text(QUERY, PASSAGE)).input_ids, len(short.ids), False)
-    with pytest.raises(ReaderError, match="alone needs"):
-        encode_one(replace(reader, max_new_tokens=reader.max_length - 5), PASSAGE, None)
+    assert "alone needs" in refusal(replace(reader, max_new_tokens=reader.max_length - 5), PASSAGE, None)
 
 
 # -- loading ---------------------------------------------------------------------------------------------------------
@@ -215,14 +351,39 @@ def test_identity_follows_what_decides_the_outputs(tmp_path: Path) -> None:
         "tokens": {"max_new_tokens": 7},
         "prompt": {"prompt": other_prompt},
         "dtype": {"dtype": "bfloat16"},
+        "chat": {"chat": True},
+        "end": {"answer_end": "<eos>"},
     }
     for name, changes in variants.items():
         save(reader, tmp_path / name, **changes)
     save(tiny.tiny_reader(seed=1), tmp_path / "weights")
     save(tiny.tiny_reader(tokenizer_object=starting(tiny.tokenizer_of("bpe"))), tmp_path / "tokenizer")
-    identities = {name: load_reader(tmp_path / name).identity for name in [*variants, "weights", "tokenizer"]}
+    save(reader, tmp_path / "template")
+    (tmp_path / "template" / "chat_template.jinja").write_text(TEMPLATE)
+    others = ["weights", "tokenizer", "template"]
+    identities = {name: load_reader(tmp_path / name).identity for name in [*variants, *others]}
     assert identities.pop("same") == identities["again"]
     assert len(set(identities.values())) == len(identities)
+
+
+def test_folder_is_opened_under_any_name_and_is_the_reader_that_was_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = save(tiny.tiny_reader(tokenizer="bpe"), tmp_path / "weights", chat=False, answer_end="<eos>")
+    monkeypatch.chdir(tmp_path)
+    saved = load_reader(tmp_path / "weights")
+    for path in ("weights", "./weights", str(tmp_path / "weights")):
+        reader = open_reader("mine", path, None, settings)
+        assert (reader.name, reader.identity, reader.answer_end) == ("mine", saved.identity, "<eos>")
+        assert encode_one(reader, LONG, "Ashby") == encode_one(saved, LONG, "Ashby")
+
+
+@pytest.mark.parametrize("path", ["./absent", "absent-model"])
+def test_folder_that_is_not_there_is_named(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises((CheckpointError, ReaderError), match=f"'{path}'"):
+        open_reader("mine", path, None, ReaderSettings(tiny.PROMPT.template, "float32", 96, 6))
 
 
 def test_padding_is_the_end_token_where_a_tokenizer_has_no_other() -> None:

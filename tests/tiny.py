@@ -97,6 +97,7 @@ SIZE = {
     "max_position_embeddings": 1024,
 }
 GPT2_SIZE = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 1024, "attn_pdrop": 0, "embd_pdrop": 0}
+LAYERS = ["sliding_attention", "full_attention"]
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "qwen3": SIZE,
     "olmo2": SIZE,
@@ -104,6 +105,12 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "gpt2": {**GPT2_SIZE, "resid_pdrop": 0},  # learned absolute positions
     "gemma2": {**SIZE, "final_logit_softcapping": 2.0, "query_pre_attn_scalar": 8},  # logits are changed after the head
     "granite": {**SIZE, "logits_scaling": 4.0},  # likewise
+    "mistral": {**SIZE, "sliding_window": 16},
+    "phi3": {**SIZE, "sliding_window": 16},
+    "gemma3_text": {**SIZE, "layer_types": LAYERS, "sliding_window": 16, "query_pre_attn_scalar": 8},
+    "phi": SIZE,  # its head has a bias
+    "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4},  # attends without transformers' attention interface
+    "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8},  # does not attend
 }
 
 

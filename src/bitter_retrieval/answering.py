@@ -7,7 +7,7 @@ bytes whichever systems ran before, and a further reader or seed costs only itse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bitter_retrieval.answer_loss import Triple, score_answers
+from bitter_retrieval.answer_loss import Scorer, Triple
 from bitter_retrieval.generation import generate_answers
 from bitter_retrieval.journal import Journal, content_key
 from bitter_retrieval.language_model import Reader
@@ -50,7 +50,7 @@ def _answer(reader: Reader, asked: Sequence[tuple[str, str, list[str]]], budget:
     """(answer, NLL of the best reference in nats a token, whether the context was cut) of each."""
     answers = generate_answers(reader, [(query, context) for query, context, _ in asked], budget)
     triples = [Triple(query, context, answer) for query, context, references in asked for answer in references]
-    scores = iter(score_answers(reader, triples, budget))
+    scores = iter(Scorer(reader, budget).score(triples))
     told = []
     for (_, _, references), answer in zip(asked, answers, strict=True):
         own = [next(scores) for _ in references]

@@ -64,7 +64,8 @@ def fingerprint(path: str, revision: str | None) -> str:
         return f"{path}@{revision}"
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*")):
-        if file.suffix in {".safetensors", ".json", ".bin"}:
+        if file.suffix in {".safetensors", ".json", ".bin", ".txt", ".model", ".jinja"}:
             digest.update(file.name.encode())
-            digest.update(file.read_bytes())
+            with file.open("rb") as opened:  # a shard has gigabytes
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()[:32]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from bitter_retrieval.batching import length_batches
-from bitter_retrieval.language_model import Encoded, Reader
+from bitter_retrieval.language_model import Encoded, Reader, ReaderError
 
 
 class Answer(NamedTuple):
@@ -23,6 +23,9 @@ class Answer(NamedTuple):
 def generate_answers(reader: Reader, items: Sequence[tuple[str, str]], budget: int) -> list[Answer]:
     """Answer each (query, passage); `budget` bounds the prompt tokens of a batch."""
     encoded = reader.encode([query for query, _ in items], [passage for _, passage in items], None)
+    for item in encoded:
+        if isinstance(item, ReaderError):
+            raise item
     answers: dict[int, Answer] = {}
     for batch in length_batches([len(item.ids) for item in encoded], budget):
         texts = _generate(reader, [encoded[place] for place in batch])

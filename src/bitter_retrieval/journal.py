@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,11 +53,23 @@ class Journal:
         self._path = Path(path)
         with self._named_errors():
             self._connection = sqlite3.connect(self._path, timeout=WAIT)
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._write_ahead()
             with self._connection:
                 self._connection.execute(
                     "CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
                 )
+
+    def _write_ahead(self) -> None:
+        """sqlite does not wait where several processes open a fresh file at once: this statement fails at once."""
+        deadline = time.monotonic() + WAIT
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
 
     def get(self, keys: Iterable[str]) -> dict[str, Any]:
         """Values of those keys that the journal has."""

@@ -5,18 +5,22 @@ in both cases `reader.json` says how the reader is asked.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bitter_retrieval.checkpoints import fingerprint, resolve_checkpoint
+from bitter_retrieval.checkpoints import CheckpointError, fingerprint, locate, resolve_checkpoint
 from bitter_retrieval.journal import content_key
+from bitter_retrieval.packing import can_pack
 from bitter_retrieval.prompts import Prompt, answer_text
 
 SETTINGS = "reader.json"
+END_TOKEN = "<eos>"
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class ReaderSettings:
     dtype: str  # of the weights
     max_length: int  # tokens of prompt and answer
     max_new_tokens: int
+    chat: bool = False  # put the prompt into the tokenizer's chat template, as what the user says
+    answer_end: str = ""  # scored after every answer: "" nothing, <eos> the tokenizer's end token, else this text
 
 
 class ReaderError(ValueError):
@@ -53,6 +59,8 @@ class Reader:
     max_length: int  # tokens of prompt and answer
     max_new_tokens: int
     identity: str  # what decides its outputs: weights, precision, prompt, limits
+    chat: bool = False
+    answer_end: str = ""
 
     @property
     def pad(self) -> int:
@@ -60,61 +68,134 @@ class Reader:
         pad = self.tokenizer.pad_token_id
         return self.tokenizer.eos_token_id if pad is None else pad
 
-    def encode(self, queries: Sequence[str], passages: Sequence[str], answers: Sequence[str] | None) -> list[Encoded]:
+    @cached_property
+    def packs(self) -> bool:
+        """Whether sequences may share a row without padding (packing.py)."""
+        return can_pack(self.model)
+
+    @cached_property
+    def _beginning(self) -> list[int]:
+        """What the tokenizer puts before every text: [BOS] for most, nothing for some."""
+        plain, whole = (self.tokenizer("a", add_special_tokens=special).input_ids for special in (False, True))
+        return next(whole[:n] for n in range(len(whole) + 1) if whole[n : n + len(plain)] == plain)
+
+    @cached_property
+    def _special(self) -> re.Pattern[str]:
+        """Texts that the tokenizer would take for something else than text."""
+        added = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        return re.compile("|".join(map(re.escape, sorted(added))) or "(?!)")
+
+    @cached_property
+    def _special_ids(self) -> set[int]:
+        added = self.tokenizer.added_tokens_decoder
+        return {place for place, token in added.items() if token.special and place != self.tokenizer.unk_token_id}
+
+    def encode(
+        self, queries: Sequence[str], passages: Sequence[str], answers: Sequence[str] | None
+    ) -> list[Encoded | ReaderError]:
         """Prompt and answer of each item as one sequence; the passage alone is cut when it does not fit.
 
-        With `answers` None, room is left for max_new_tokens. Raises ReaderError when the rest does not fit, when an
-        answer has no tokens, or when the prompt's tokens are not a prefix of the whole.
+        With `answers` None, room is left for max_new_tokens. An item gives a ReaderError when the rest does not fit,
+        when its answer is empty or has no tokens, or when the prompt's tokens are not a prefix of the whole.
         """
-        room = self.max_length - (self.max_new_tokens if answers is None else 0)
-        tails = [answer_text(answer) for answer in answers] if answers is not None else [""] * len(queries)
-        prompts = self._ids([self._text(query, passage) for query, passage in zip(queries, passages, strict=True)])
-        whole = self._ids(
-            [self._text(query, passage) + tail for query, passage, tail in zip(queries, passages, tails, strict=True)]
-        )
-        encoded = []
-        for place, ids in enumerate(whole):
-            prompt_ids, truncated = prompts[place], len(ids) > room
-            if truncated:
-                ids, prompt_ids = self._cut(queries[place], passages[place], tails[place], room)
-            if answers is not None:
-                self._check(ids, prompt_ids, queries[place], answers[place])
-            encoded.append(Encoded(ids, len(prompt_ids), truncated))
+        if answers is None:
+            room, tails = self.max_length - self.max_new_tokens, [""] * len(queries)
+        else:
+            room, tails = self.max_length - len(self._end), [self._tail(answer) for answer in answers]
+        texts = [self._text(query, passage) for query, passage in zip(queries, passages, strict=True)]
+        prompts = self._ids(texts)
+        wholes = self._ids([text + tail for text, tail in zip(texts, tails, strict=True)])
+        encoded: list[Encoded | ReaderError] = []
+        for place, (prompt, whole) in enumerate(zip(prompts, wholes, strict=True)):
+            query, passage, truncated = queries[place], passages[place], len(whole) > room
+            try:
+                if truncated:
+                    prompt, whole = self._cut(query, passage, tails[place], room)
+                self._refuse_special(query, passage, tails[place], whole)
+                if answers is not None:
+                    self._check(prompt, whole, query, passage, answers[place])
+                    whole = whole + self._end
+                encoded.append(Encoded(whole, len(prompt), truncated))
+            except ReaderError as error:
+                encoded.append(error)
         return encoded
 
     def _text(self, query: str, passage: str) -> str:
         before, after = self.prompt.parts(query)
-        return before + passage + after
+        asked = before + passage + after
+        if not self.chat:
+            return asked
+        if not self.tokenizer.chat_template:
+            raise ReaderError(f"reader {self.name}: no chat template. Set readers.{self.name}.chat to false.")
+        said = [{"role": "user", "content": asked}]
+        return self.tokenizer.apply_chat_template(
+            said, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+
+    def _tail(self, answer: str) -> str:
+        """The answer as it continues the prompt: after one space, or as the beginning of what the assistant says."""
+        end = "" if self.answer_end == END_TOKEN else self.answer_end
+        return (answer.strip() if self.chat else answer_text(answer)) + end
+
+    @cached_property
+    def _end(self) -> list[int]:
+        if self.answer_end != END_TOKEN:
+            return []
+        if self.tokenizer.eos_token_id is None:
+            raise ReaderError(f"reader {self.name}: no end token. Set readers.{self.name}.answer_end to a text.")
+        return [self.tokenizer.eos_token_id]
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
-        return self.tokenizer(texts).input_ids if texts else []
+        """A chat template writes its special tokens out; in any other text, what looks like one is text."""
+        if not texts:
+            return []
+        chat = self.chat
+        ids = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=not chat).input_ids
+        return ids if chat else [self._beginning + own for own in ids]
+
+    def _refuse_special(self, query: str, passage: str, tail: str, whole: list[int]) -> None:
+        """Of text that would be read as the end of a text, or as another one's turn to speak."""
+        if self.chat:
+            found = self._special.search("\0".join([query, passage, tail]))
+        else:  # some vocabularies hold special tokens as pieces of text too
+            found = self._special_ids & set(whole[len(self._beginning) :])
+        if found:
+            raise ReaderError(
+                f"reader {self.name}: question {query!r} with passage {passage[:80]!r} and answer {tail!r} holds "
+                "text that its tokenizer takes for a special token. Leave the row out."
+            )
 
     def _cut(self, query: str, passage: str, tail: str, room: int) -> tuple[list[int], list[int]]:
-        """Sequence and prompt with the passage's last tokens taken away until the sequence fits."""
-        offsets = self.tokenizer(passage, return_offsets_mapping=True, add_special_tokens=False).offset_mapping
+        """Prompt and sequence with the passage's last tokens taken away until the sequence fits."""
+        offsets = self.tokenizer(
+            passage, return_offsets_mapping=True, add_special_tokens=False, split_special_tokens=not self.chat
+        ).offset_mapping
         keep = len(offsets)
         while True:
             text = self._text(query, passage)
-            ids, prompt_ids = self._ids([text + tail, text])
-            excess = len(ids) - room
+            prompt, whole = self._ids([text, text + tail])
+            excess = len(whole) - room
             if excess <= 0:
-                return ids, prompt_ids
+                return prompt, whole
             if keep == 0:
                 raise ReaderError(
-                    f"reader {self.name}: question {query!r} with answer {tail!r} alone needs {len(ids)} tokens, "
+                    f"reader {self.name}: question {query!r} with answer {tail!r} alone needs {len(whole)} tokens, "
                     f"{room} are there. Raise readers.{self.name}.max_length."
                 )
             keep = max(0, keep - excess)
             passage = passage[: offsets[keep - 1][1]] if keep else ""
 
-    def _check(self, ids: list[int], prompt_ids: list[int], query: str, answer: str) -> None:
-        if ids[: len(prompt_ids)] != prompt_ids:
+    def _check(self, prompt: list[int], whole: list[int], query: str, passage: str, answer: str) -> None:
+        asked = f"reader {self.name}: question {query!r} with passage {passage[:80]!r}: answer {answer!r}"
+        if not answer.strip():
+            raise ReaderError(f"{asked} is empty. Leave it out of the data.")
+        if whole[: len(prompt)] != prompt:
             raise ReaderError(
-                f"reader {self.name}: the tokens of the prompt of {query!r} are not a prefix of prompt + {answer!r}. "
-                "End readers.*.prompt where a token ends (no trailing space)."
+                f"{asked}: the tokens of the prompt are not a prefix of prompt + answer. End "
+                f"readers.{self.name}.prompt where a token ends (no trailing space)."
             )
-        if len(ids) == len(prompt_ids):
-            raise ReaderError(f"reader {self.name}: answer {answer!r} of {query!r} has no tokens.")
+        if len(whole) == len(prompt) or not self.tokenizer(answer.strip(), add_special_tokens=False).input_ids:
+            raise ReaderError(f"{asked} has no tokens in this reader's vocabulary. Leave it out of the data.")
 
 
 def save_settings(folder: Path, settings: ReaderSettings) -> None:
@@ -124,21 +205,35 @@ def save_settings(folder: Path, settings: ReaderSettings) -> None:
 
 
 def load_reader(folder: Path) -> Reader:
-    """Load `models/readers/<name>/`. The model is frozen and in evaluation mode, on CUDA where there is one."""
+    """Load `models/readers/<name>/`."""
+    path, revision = resolve_checkpoint(folder)
+    return open_reader(folder.name, path, revision, ReaderSettings(**json.loads((folder / SETTINGS).read_text())))
+
+
+def open_reader(name: str, model: str, revision: str | None, settings: ReaderSettings) -> Reader:
+    """Load a causal language model: frozen, in evaluation mode, on CUDA where there is one.
+
+    model: path, pkg://package/folder or hub id. A hub id without a revision is identified by the commit it now has.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    path, revision = resolve_checkpoint(folder)
-    settings = ReaderSettings(**json.loads((folder / SETTINGS).read_text()))
+    path = locate(model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=getattr(torch, settings.dtype))
-    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-    identity = content_key(weights=fingerprint(path, revision), settings=asdict(settings), device=device)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+        loaded = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=getattr(torch, settings.dtype))
+    except (OSError, ValueError) as error:
+        why = str(error).splitlines()[0]
+        raise CheckpointError(f"model {model!r}: no causal language model is to be had there ({why}).") from error
+    weights = fingerprint(path, revision or getattr(loaded.config, "_commit_hash", None))
     return Reader(
-        folder.name,
-        model.eval().requires_grad_(False).to(device),
+        name,
+        loaded.eval().requires_grad_(False).to(device),
         tokenizer,
         Prompt(settings.prompt),
         settings.max_length,
         settings.max_new_tokens,
-        identity,
+        content_key(weights=weights, settings=asdict(settings), device=device),
+        settings.chat,
+        settings.answer_end,
     )
