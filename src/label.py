@@ -1,64 +1,105 @@
-"""Stage label: one label source over train, validation and test.
+"""Stage label: one label source over train, validation and test; and the same reader over a file of one's own.
 
     python src/label.py reader_a
+    python src/label.py --model Qwen/Qwen3-0.6B-Base --input questions.jsonl --output labels.parquet
 
 Soft sources give rows of records.SOFT_LABELS, the others of records.BINARY_LABELS, in
-data/labels/<source>/{train,validation,test}.parquet; metrics/label/<source>.json counts them.
+data/labels/<source>/{train,validation,test}.parquet; metrics/label/<source>.json is their account. What a reader has
+scored is journalled: a killed command goes on where it was.
 """
 
+import argparse
 import json
-import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from bitter_retrieval.annotators import annotate
-from bitter_retrieval.answer_loss import Triple, score_answers
 from bitter_retrieval.journal import Journal, journal_folder
+from bitter_retrieval.label_account import account
 from bitter_retrieval.label_sources import has_answer_labels, permuted_labels, selected_labels, truth_labels
-from bitter_retrieval.language_model import Reader, load_reader
 from bitter_retrieval.memory import keep_freed_memory
-from bitter_retrieval.params import Labels, load_params
+from bitter_retrieval.params import PROMPT as PROMPT_RULE
+from bitter_retrieval.params import Label, Labels, ParamsError, is_prompt, load_params
 from bitter_retrieval.progress import bar
+from bitter_retrieval.question_files import read_questions
 from bitter_retrieval.records import BINARY_LABELS, NO_PASSAGE, PREPARED, SOFT_LABELS, Row, read_rows, write_rows
 from bitter_retrieval.stage import run_stage
+from bitter_retrieval.tracking import open_tracker
+
+if TYPE_CHECKING:
+    from bitter_retrieval.answer_loss import Work
+    from bitter_retrieval.language_model import Reader
 
 PREPARED_FOLDER = Path("data/prepared")
 LABELS = Path("data/labels")
 METRICS = Path("metrics/label")
 SPLITS = ("train", "validation", "test")
-BATCH_TOKENS = 8192
+PROMPT = "Question: {query}\nContext: {passage}\nAnswer:"
 
 
 def main() -> None:
-    name = sys.argv[1]
     keep_freed_memory()
-    settings = load_params().labels[name]
-    splits = {split: read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED) for split in SPLITS}
-    if settings.kind == "reader":
-        labels, counts = from_reader(Path(settings.needs), splits)
-    elif settings.kind == "permuted":
-        labels, counts = permute(Path(settings.needs), settings.seed), {}
+    arguments = parse()
+    if arguments.source:
+        label_source(arguments.source)
     else:
-        labels, counts = {split: binary(settings, rows) for split, rows in splits.items()}, {}
-    schema = SOFT_LABELS if settings.kind in {"reader", "permuted"} else BINARY_LABELS
-    for split, rows in labels.items():
-        write_rows(LABELS / name / f"{split}.parquet", rows, schema)
+        label_file(arguments)
+
+
+def label_source(name: str) -> None:
+    params = load_params()
+    if name not in params.labels:
+        raise ParamsError(f"params.yaml: labels: {name!r} is none of {', '.join(params.labels)}.")
+    settings = params.labels[name]
+    rows = {split: read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED) for split in SPLITS}
+    if settings.kind == "reader":
+        labels = from_reader(Path(settings.needs), rows, params.label)
+    elif settings.kind == "permuted":
+        labels = {split: permuted(Path(settings.needs) / f"{split}.parquet", settings.seed) for split in SPLITS}
+    else:
+        labels = {split: binary(settings, rows[split]) for split in SPLITS}
+    soft = settings.kind in {"reader", "permuted"}
+    for split in SPLITS:
+        write_rows(LABELS / name / f"{split}.parquet", labels[split], SOFT_LABELS if soft else BINARY_LABELS)
+    counted = {split: (soft_account(rows[split], labels[split]) if soft else counts(labels[split])) for split in SPLITS}
     METRICS.mkdir(parents=True, exist_ok=True)
-    (METRICS / f"{name}.json").write_text(json.dumps(summary(labels, counts), indent=2) + "\n")
+    (METRICS / f"{name}.json").write_text(json.dumps(counted, indent=2) + "\n")
 
 
-def from_reader(folder: Path, splits: dict[str, list[Row]]) -> tuple[dict[str, list[Row]], dict[str, int]]:
-    """The answer loss of each candidate, and of no passage at all, for every reference answer."""
-    reader = load_reader(folder)
-    truncated: dict[str, int] = {}
+# -- a reader's answer losses ----------------------------------------------------------------------------------------
+
+
+def from_reader(folder: Path, splits: dict[str, list[Row]], settings: Label) -> dict[str, list[Row]]:
+    from bitter_retrieval.language_model import load_reader
+
+    return score_splits(load_reader(folder), splits, settings)
+
+
+def score_splits(reader: "Reader", splits: dict[str, list[Row]], settings: Label) -> dict[str, list[Row]]:
+    """The answer loss of each candidate, and of no passage at all, for every reference answer, by split."""
+    from bitter_retrieval.answer_loss import Scorer
+
+    console = Console(stderr=True)
     labels: dict[str, list[Row]] = {}
-    with Journal(journal_folder() / "answer_loss.sqlite") as journal:
-        for split, rows in splits.items():
-            labels[split], truncated[f"{split}_truncated_contexts"] = soft(reader, rows, journal, split)
-    return labels, truncated
+    with (
+        Journal(journal_folder() / "answer_loss.sqlite") as journal,
+        open_tracker(settings.mlflow, "label", reader.name, asdict(settings), {"reader": reader.identity}) as tracker,
+    ):
+        for step, (split, rows) in enumerate(splits.items()):
+            scorer = Scorer(reader, settings.batch_tokens, journal)
+            labels[split] = score_rows(scorer, rows, f"label {reader.name} {split}", settings.unscorable, console)
+            tracker.log(step, {f"{split}/{name}": value for name, value in rates(scorer.work).items()})
+            console.print(told(f"label {reader.name} {split}", scorer.work), highlight=False, soft_wrap=True)
+    return labels
 
 
-def soft(reader: Reader, rows: list[Row], journal: Journal, split: str) -> tuple[list[Row], int]:
-    """Soft labels of prepared rows, and how many contexts were cut to fit."""
+def score_rows(scorer: object, rows: list[Row], name: str, unscorable: str, console: Console) -> list[Row]:
+    """Soft labels of prepared rows, with what the account reads beside them: exact and truncated."""
+    from bitter_retrieval.answer_loss import Triple, refuse
+
     asked = [
         (row["query_id"], passage["passage_id"], index, Triple(row["query"], passage["text"], answer))
         for row in rows
@@ -66,23 +107,55 @@ def soft(reader: Reader, rows: list[Row], journal: Journal, split: str) -> tuple
         for index, answer in enumerate(row["answers"])
     ]
     triples = [triple for *_, triple in asked]
-    with bar(f"label {reader.name} {split}", len(set(triples)), "passage") as advance:
-        scores = score_answers(reader, triples, BATCH_TOKENS, journal, advance)
-    labels = [
+
+    def skip(error: Exception) -> None:
+        console.print(f"{name}: left without a label: {error}", highlight=False, markup=False, soft_wrap=True)
+
+    with bar(name, len(set(triples)), "triple") as advance:
+        scores = scorer.score(triples, advance, refuse if unscorable == "error" else skip)
+    return [
         {
             "query_id": query_id,
             "passage_id": passage_id,
             "answer_index": index,
-            "nll_sum": score.nll_sum,
-            "n_tokens": score.n_tokens,
+            "nll_sum": score and score.nll_sum,
+            "n_tokens": score and score.n_tokens,
+            "exact": score and score.exact,
+            "truncated": score and score.truncated,
         }
         for (query_id, passage_id, index, _), score in zip(asked, scores, strict=True)
     ]
-    return labels, sum(score.truncated for score in scores)
 
 
-def permute(folder: Path, seed: int) -> dict[str, list[Row]]:
-    return {split: permuted_labels(read_rows(folder / f"{split}.parquet", SOFT_LABELS), seed) for split in SPLITS}
+def soft_account(rows: list[Row], labels: list[Row]) -> dict:
+    """The account of those that have a label, and how many have none."""
+    scored = [label for label in labels if label["nll_sum"] is not None]
+    return {**account(rows, scored), "unscorable": len(labels) - len(scored)}
+
+
+def rates(work: "Work") -> dict[str, float]:
+    seconds = work.seconds or 1.0
+    computed = work.triples - work.known
+    return {**asdict(work), "tokens_per_second": work.tokens / seconds, "triples_per_second": computed / seconds}
+
+
+def told(name: str, work: "Work") -> str:
+    """One line for the terminal."""
+    saved = 1 - work.computed / work.tokens if work.tokens else 0.0
+    rate = rates(work)
+    return (
+        f"{name}: {work.triples:,} triples, {work.known:,} of them from the journal; {work.tokens:,} tokens, "
+        f"{saved:.0%} of them shared, in {work.seconds:.1f} s: {rate['tokens_per_second']:,.0f} tokens/s, "
+        f"{rate['triples_per_second']:,.0f} triples/s"
+        + (f"; memory ran out {work.halvings} times, lower batch_tokens" if work.halvings else "")
+    )
+
+
+# -- other sources ---------------------------------------------------------------------------------------------------
+
+
+def permuted(path: Path, seed: int) -> list[Row]:
+    return permuted_labels(read_rows(path, SOFT_LABELS), seed)
 
 
 def binary(settings: Labels, rows: list[Row]) -> list[Row]:
@@ -91,14 +164,79 @@ def binary(settings: Labels, rows: list[Row]) -> list[Row]:
     return {"truth": truth_labels, "has_answer": has_answer_labels, "selected": selected_labels}[settings.kind](rows)
 
 
-def summary(labels: dict[str, list[Row]], counts: dict[str, int]) -> dict[str, int]:
-    """Rows by split, queries without a relevant candidate for binary sources, and what the source counted."""
-    found = {f"{split}_rows": len(rows) for split, rows in labels.items()}
-    for split, rows in labels.items():
-        if "relevant" in rows[0]:
-            positive = {row["query_id"] for row in rows if row["relevant"]}
-            found[f"{split}_queries_without_relevant"] = len({row["query_id"] for row in rows} - positive)
-    return {**found, **counts}
+def counts(labels: list[Row]) -> dict[str, int]:
+    """Of binary labels: rows, and queries without a relevant candidate."""
+    positive = {row["query_id"] for row in labels if row["relevant"]}
+    queries = {row["query_id"] for row in labels}
+    return {"queries": len(queries), "rows": len(labels), "queries_without_relevant": len(queries - positive)}
+
+
+# -- outside DVC -----------------------------------------------------------------------------------------------------
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Label candidates with the answer loss of a frozen language model (in the DAG: by a source of "
+        "params.yaml; outside: by any model, over a file of one's own).",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("source", nargs="?", help="a name in labels of params.yaml; leave out all other arguments")
+    parser.add_argument("--model", help="path, pkg://package/folder or hub id of a causal language model")
+    parser.add_argument("--revision", help="commit of a hub id")
+    parser.add_argument("--input", type=Path, help="prepared parquet, or JSONL, JSON or parquet in MS MARCO's layout "
+                        "or with query, answers, passages; a file, or a folder of splits")
+    parser.add_argument("--split", help="which split of a folder")
+    parser.add_argument("--range", type=row_range, default=(0, None), metavar="FIRST:LAST", help="rows, LAST left out")
+    parser.add_argument("--output", type=Path, help="parquet of soft labels; its account lies beside it")
+    parser.add_argument("--prompt", type=prompt, default=PROMPT, help="with {query} and {passage}; the answer follows")
+    parser.add_argument("--chat", action="store_true", help="put the prompt into the tokenizer's chat template")
+    parser.add_argument("--answer-end", default="", help="text scored after every answer, or <eos>")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="of the weights")
+    parser.add_argument("--max-length", type=positive, default=1024, help="tokens; a longer context loses its tail")
+    parser.add_argument("--batch-tokens", type=positive, default=8192, help="bound on a batch's memory, in tokens")
+    parser.add_argument("--unscorable", default="error", choices=["error", "skip"], help="or leave the label empty")
+    parser.add_argument("--mlflow", action="store_true", help="log rates to mlflow.db in this folder")
+    arguments = parser.parse_args()
+    missing = [f"--{name}" for name in ("model", "input", "output") if getattr(arguments, name) is None]
+    if arguments.source is None and missing:
+        parser.error(f"give a source of params.yaml, or {', '.join(missing)}")
+    return arguments
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {text}")
+    return number
+
+
+def prompt(text: str) -> str:
+    if not is_prompt(text):
+        raise argparse.ArgumentTypeError(f"must be {PROMPT_RULE}, got {text!r}")
+    return text
+
+
+def row_range(text: str) -> tuple[int, int | None]:
+    first, colon, last = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"write FIRST:LAST, such as 0:1000, got {text!r}")
+    return int(first or 0), int(last) if last else None
+
+
+def label_file(arguments: argparse.Namespace) -> None:
+    from bitter_retrieval.language_model import ReaderSettings, open_reader
+
+    found = read_questions(arguments.input, arguments.split, *arguments.range)
+    asked = ReaderSettings(
+        arguments.prompt, arguments.dtype, arguments.max_length, 0, arguments.chat, arguments.answer_end
+    )
+    reader = open_reader(Path(arguments.model).name, arguments.model, arguments.revision, asked)
+    settings = Label(arguments.batch_tokens, arguments.unscorable, arguments.mlflow)
+    labels = score_splits(reader, {"rows": found.rows}, settings)["rows"]
+    write_rows(arguments.output, labels, SOFT_LABELS)
+    counted = json.dumps({**soft_account(found.rows, labels), "left_out": found.left_out}, indent=2)
+    arguments.output.with_suffix(".account.json").write_text(counted + "\n")
+    print(counted)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ on groups of reader.parquet that it was not fitted on.
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +43,7 @@ def main() -> None:
         fit(name, fitting, settings)
     else:
         write_pointer(MODELS / name, settings.model, settings.revision)
-    asked = ReaderSettings(settings.prompt, settings.dtype, settings.max_length, settings.max_new_tokens)
-    save_settings(MODELS / name, asked)
+    save_settings(MODELS / name, ReaderSettings(**{f.name: getattr(settings, f.name) for f in fields(ReaderSettings)}))
     METRICS.mkdir(parents=True, exist_ok=True)
     found = accuracy(load_reader(MODELS / name), held_out)
     (METRICS / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")

@@ -16,7 +16,7 @@ from bitter_retrieval.params import Params, Run, load_params
 from bitter_retrieval.progress import bar
 from bitter_retrieval.records import PREPARED, read_labels, read_rows
 from bitter_retrieval.stage import run_stage
-from bitter_retrieval.targets import Targets, binary_targets, soft_targets
+from bitter_retrieval.targets import Targets, binary_targets, scored_rows, soft_targets
 from bitter_retrieval.tracking import open_tracker
 from bitter_retrieval.training import Metrics, TrainingSet, epoch_batches, train_encoder, training_set
 
@@ -51,6 +51,9 @@ def load_sets(params: Params, run: Run) -> tuple[TrainingSet, TrainingSet]:
     for split in rows:
         labels, soft = read_labels(LABELS / run.labels / f"{split}.parquet")
         if soft:
+            rows[split], queries, candidates = scored_rows(rows[split], labels)
+            if candidates:
+                print(f"{run.labels}: no label for {candidates} candidates of {split}, {queries} queries left out")
             targets[split] = soft_targets(rows[split], labels, run.labels, run.nll, run.references, scale)
             scale = targets[split].scale  # of training: validation is measured by the same
         else:

@@ -99,6 +99,9 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"readers/reader_a/prompt": "Q: {query}\nA:"}, "readers.reader_a.prompt", ["{passage}", "once each"]),
     ({"readers/reader_a/prompt": "{passage} {query} {query}"}, "readers.reader_a.prompt", ["once each"]),
     ({"readers/reader_a/prompt": "{passage} {query}: "}, "readers.reader_a.prompt", ["no space at its end"]),
+    ({"readers/reader_a/chat": "yes"}, "readers.reader_a.chat", ["true or false", "'yes'"]),
+    ({"readers/reader_a/answer_end": None}, "readers.reader_a.answer_end", ["must be text", "None"]),
+    ({"readers/reader_a/answer_ends": "."}, "readers.reader_a.answer_ends", ["Did you mean 'answer_end'?"]),
     ({"runs/kl.2": TREE["runs"]["kl"]}, "runs", ["'kl.2'", "a dot nests in DVC's params"]),
     ({"runs/KL": TREE["runs"]["kl"]}, "runs", ["'KL'", "a-z"]),
     ({"encoders": {2024: TREE["encoders"]["mini"]}}, "encoders", ["must be text", "2024"]),
@@ -145,6 +148,13 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"labels/human": {"kind": "selected", "needs": "data/prepared/train.parquet"}}, "labels.human.kind", ["selected"]),
     (SQUAD | {"labels/human": TREE["labels"]["human"]}, "labels.human.kind", ["squad cannot give annotators"]),
     (SQUAD | {"labels/truth": TREE["labels"]["truth"]}, "labels.truth.kind", ["squad cannot give truth"]),
+    # label
+    ({"label": DELETE}, "label", ["missing", "profiles/default.yaml"]),
+    ({"label/mlflow": DELETE}, "label.mlflow", ["missing"]),
+    ({"label/batch_tokens": 0}, "label.batch_tokens", ["at least 1", "0"]),
+    ({"label/batch_tokens": 8e3}, "label.batch_tokens", ["a whole number", "8000.0 (float)"]),
+    ({"label/unscorable": "skp"}, "label.unscorable", ["error, skip", "Did you mean 'skip'?"]),
+    ({"label/unscoreable": "skip"}, "label.unscoreable", ["unknown key", "'unscorable'"]),
     # runs
     ({"runs/kl/labels": "reader_z"}, "runs.kl.labels", ["'reader_z' is none of", "Did you mean 'reader_"]),
     ({"runs/kl/encoder": "maxi"}, "runs.kl.encoder", ["'maxi' is none of mini"]),
@@ -200,6 +210,15 @@ def test_optional_fields_of_a_run() -> None:
     options = {"learning_rate": 0.01, "in_batch": "none", "nll": "sum", "references": "best", "seeds": [4]}
     changed = parse_params(edited({"runs/kl": TREE["runs"]["kl"] | options}), "params.yaml").runs["kl"]
     assert {name: getattr(changed, name) for name in options} == options
+
+
+def test_optional_fields_of_a_reader() -> None:
+    left_out = load_params(DEFAULT).readers["reader_a"]
+    assert (left_out.chat, left_out.answer_end) == (False, "")
+    chat = {"model": "./models/chat", "fit": None, "chat": True, "answer_end": "<eos>"}
+    edits = {"readers/reader_a": TREE["readers"]["reader_a"] | chat}
+    changed = parse_params(edited(edits), "params.yaml").readers["reader_a"]
+    assert (changed.chat, changed.answer_end) == (True, "<eos>")
 
 
 def test_whole_numbers_become_floats_where_a_float_is_meant() -> None:

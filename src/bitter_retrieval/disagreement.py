@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bitter_retrieval import statistics
-from bitter_retrieval.outcomes import relevant_passages, supporting_passages
-from bitter_retrieval.records import Row
+from bitter_retrieval.records import Row, relevant_passages, supporting_passages
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,12 @@ def disagreement(rows: Sequence[Row], human: Iterable[Row], soft: Iterable[Row])
 def passage_losses(soft: Iterable[Row]) -> dict[str, dict[str, float]]:
     """Mean nats a token of the best reference answer, by query_id and passage_id.
 
-    Where n_tokens is null, nll_sum is a mean already.
+    Where n_tokens is null, nll_sum is a mean already; where nll_sum is null, the reader could not score the answer.
     """
     losses: dict[str, dict[str, float]] = {}
     for row in soft:
+        if row["nll_sum"] is None:
+            continue
         loss = row["nll_sum"] / (row["n_tokens"] or 1)
         of_query = losses.setdefault(row["query_id"], {})
         of_query[row["passage_id"]] = min(loss, of_query.get(row["passage_id"], np.inf))

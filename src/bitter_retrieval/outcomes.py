@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from bitter_retrieval.records import PREDICTIONS, SUPPORTING_ROLES, Row
+from bitter_retrieval.records import PREDICTIONS, Row, relevant_passages, supporting_passages
 
 METRICS = ("em", "f1", "accuracy", "answer_nll", "retrieval", "success")
 COLUMNS = ("reader", "seed", "query_id", "ranked_ids", "shown_ids", "answer", "answer_nll", "em", "f1", "truncated")
@@ -54,22 +54,6 @@ def questions(rows: Sequence[Row], human: Iterable[Row]) -> Questions:
         relevant=[selected.get(row["query_id"], frozenset()) for row in rows],
         supporting=[supporting_passages(row) for row in rows],
     )
-
-
-def relevant_passages(labels: Iterable[Row]) -> dict[str, frozenset[str]]:
-    """Passages labelled relevant, by query_id; a query without one does not occur."""
-    selected: dict[str, set[str]] = {}
-    for row in labels:
-        if row["relevant"]:
-            selected.setdefault(row["query_id"], set()).add(row["passage_id"])
-    return {query_id: frozenset(passages) for query_id, passages in selected.items()}
-
-
-def supporting_passages(row: Row) -> frozenset[str] | None:
-    """Candidates of a prepared row that truly support its answer, or None where roles are not known."""
-    if any(passage["role"] is None for passage in row["passages"]):
-        return None
-    return frozenset(passage["passage_id"] for passage in row["passages"] if passage["role"] in SUPPORTING_ROLES)
 
 
 @dataclass

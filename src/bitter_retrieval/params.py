@@ -36,14 +36,14 @@ class Rule:
     wanted: str
 
 
-def _is_prompt(text: str) -> bool:
+def is_prompt(text: str) -> bool:
     return text.count("{query}") == 1 == text.count("{passage}") and text == text.rstrip()
 
 
 NAME = "made of a-z, 0-9, _ and - (it names files and params; a dot nests in DVC's params)"
 PROMPT = "text with {query} and {passage} once each and no space at its end (one space precedes the answer)"
 Name = Annotated[str, Rule(lambda text: re.fullmatch("[a-z0-9_-]+", text) is not None, NAME)]
-Prompt = Annotated[str, Rule(_is_prompt, PROMPT)]
+Prompt = Annotated[str, Rule(is_prompt, PROMPT)]
 Model = Annotated[str, Rule(lambda text: text.strip() != "", "fit, a path, pkg://package/folder or a hub id")]
 Count = Annotated[int, Rule(lambda number: number >= 1, "at least 1")]
 CountOrZero = Annotated[int, Rule(lambda number: number >= 0, "0 or more")]
@@ -125,6 +125,8 @@ class Reader:
     max_length: Count
     max_new_tokens: Count
     fit: ReaderFit | None = None  # exactly when model is fit
+    chat: bool = False  # the prompt is what the user says in the tokenizer's chat template
+    answer_end: str = ""  # scored after every answer
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,13 @@ class Labels:
     annotator: Literal["skim", "uniform"] | None = None  # LABEL_FIELDS says which kind has which of these
     noise: Share | None = None
     seed: Seed | None = None
+
+
+@dataclass(frozen=True)
+class Label:
+    batch_tokens: Count
+    unscorable: Literal["error", "skip"]
+    mlflow: bool
 
 
 @dataclass(frozen=True)
@@ -220,6 +229,7 @@ class Params:
     readers: dict[Name, Reader]
     encoders: dict[Name, Encoder]
     labels: dict[Name, Labels]
+    label: Label
     runs: dict[Name, Run]
     train: Train
     evaluate: Evaluate

@@ -41,8 +41,8 @@ SOFT_LABELS = pa.schema(
         ("query_id", pa.string()),
         ("passage_id", pa.string()),  # "" is no passage at all
         ("answer_index", pa.int32()),
-        ("nll_sum", pa.float32()),  # nats over the answer's tokens
-        ("n_tokens", pa.int32()),  # null where a published source gives only means
+        ("nll_sum", pa.float32()),  # nats over the answer's tokens; null where the reader could not score it
+        ("n_tokens", pa.int32()),  # null there too, and where a published source gives only means
     ]
 )
 BINARY_LABELS = pa.schema([("query_id", pa.string()), ("passage_id", pa.string()), ("relevant", pa.int8())])
@@ -140,3 +140,19 @@ def sweep(folder: Path, declared: Iterable[str]) -> list[Path]:
 def passage_texts(rows: Sequence[Row]) -> dict[str, str]:
     """Text by passage_id over the candidates of prepared rows, in order of first occurrence."""
     return {passage["passage_id"]: passage["text"] for row in rows for passage in row["passages"]}
+
+
+def relevant_passages(labels: Iterable[Row]) -> dict[str, frozenset[str]]:
+    """Passages labelled relevant, by query_id; a query without one does not occur."""
+    selected: dict[str, set[str]] = {}
+    for row in labels:
+        if row["relevant"]:
+            selected.setdefault(row["query_id"], set()).add(row["passage_id"])
+    return {query_id: frozenset(passages) for query_id, passages in selected.items()}
+
+
+def supporting_passages(row: Row) -> frozenset[str] | None:
+    """Candidates of a prepared row that truly support its answer, or None where roles are not known."""
+    if any(passage["role"] is None for passage in row["passages"]):
+        return None
+    return frozenset(passage["passage_id"] for passage in row["passages"] if passage["role"] in SUPPORTING_ROLES)

@@ -30,6 +30,26 @@ class Targets:
     scale: float | None  # nats that count as full utility; None for binary sources
 
 
+def scored_rows(rows: list[Row], labels: list[Row]) -> tuple[list[Row], int, int]:
+    """Rows without what a reader could not score, and how many queries and candidates that left out.
+
+    A candidate whose label is null is left out; a query goes with its last candidate, or with its loss without a
+    passage.
+    """
+    scored = {(label["query_id"], label["passage_id"]) for label in labels if label["nll_sum"] is not None}
+    null = {(label["query_id"], label["passage_id"]) for label in labels} - scored
+    if not null:
+        return rows, 0, 0
+    kept = [
+        {**row, "passages": [p for p in row["passages"] if (row["query_id"], p["passage_id"]) not in null]}
+        for row in rows
+        if (row["query_id"], NO_PASSAGE) not in null
+    ]
+    kept = [row for row in kept if row["passages"]]
+    candidates = sum(len(row["passages"]) for row in rows) - sum(len(row["passages"]) for row in kept)
+    return kept, len(rows) - len(kept), candidates
+
+
 def binary_targets(rows: list[Row], labels: list[Row], source: str) -> Targets:
     """Relevance of each candidate. Raises LabelError for a candidate without a label."""
     relevant = {(label["query_id"], label["passage_id"]): bool(label["relevant"]) for label in labels}
@@ -60,7 +80,9 @@ def answer_losses(labels: list[Row], nll: str, references: str, source: str) -> 
     """One loss for every (query_id, passage_id) of soft labels, in nats (a token, for nll mean)."""
     values: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     for label in labels:
-        value = label["nll_sum"] / label["n_tokens"] if nll == "mean" else label["nll_sum"]
+        if label["nll_sum"] is None:
+            continue
+        value = label["nll_sum"] / (label["n_tokens"] or 1) if nll == "mean" else label["nll_sum"]
         if not np.isfinite(value):
             raise LabelError(
                 f"labels {source}: query {label['query_id']}, passage {label['passage_id']!r}: loss {value} is not "

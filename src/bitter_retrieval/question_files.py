@@ -1,0 +1,287 @@
+"""Questions with candidate passages that a user brings, in one of three layouts, as prepared rows.
+
+MS MARCO v1.1 and v2.1 (https://huggingface.co/datasets/microsoft/ms_marco), where the lists in `passages` are parallel;
+the simple layout, which needs query, answers (or one answer) and passages alone; and prepared rows (records.py), which
+are a case of the simple layout and come out as they went in. One question in the first two:
+
+    {"query_id": 1185, "query": "which river is in warsaw", "query_type": "entity", "wellFormedAnswers": [],
+     "answers": ["the Vistula"],
+     "passages": {"is_selected": [0, 1], "passage_text": ["Warsaw is …", "Warsaw lies on …"], "url": ["…", "…"]}}
+
+    {"query": "which river is in warsaw", "answers": "the Vistula",
+     "passages": ["Warsaw is …", {"text": "Warsaw lies on …", "passage_id": "w2", "is_selected": 1}]}
+
+Files are parquet, JSON Lines or a JSON array. Blanks around texts go; a text is one passage with one id in all rows.
+"""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bitter_retrieval.records import Row
+
+SUFFIXES = (".parquet", ".jsonl", ".json")
+NEEDED = ("query", "answers", "passages")
+COLUMNS = (*NEEDED, "query_id", "group_id")
+LAYOUTS = (
+    "query, answers and passages, which are a list of texts or of {text, passage_id, is_selected}, or MS MARCO's "
+    "{passage_text: […], is_selected: […]}"
+)
+NO_ANSWER = "No Answer Present."  # MS MARCO's mark of a question that its passages do not answer
+LEFT_OUT = (
+    "empty_query",  # this and the next two: whole rows, counted for the first that holds
+    "unanswerable",
+    "no_passages",
+    "empty_answers",  # from here on: parts of rows that are kept
+    "duplicate_answers",
+    "empty_passages",
+    "duplicate_passages",
+    "replaced_passage_ids",  # the text had an id already, which stays
+)
+BATCH = 1024  # rows of parquet that are turned into Python objects at a time
+
+
+class QuestionsError(ValueError):
+    """A file or row that cannot be used: names where, the value and the remedy."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    rows: list[Row]  # records.PREPARED, in file order
+    left_out: dict[str, int]  # counts by LEFT_OUT
+
+
+class _Place(NamedTuple):
+    file: Path
+    unit: str  # line or row
+    number: int  # from 1
+
+    def __str__(self) -> str:
+        return f"{self.file}, {self.unit} {self.number}"
+
+
+def read_questions(path: Path, split: str | None = None, first: int = 0, last: int | None = None) -> Questions:
+    """The questions of a file, or of a folder's files whose names hold `split`, in the order of the names.
+
+    Rows `first` to `last` (from 0, `last` excluded) are counted over all files before anything is left out. A row
+    without query_id gets its place, such as train-17, so that a label leads back to its line; one without group_id its
+    query_id; a passage without passage_id a hash of its text. Raises QuestionsError, also where no question is left.
+    """
+    if first < 0 or (last is not None and last <= first):
+        raise QuestionsError(f"{path}: rows {first} to {last} hold nothing. Ask for 0 <= first < last.")
+    rows, ids, asked = [], _PassageIds(), {}
+    left_out = Counter(dict.fromkeys(LEFT_OUT, 0))
+    for place, record in islice(chain.from_iterable(map(_records, _files(path, split))), first, last):
+        row, counts = _prepared(record, place, ids)
+        left_out.update(counts)
+        if row is None:
+            continue
+        query_id = row["query_id"]
+        if (other := asked.setdefault(query_id, place)) != place:
+            raise QuestionsError(f"{other}, and {place}: the same query_id {_short(query_id)}. Give each its own.")
+        rows.append(row)
+    if not rows:
+        asked_for = f"rows {first} to {'the end' if last is None else last}"
+        raise QuestionsError(f"{path}: no question is left of {asked_for} ({dict(left_out)}). Give other rows.")
+    return Questions(rows, dict(left_out))
+
+
+def _files(path: Path, split: str | None) -> list[Path]:
+    if not path.exists():
+        raise QuestionsError(f"{path}: no such file or folder. Give a file of questions ({', '.join(SUFFIXES)}).")
+    if path.is_file():
+        if path.suffix not in SUFFIXES:
+            raise QuestionsError(f"{path}: {path.suffix!r} is not read. Unpack or convert it ({', '.join(SUFFIXES)}).")
+        if split is not None and not _of_split(path, split):
+            raise QuestionsError(f"{path}: by its name not of split {split!r}. Ask for no split, or rename it.")
+        return [path]
+    files = [file for file in sorted(path.iterdir()) if file.suffix in SUFFIXES and not file.name.startswith(".")]
+    found = sorted({re.split(r"-\d+-of-", file.stem)[0] for file in files})
+    chosen = [file for file in files if split is None or _of_split(file, split)]
+    if not chosen:
+        wanted = "no data file" if split is None else f"no data file of split {split!r}"
+        raise QuestionsError(f"{path}: {wanted} here ({', '.join(SUFFIXES)}). Splits found: {found}.")
+    if split is None and len(files) > 1:
+        raise QuestionsError(f"{path}: {len(files)} data files. Ask for one of the splits {found}, or give a file.")
+    return chosen
+
+
+def _of_split(file: Path, split: str) -> bool:
+    return file.name.startswith(split) or split in re.split(r"[^A-Za-z0-9]+", file.stem)
+
+
+def _records(file: Path) -> Iterator[tuple[_Place, Any]]:
+    return _from_parquet(file) if file.suffix == ".parquet" else _from_json(file)
+
+
+def _from_parquet(file: Path) -> Iterator[tuple[_Place, Any]]:
+    try:
+        with pq.ParquetFile(file) as table:
+            names = table.schema_arrow.names
+            _check_layout(dict.fromkeys(names), file)
+            batches = table.iter_batches(BATCH, columns=[name for name in COLUMNS if name in names])
+            for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
+                yield _Place(file, "row", number), row
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        raise QuestionsError(f"{file}: cut off or broken ({error}). Fetch the file again.") from error
+
+
+def _from_json(file: Path) -> Iterator[tuple[_Place, Any]]:
+    """JSON Lines or an array, told apart by how they begin: many tools write lines under the name .json."""
+    with file.open("rb") as lines:
+        array = lines.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+        lines.seek(0)
+        if array:
+            try:
+                records = json.loads(lines.read())
+            except ValueError as error:  # with line and column
+                raise QuestionsError(f"{file}: not JSON ({error}). Fetch or write the file again.") from error
+            yield from ((_Place(file, "row", number), record) for number, record in enumerate(records, 1))
+            return
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                place = _Place(file, "line", number)
+                try:
+                    record = json.loads(line)
+                except ValueError as error:
+                    why, text = getattr(error, "msg", error), _short(line.decode(errors="replace"))
+                    raise QuestionsError(f"{place}: not JSON ({why}): {text}. Write one object a line.") from error
+                yield place, record
+
+
+def _prepared(record: Any, place: _Place, ids: "_PassageIds") -> tuple[Row | None, Counter[str]]:
+    """The prepared row, or None where the row is left out, and what is left out by reason."""
+    _check_layout(record, place)
+    query = _text(record["query"], "query", place)
+    answers = _answers(record["answers"], place)
+    candidates = [_candidate(item, n, place) for n, item in enumerate(_candidates(record["passages"], place), 1)]
+    query_id = _name(record.get("query_id"), "query_id", place) or f"{place.file.stem}-{place.number}"
+    group_id = _name(record.get("group_id"), "group_id", place) or query_id
+    given = [answer for answer in answers if answer not in ("", NO_ANSWER)]
+    shown = [candidate for candidate in candidates if candidate["text"]]
+    if not (query and given and shown):
+        return None, Counter(["empty_query" if not query else "unanswerable" if not given else "no_passages"])
+    references = list(dict.fromkeys(given))
+    passages, replaced = _passages(shown, place, ids)
+    fields = {"query_id": query_id, "group_id": group_id, "query": query, "answers": references, "passages": passages}
+    return fields, Counter(
+        empty_answers=len(answers) - len(given),
+        duplicate_answers=len(given) - len(references),
+        empty_passages=len(candidates) - len(shown),
+        duplicate_passages=len(shown) - len(passages),
+        replaced_passage_ids=replaced,
+    )
+
+
+def _passages(candidates: list[Row], place: _Place, ids: "_PassageIds") -> tuple[list[Row], int]:
+    """Each text once, selected if any of its copies is; and how many ids gave way to the text's own."""
+    passages: dict[str, Row] = {}
+    replaced = 0
+    for candidate in candidates:
+        passage_id = ids.claim(candidate["text"], candidate["passage_id"], place)
+        replaced += candidate["passage_id"] not in (None, passage_id)
+        passage = passages.setdefault(passage_id, candidate | {"passage_id": passage_id})
+        marks = [mark for mark in (passage["is_selected"], candidate["is_selected"]) if mark is not None]
+        passage["is_selected"] = max(marks, default=None)
+    return list(passages.values()), replaced
+
+
+class _PassageIds:
+    """One id for a text and one text for an id."""
+
+    def __init__(self) -> None:
+        self._id_of: dict[str, str] = {}
+        self._text_of: dict[str, tuple[str, _Place]] = {}
+
+    def claim(self, text: str, given: str | None, place: _Place) -> str:
+        """The id of the text: the first that it was given, or a hash. Raises where `given` is another text's."""
+        passage_id = given or _hash(text)
+        other, where = self._text_of.setdefault(passage_id, (text, place))
+        if other != text:
+            texts = f"{_short(text)} and, in {where}, {_short(other)}"
+            raise QuestionsError(f"{place}: passage_id {passage_id!r} is of two texts, {texts}. Give each its own.")
+        return self._id_of.setdefault(text, passage_id)
+
+
+def _hash(text: str) -> str:
+    return f"p{hashlib.sha1(text.encode()).hexdigest()[:16]}"  # 64 bits: MS MARCO v2.1 has millions of texts
+
+
+def _check_layout(found: Any, place: _Place | Path) -> None:
+    if not isinstance(found, dict) or any(key not in found for key in NEEDED):
+        keys = f"keys {list(found)}"[:200] if isinstance(found, dict) else f"no keys but {_short(found)}"
+        raise QuestionsError(f"{place}: unknown layout, found {keys}. Known: {LAYOUTS}. Rename or add keys.")
+
+
+def _candidates(passages: Any, place: _Place) -> list[Any]:
+    """The passages as a list, MS MARCO's parallel lists too."""
+    if isinstance(passages, dict) and "passage_text" in passages:
+        texts, marks = passages["passage_text"], passages.get("is_selected")
+        if not isinstance(texts, list) or not isinstance(marks, list | None):
+            raise _refusal("passage_text and is_selected", "lists", passages, place)
+        marks = [None] * len(texts) if marks is None else marks
+        if len(texts) != len(marks):
+            lengths = f"{len(texts)} passage_text and {len(marks)} is_selected"
+            raise QuestionsError(f"{place}: {lengths} are not parallel. Give one is_selected for each text, or none.")
+        return [{"text": text, "is_selected": mark} for text, mark in zip(texts, marks, strict=True)]
+    if not isinstance(passages, list | None):
+        raise _refusal("passages", "a list, or {passage_text: […], is_selected: […]}", passages, place)
+    return passages or []
+
+
+def _candidate(item: Any, number: int, place: _Place) -> Row:
+    """A prepared row's passage; its passage_id may be None yet."""
+    name = f"passage {number}"
+    item = {"text": item} if isinstance(item, str) else item
+    if not isinstance(item, dict) or "text" not in item:
+        raise _refusal(name, "a text or {text, passage_id, is_selected}", item, place)
+    mark = item.get("is_selected")
+    if mark not in (None, -1, 0, 1):
+        raise _refusal(f"is_selected of {name}", "0, 1 or null", mark, place)
+    return {
+        "passage_id": _name(item.get("passage_id"), f"passage_id of {name}", place),
+        "text": _text(item["text"], f"text of {name}", place),
+        "is_selected": None if mark in (None, -1) else int(mark),  # -1: the test split of MS MARCO v2.1, not annotated
+        "role": _name(item.get("role"), f"role of {name}", place),
+    }
+
+
+def _answers(answers: Any, place: _Place) -> list[str]:
+    if not isinstance(answers, str | list | None):
+        raise _refusal("answers", "a list of texts or one text", answers, place)
+    answers = [answers] if isinstance(answers, str) else answers or []
+    return [_text(answer, f"answer {number}", place) for number, answer in enumerate(answers, 1)]
+
+
+def _text(value: Any, name: str, place: _Place) -> str:
+    try:
+        value.encode()  # lone surrogates, which JSON can spell, would only fail in the tokenizer
+        return value.strip()
+    except (AttributeError, UnicodeError):
+        raise _refusal(name, "text", value, place) from None
+
+
+def _name(value: Any, name: str, place: _Place) -> str | None:
+    """An id as a string; None where there is none."""
+    if value is None or (isinstance(value, str) and _text(value, name, place)):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise _refusal(name, "text or a whole number", value, place)
+
+
+def _refusal(name: str, wanted: str, value: Any, place: _Place) -> QuestionsError:
+    return QuestionsError(f"{place}: {name} should be {wanted}, is {_short(value)}. Correct the row.")
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:80]
