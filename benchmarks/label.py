@@ -1,0 +1,489 @@
+"""How fast answers are scored: the original's way, lm-evaluation-harness, and ours, on the same rows in one run.
+
+    python benchmarks/label.py                   # on the CPU: the default experiment's reader, and a Qwen3 of 100M
+    python benchmarks/label.py --device cuda     # a Qwen3 of 100M and one of 8B, bfloat16
+    python benchmarks/label.py --smoke           # seconds: does everything run, do the values agree?
+
+Writes benchmarks/results/label-<device>.md and .json. Qwen3 has random weights and reads random words at the lengths of
+MS MARCO: speed does not depend on what the weights know.
+"""
+
+import argparse
+import logging
+import math
+import random
+import statistics
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "src"))  # last: src/evaluate.py must not hide evaluate
+
+import bitter_retrieval  # noqa: F401, I001  first: sets what torch and progress bars read when they are loaded
+import measuring
+import torch
+from measuring import Table, size, spread
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch.nn.functional import cross_entropy
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from bitter_retrieval.answer_loss import Scorer, Triple
+from bitter_retrieval.language_model import END_TOKEN, Encoded, Reader, load_reader
+from bitter_retrieval.memory import keep_freed_memory
+from bitter_retrieval.prompts import Prompt, answer_text
+
+try:
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+except ImportError:
+    HFLM = None
+
+ROOT = Path(__file__).resolve().parents[1]
+HARNESS, OURS = "lm-eval", "ours"
+NO_HARNESS = "not run: lm_eval is not installed"
+
+PROMPT = "Question: {query}\nContext: {passage}\nAnswer:"
+SHAPES = {
+    "qwen3_100m": {
+        "vocab_size": 151_936,
+        "hidden_size": 512,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 64,
+        "tie_word_embeddings": True,
+    },
+    "qwen3_8b": {
+        "vocab_size": 151_936,
+        "hidden_size": 4096,
+        "intermediate_size": 12288,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "tie_word_embeddings": False,
+    },
+    "tiny": {
+        "vocab_size": 1000,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "tie_word_embeddings": True,
+    },
+}
+DEFAULT_MODELS = {"cpu": ["reader", "qwen3_100m"], "cuda": ["reader", "qwen3_100m", "qwen3_8b"]}
+SMOKE_MODELS = ["reader", "tiny"]
+QUERIES = {("qwen3_100m", "cpu"): 8, ("qwen3_100m", "cuda"): 300, ("qwen3_8b", "cuda"): 64}  # some 10 s a turn
+SMOKE_QUERIES = 3
+DTYPES = {"cpu": torch.float32, "cuda": torch.bfloat16}
+
+CANDIDATES = 10  # passages that come with a question; it is scored without one too
+QUERY_WORDS = 10
+PASSAGE_WORDS = (80, 40)  # mean and standard deviation
+ANSWER_WORDS = (15, 10)
+LONGEST = 1024  # tokens that a model with random weights takes
+
+PACK = 2048  # tokens for which matrix products of the model's own shapes are measured
+LOGITS = {"cpu": 2 << 30, "cuda": 8 << 30}  # bytes of logits that the largest batch tried with the harness may take
+AGREE = 1e-4  # nats a token, in float32
+
+
+class NotMeasured(Exception):
+    """A model that cannot be measured here, and how it can."""
+
+
+@dataclass
+class Case:
+    """A model and what it is asked."""
+
+    reader: Reader
+    triples: list[Triple]  # distinct: ours scores equal ones once
+
+    @cached_property
+    def encoded(self) -> list[Encoded]:
+        columns = [list(column) for column in zip(*self.triples, strict=True)]
+        found = self.reader.encode(*columns)
+        for item in found:
+            if isinstance(item, Exception):
+                raise item
+        cut = sum(item.truncated for item in found)
+        if cut:
+            raise SystemExit(f"{cut} contexts do not fit into {self.reader.max_length} tokens. Raise its max_length.")
+        return found
+
+    @cached_property
+    def texts(self) -> list[tuple[str, str]]:
+        """Prompt and continuation, for the ways that tokenise by themselves."""
+        reader, end = self.reader, self.reader.answer_end
+        end = reader.tokenizer.eos_token if end == END_TOKEN else end
+        return [(p.join(reader.prompt.parts(query)), answer_text(answer) + end) for query, p, answer in self.triples]
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(item.ids) for item in self.encoded)
+
+    @property
+    def answer_tokens(self) -> int:
+        return sum(len(item.ids) - item.answer_start for item in self.encoded)
+
+    def part(self, count: int) -> "Case":
+        """Some `count` triples, evenly spread."""
+        return Case(self.reader, self.triples[:: max(1, len(self.triples) // count)])
+
+
+# -- the three ways --------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def score_as_original(case: Case, batch: int) -> list[float]:
+    """Padded batches in the order of the file, logits at every position, one cross-entropy an item over all of them.
+
+    The original looks for the answer in the text; here it is told where the answer's tokens are. Its mean over them is
+    a sum here, to be compared.
+    """
+    losses = []
+    for first in range(0, len(case.triples), batch):
+        texts = [prompt + continuation for prompt, continuation in case.texts[first : first + batch]]
+        inputs = case.reader.tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
+        ids, mask = inputs.input_ids.to(case.reader.model.device), inputs.attention_mask.to(case.reader.model.device)
+        logits = case.reader.model(input_ids=ids, attention_mask=mask).logits
+        for row, item in enumerate(case.encoded[first : first + batch]):
+            labels = torch.full_like(ids[row], -100)
+            answer = slice(item.answer_start, len(item.ids))
+            labels[answer] = ids[row, answer]
+            loss = cross_entropy(logits[row, :-1].contiguous(), labels[1:].contiguous(), reduction="sum")
+            losses.append(loss.item())
+    return losses
+
+
+def score_with_harness(case: Case, batch: int) -> list[float]:
+    requests = [Instance("loglikelihood", {}, text, place) for place, text in enumerate(case.texts)]
+    return [-found[0] for found in harness(case, batch).loglikelihood(requests, disable_tqdm=True)]
+
+
+def harness(case: Case, batch: int) -> Any:
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    return HFLM(
+        pretrained=case.reader.model,
+        tokenizer=case.reader.tokenizer,
+        batch_size=batch,
+        max_length=case.reader.max_length,
+    )
+
+
+def score_ours(case: Case, budget: int) -> list[float]:
+    return [score.nll_sum for score in Scorer(case.reader, budget).score(case.triples)]
+
+
+WAYS = {"original": score_as_original, HARNESS: score_with_harness, OURS: score_ours}
+
+
+# -- models and rows -------------------------------------------------------------------------------------------------
+
+
+def load_case(name: str, options: argparse.Namespace) -> Case:
+    """Raises NotMeasured where its files are absent."""
+    if name == "reader":
+        return fitted_case(options)
+    queries = options.queries or QUERIES.get((name, options.device), SMOKE_QUERIES)
+    reader = random_reader(name, options.device)
+    return Case(reader, random_triples(reader.tokenizer, queries))
+
+
+def fitted_case(options: argparse.Namespace) -> Case:
+    """The default experiment's reader on its test questions."""
+    for path in (options.reader, options.rows):
+        if not path.exists():
+            raise NotMeasured(f"not run: there is no {path.name} here; `dvc repro` makes it")
+    from bitter_retrieval.records import PREPARED, read_rows
+
+    reader = load_reader(options.reader)
+    reader.model.to(options.device)
+    rows = read_rows(options.rows, PREPARED)[: options.queries or (SMOKE_QUERIES if options.smoke else None)]
+    asked = [
+        Triple(row["query"], passage, answer)
+        for row in rows
+        for passage in [*(p["text"] for p in row["passages"]), ""]
+        for answer in row["answers"]
+    ]
+    return Case(reader, list(dict.fromkeys(asked)))
+
+
+def random_reader(name: str, device: str) -> Reader:
+    """A Qwen3 with random weights, made where and as precise as it runs."""
+    shape = SHAPES[name]
+    tokenizer = word_tokenizer(shape["vocab_size"])
+    tokens = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    spread_of_weights = shape["hidden_size"] ** -0.5  # large enough that losses depend on all that is read
+    config = AutoConfig.for_model("qwen3", **shape, **tokens, initializer_range=spread_of_weights)
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[device])
+    return Reader(name, model.eval().requires_grad_(False), tokenizer, Prompt(PROMPT), LONGEST, 1, name)
+
+
+def word_tokenizer(size: int) -> Any:
+    """A token a word: the prompt's own, and w0, w1, … up to the size of the vocabulary."""
+    words = ["<pad>", "<unk>", "<end>", *"".join(Prompt(PROMPT).parts("")).split()]
+    words += [f"w{number}" for number in range(size - len(words))]
+    tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = {"pad_token": "<pad>", "unk_token": "<unk>", "eos_token": "<end>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+
+
+def random_triples(tokenizer: Any, queries: int, seed: int = 0) -> list[Triple]:
+    draw = random.Random(seed)
+    words = sorted(word for word in tokenizer.get_vocab() if word[0] == "w")
+
+    def text(mean: float, deviation: float = 0) -> str:
+        return " ".join(draw.choices(words, k=max(1, round(draw.gauss(mean, deviation)))))
+
+    asked = []
+    for _ in range(queries):
+        query, answer = text(QUERY_WORDS), text(*ANSWER_WORDS)
+        passages = [*(text(*PASSAGE_WORDS) for _ in range(CANDIDATES)), ""]
+        asked += [Triple(query, passage, answer) for passage in passages]
+    return asked
+
+
+# -- checks ----------------------------------------------------------------------------------------------------------
+
+
+def check_tokens(case: Case) -> None:
+    """Every way is to score the same tokens."""
+    encode = case.reader.tokenizer.encode if HFLM is None else harness(case, 1).tok_encode
+    for (prompt, continuation), item in zip(case.texts, case.encoded, strict=True):
+        if encode(prompt + continuation) != item.ids or len(encode(prompt)) != item.answer_start:
+            raise SystemExit(f"{case.reader.name}: {prompt + continuation!r} is not the same tokens to every way.")
+
+
+def difference(case: Case, values: list[float], ours: list[float]) -> float:
+    """Largest difference to our values, nats a token. Raises SystemExit where float32 cannot explain it."""
+    per_token = [
+        abs(value - own) / (len(item.ids) - item.answer_start)
+        for value, own, item in zip(values, ours, case.encoded, strict=True)
+    ]
+    apart = [place for place, nats in enumerate(per_token) if not nats <= AGREE]
+    if case.reader.model.dtype == torch.float32 and apart:
+        triple, value, own = (column[apart[0]] for column in (case.triples, values, ours))
+        raise SystemExit(f"{case.reader.name}: {triple} costs {value} nats in one way, {own} in ours.")
+    return max(per_token)
+
+
+# -- measuring -------------------------------------------------------------------------------------------------------
+
+
+def harness_batches(case: Case, device: str) -> dict[int, float]:
+    """Seconds of the harness on some of the rows by batch size: the largest within LOGITS, and smaller ones."""
+    config, longest = case.reader.model.config, max(len(item.ids) for item in case.encoded)
+    fits = LOGITS[device] // (longest * config.vocab_size * case.reader.model.dtype.itemsize)
+    largest = 2 ** int(math.log2(min(max(1, fits), len(case.triples), 256)))
+    part = case.part(max(2 * largest, len(case.triples) // 8))
+    score_with_harness(part, largest)  # warm
+    batches = sorted({max(1, largest >> halvings) for halvings in (0, 1, 2, 3, 5)})
+    return {batch: measuring.timed(partial(score_with_harness, part, batch), device)[0] for batch in batches}
+
+
+def necessary_flops(case: Case) -> dict[str, int]:
+    """FLOPs that no way can do without: each distinct beginning of the sequences once, logits for answers alone.
+
+    A sequence's last token predicts nothing and needs none.
+    """
+    tokens, seen = measuring.distinct_beginnings([item.ids[:-1] for item in case.encoded])
+    model, config = case.reader.model, case.reader.model.config
+    width = config.num_attention_heads * config.head_dim
+    return {
+        "tokens": tokens,
+        "blocks": 2 * tokens * sum(layer.weight.numel() for layer in measuring.block_linears(model)),
+        "attention": 4 * seen * width * config.num_hidden_layers,
+        "head": 2 * case.answer_tokens * model.get_output_embeddings().weight.numel(),
+    }
+
+
+def memory_of_way(name: str, options: argparse.Namespace, way: str, batches: dict[str, int]) -> int | None:
+    """In a process of its own: bytes beyond the loaded model and the rows."""
+    if way == OURS:
+        keep_freed_memory()
+    case = load_case(name, options)
+    assert case.texts and case.encoded  # made now
+    return measuring.cpu_peak(partial(WAYS[way], case, batches[way]))
+
+
+def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Everything about one model, as JSON holds it."""
+    case, device = load_case(name, options), options.device
+    say(f"{name}: {len(case.triples):,} passages, {case.tokens:,} tokens; warming up")
+    check_tokens(case)
+    tried = harness_batches(case, device) if HFLM is not None else {}
+    batches = {"original": options.batch, OURS: options.budget}
+    if tried:
+        batches[HARNESS] = min(tried, key=tried.__getitem__)
+    runs = {way: partial(score, case, batches[way]) for way, score in WAYS.items() if way in batches}
+    peaks, values = {}, {}
+    for way, run in runs.items():
+        if device == "cuda":
+            peaks[way], values[way] = measuring.cuda_peak(run)
+        else:
+            values[way] = run()
+    differences = {way: difference(case, found, values[OURS]) for way, found in values.items() if way != OURS}
+    flops = necessary_flops(case)
+    answer_rows = max(1, round(PACK * case.answer_tokens / flops["tokens"]))
+    seconds: dict[str, list[float]] = {way: [] for way in runs}
+    lent: dict[str, list[float]] = {way: [] for way in runs if way != OURS and device == "cpu"}
+    rates = []
+    for turn in range(options.turns):
+        say(f"{name}: turn {turn + 1} of {options.turns}")
+        for way, run in runs.items():
+            with nullcontext() if way == OURS else measuring.system_allocator():
+                seconds[way].append(measuring.timed(run, device)[0])
+        for way in lent:
+            lent[way].append(measuring.timed(runs[way], device)[0])
+        rates.append(measuring.matmul_rates(case.reader.model, PACK, answer_rows, device))
+    scorer = Scorer(case.reader, options.budget)
+    profiled, groups = measuring.profile_groups(partial(scorer.score, case.triples), device)
+    if device == "cpu":
+        say(f"{name}: memory")
+        peaks = {way: measuring.in_fresh_process(memory_of_way, name, options, way, batches) for way in runs}
+    return {
+        "parameters": sum(parameter.numel() for parameter in case.reader.model.parameters()),
+        "dtype": str(case.reader.model.dtype).removeprefix("torch."),
+        "passages": len(case.triples),
+        "tokens": case.tokens,
+        "answer_tokens": case.answer_tokens,
+        "batches": batches,
+        "harness_batches_tried": tried,
+        "largest_difference": differences,
+        "seconds": seconds,
+        "seconds_with_our_allocator": lent,
+        "peak_memory": peaks,
+        "matmul_rates": rates,
+        "flops": flops,
+        "work": {key: value for key, value in asdict(scorer.work).items() if key != "seconds"},
+        "profile": {"seconds": profiled, "groups": groups},
+    }
+
+
+def say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+# -- report ----------------------------------------------------------------------------------------------------------
+
+
+def tables(name: str, found: dict[str, Any], device: str) -> list[Table]:
+    if "not_run" in found:
+        return [Table(name, ["", ""], [["", found["not_run"]]])]
+    return [speed(name, found), share(name, found, device), rest(name, found, device)]
+
+
+def speed(name: str, found: dict[str, Any]) -> Table:
+    seconds, lent = found["seconds"], found["seconds_with_our_allocator"]
+    rows = []
+    for way in WAYS:
+        if way not in seconds:
+            rows.append([way, NO_HARNESS, *[""] * 7])
+            continue
+        median, peak = statistics.median(seconds[way]), found["peak_memory"][way]
+        rows.append(
+            [
+                way,
+                f"{found['batches'][way]:,} " + ("tokens" if way == OURS else "sequences"),
+                f"{median:.3g}",
+                f"{found['tokens'] / median:,.0f}",
+                f"{found['passages'] / median:,.1f}",
+                "" if way == OURS else spread(measuring.ratios(seconds[way], seconds[OURS])),
+                spread(measuring.ratios(lent[way], seconds[OURS])) if way in lent else "",
+                "not known" if peak is None else size(peak),
+                "" if way == OURS else f"{found['largest_difference'][way]:.1g}",
+            ]
+        )
+    title = (
+        f"{name} ({found['parameters'] / 1e6:,.4g}M parameters, {found['dtype']}): {found['passages']:,} passages, "
+        f"{found['tokens']:,} tokens, {found['answer_tokens']:,} of them answers"
+    )
+    heads = ["way", "batch", "s a turn", "tokens/s", "passages/s", "ours is faster, times", "with our allocator lent"]
+    return Table(title, [*heads, "memory beyond the model", "largest difference, nats a token"], rows)
+
+
+def share(name: str, found: dict[str, Any], device: str) -> Table:
+    """What a turn of ours attains of the rate at which the machine multiplies matrices."""
+    flops, unit, scale = found["flops"], *(("TFLOP/s", 1e12) if device == "cuda" else ("GFLOP/s", 1e9))
+    parts = ("blocks", "attention", "head")
+    attained = [sum(flops[part] for part in parts) / seconds for seconds in found["seconds"][OURS]]
+    rows = [[f"necessary FLOPs: {part}", f"{flops[part]:.3g}"] for part in parts]
+    rows += [[f"attained, {unit}", spread([rate / scale for rate in attained], 1)]]
+    for kind, said in (("square", f"{measuring.SQUARE}³"), ("own_shapes", "its own shapes")):
+        rates = [rate[kind] for rate in found["matmul_rates"]]
+        shares = [100 * rate / at_best for rate, at_best in zip(attained, rates, strict=True)]
+        rows += [[f"products of {said}, {unit}", spread([rate / scale for rate in rates], 1)]]
+        rows += [[f"attained of {said}, %", spread(shares, 1)]]
+    tokens = f"{found['work']['computed']:,} / {flops['tokens']:,} / {found['tokens']:,}"
+    rows += [["tokens computed / necessary / in the sequences", tokens]]
+    return Table(f"{name}: ours against the rate of matrix products", ["", "median [least to most]"], rows)
+
+
+def rest(name: str, found: dict[str, Any], device: str) -> Table:
+    """Where a turn of ours goes, from one that was profiled outside the turns."""
+    wall, groups = found["profile"]["seconds"], found["profile"]["groups"]
+    others = {"cpu": "tokenising, planning, Python", "cuda": "GPU idle: tokenising, planning, Python, launches"}[device]
+    parts = [*groups.items(), (others, max(0.0, wall - sum(groups.values())))]
+    rows = [[group, f"{spent:.3g}", f"{100 * spent / wall:.1f}"] for group, spent in parts]
+    return Table(f"{name}: where a turn of ours goes (profiled: {wall:.3g} s)", ["", "s", "%"], rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    keep_freed_memory()  # as the label stage does
+    found: dict[str, Any] = {}
+    for name in options.models:
+        try:
+            found[name] = measure(name, options)
+        except NotMeasured as error:
+            found[name] = {"not_run": str(error)}
+        if options.device == "cuda":
+            torch.cuda.empty_cache()
+    settings = ("turns", "queries", "batch", "budget", "smoke")
+    measured = {
+        "machine": measuring.machine(options.device),
+        "versions": measuring.versions("torch", "transformers", "tokenizers", "lm_eval"),
+        "parameters": {key: value for key, value in vars(options).items() if key in settings and value},
+        "models": found,
+    }
+    shown = [table for name in options.models for table in tables(name, found[name], options.device)]
+    measuring.show(shown)
+    if options.out:
+        measuring.write(options.out, f"label-{options.device}", "Scoring answers: speed", measured, shown)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--models", nargs="+", choices=["reader", *SHAPES], help="default: all that suit the device")
+    parser.add_argument("--turns", type=int, help="rounds in which the ways take turns (default 5)")
+    parser.add_argument("--queries", type=int, help="questions a model is asked about (default: some 10 s a turn)")
+    parser.add_argument("--batch", type=int, default=64, help="sequences in a batch of the original (default 64)")
+    parser.add_argument("--budget", type=int, default=8192, help="tokens in a batch of ours (default 8192)")
+    parser.add_argument("--reader", type=Path, default=ROOT / "models/readers/reader_a", help="folder of a reader")
+    parser.add_argument("--rows", type=Path, default=ROOT / "data/prepared/test.parquet", help="what it is asked")
+    parser.add_argument("--out", type=Path, help="folder of the report (default benchmarks/results; --smoke: none)")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes: seconds, no meaningful figures")
+    options = parser.parse_args(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("torch sees no CUDA device: install a CUDA build of it, or leave --device out")
+    options.models = options.models or (SMOKE_MODELS if options.smoke else DEFAULT_MODELS[options.device])
+    options.out = options.out or (None if options.smoke else ROOT / "benchmarks/results")
+    options.turns = options.turns or (1 if options.smoke else 5)
+    return options
+
+
+if __name__ == "__main__":
+    main()
