@@ -9,7 +9,7 @@ import tiny
 import torch
 
 from bitter_retrieval.generation import Answer, generate_answers
-from bitter_retrieval.language_model import Reader
+from bitter_retrieval.language_model import Reader, ReaderError
 
 BUDGET = 300  # prompt tokens: several batches, of several prompts of unequal length each
 ITEMS = [(row["query"], p["text"]) for row in tiny.world(6) for p in [*row["passages"], {"text": ""}]]
@@ -62,6 +62,11 @@ def test_context_is_cut_to_leave_room_and_told() -> None:
     found = generate_answers(reader, [(query, long), (query, "Aldan was born.")], BUDGET)
     assert [answer.truncated for answer in found] == [True, False]
     assert found[0].text == one_by_one(reader, query, shorter)
+
+
+def test_question_that_leaves_no_room_is_named() -> None:
+    with pytest.raises(ReaderError, match=r"'Where was Dorin born\?' .*Raise readers.tiny.max_length"):
+        generate_answers(tiny.tiny_reader(max_length=14), [("a?", ""), ("Where was Dorin born?", "")], BUDGET)
 
 
 def test_nothing_asked_nothing_answered() -> None:

@@ -76,7 +76,10 @@ class Reader:
     @cached_property
     def _beginning(self) -> list[int]:
         """What the tokenizer puts before every text: [BOS] for most, nothing for some."""
-        plain, whole = (self.tokenizer("a", add_special_tokens=special).input_ids for special in (False, True))
+        for text in ("a", *self.tokenizer.get_vocab()):
+            plain, whole = (self.tokenizer(text, add_special_tokens=special).input_ids for special in (False, True))
+            if plain:
+                break
         return next(whole[:n] for n in range(len(whole) + 1) if whole[n : n + len(plain)] == plain)
 
     @cached_property
@@ -111,7 +114,7 @@ class Reader:
             try:
                 if truncated:
                     prompt, whole = self._cut(query, passage, tails[place], room)
-                self._refuse_special(query, passage, tails[place], whole)
+                self._refuse_special(query, passage, answers[place] if answers else "", whole)
                 if answers is not None:
                     self._check(prompt, whole, query, passage, answers[place])
                     whole = whole + self._end
@@ -140,6 +143,12 @@ class Reader:
     @cached_property
     def _end(self) -> list[int]:
         if self.answer_end != END_TOKEN:
+            with_end, without = self._ids(["a" + self.answer_end, "a"])
+            if self.answer_end and with_end == without:
+                raise ReaderError(
+                    f"reader {self.name}: its tokenizer drops answer_end {self.answer_end!r}. Set "
+                    f"readers.{self.name}.answer_end to <eos> or to another text."
+                )
             return []
         if self.tokenizer.eos_token_id is None:
             raise ReaderError(f"reader {self.name}: no end token. Set readers.{self.name}.answer_end to a text.")
@@ -153,15 +162,15 @@ class Reader:
         ids = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=not chat).input_ids
         return ids if chat else [self._beginning + own for own in ids]
 
-    def _refuse_special(self, query: str, passage: str, tail: str, whole: list[int]) -> None:
+    def _refuse_special(self, query: str, passage: str, answer: str, whole: list[int]) -> None:
         """Of text that would be read as the end of a text, or as another one's turn to speak."""
         if self.chat:
-            found = self._special.search("\0".join([query, passage, tail]))
+            found = self._special.search("\0".join([query, passage, answer]))
         else:  # some vocabularies hold special tokens as pieces of text too
             found = self._special_ids & set(whole[len(self._beginning) :])
         if found:
             raise ReaderError(
-                f"reader {self.name}: question {query!r} with passage {passage[:80]!r} and answer {tail!r} holds "
+                f"reader {self.name}: question {query!r} with passage {passage[:80]!r} and answer {answer!r} holds "
                 "text that its tokenizer takes for a special token. Leave the row out."
             )
 

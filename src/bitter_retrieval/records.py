@@ -81,12 +81,17 @@ class RecordError(ValueError):
 
 
 def write_rows(path: Path | str, rows: Iterable[Row], schema: pa.Schema) -> None:
-    """Write rows as parquet; the file appears whole or not at all."""
+    """Write rows as parquet; the file appears whole or not at all. Raises RecordError where the disk is full."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), partial, compression="zstd")
-    partial.replace(path)
+    table = pa.Table.from_pylist(list(rows), schema=schema)
+    try:
+        pq.write_table(table, partial, compression="zstd")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RecordError(f"{path}: {error}. Make room there and run again: finished work is kept.") from error
 
 
 def read_rows(path: Path | str, schema: pa.Schema) -> list[Row]:
