@@ -201,14 +201,14 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 @pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("window", [None, 1, 5, 16])
 @pytest.mark.parametrize(("seed", "shared", "scale"), [(0, 1, None), (1, 3, 0.7), (5, 8, None), (3, 1000, 0.7)])
-def test_kernels_are_given_what_makes_them_attend_by_segment(
+def test_kernels_are_given_what_makes_them_attend_by_group(
     seed: int, shared: int, scale: float | None, window: int | None
 ) -> None:
     pack = pack_sequences(sequences(seed), shared=shared)
     query, key, value = states(pack.ids.shape[1])
     parts = query, *(part.repeat_interleave(HEADS // GROUPS, 1) for part in (key, value))
     found = packing._by_kernel(pack, *parts, scale, window)
-    assert torch.allclose(found, packing._by_segment(pack, *parts, scale, window), rtol=0, atol=1e-5)
+    assert torch.allclose(found, packing._by_group(pack, *parts, scale, window), rtol=0, atol=1e-5)
     assert (pack.varlen[0] is None) == (shared == 1000)  # nothing is shared: keys as they stand
 
 

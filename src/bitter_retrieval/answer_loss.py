@@ -27,7 +27,7 @@ from bitter_retrieval.language_model import Encoded, Reader, ReaderError
 from bitter_retrieval.memory import is_out_of_memory
 from bitter_retrieval.packing import HALF, forward_pack, pack_sequences, packed_attention
 
-CHUNK = 4096  # triples that are planned at once, while the next ones are tokenised
+CHUNK = 1024  # triples that are planned at once, while the next ones are tokenised
 
 
 class Triple(NamedTuple):
@@ -105,7 +105,7 @@ class Scorer:
                 scores |= {t: chunk.scores.get(key) for t, key in zip(chunk.triples, chunk.keys, strict=True)}
         return [scores[triple] for triple in triples]
 
-    def _ahead(self, triples: list[Triple]) -> Iterator[tuple["Chunk", Future[list[Encoded | ReaderError]]]]:
+    def _ahead(self, triples: list[Triple]) -> Iterator[tuple[Chunk, Future[list[Encoded | ReaderError]]]]:
         """Chunks with the tokens of what is to be computed; the next one is tokenised while this one is scored."""
         starts = range(0, len(triples), CHUNK)
         with ThreadPoolExecutor(1) as background:
@@ -122,7 +122,7 @@ class Scorer:
     def _encode(self, triples: list[Triple]) -> list[Encoded | ReaderError]:
         return self._reader.encode(*zip(*triples, strict=True)) if triples else []
 
-    def _start(self, triples: list[Triple]) -> "Chunk":
+    def _start(self, triples: list[Triple]) -> Chunk:
         """What the journal had when a process first came upon these triples, and what was to be computed then."""
         keys = [content_key(kind="score", reader=self._reader.identity, triple=list(triple)) for triple in triples]
         known = self._known(keys)
@@ -143,7 +143,7 @@ class Scorer:
 
     def _score_chunk(
         self,
-        chunk: "Chunk",
+        chunk: Chunk,
         encoded: list[Encoded | ReaderError],
         on_scored: Callable[[int], None],
         on_bad: Callable[[ReaderError], None],

@@ -159,15 +159,17 @@ class Reader:
         if not texts:
             return []
         chat = self.chat
-        ids = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=not chat).input_ids
-        return ids if chat else [self._beginning + own for own in ids]
+        ids = self.tokenizer(
+            texts, add_special_tokens=False, split_special_tokens=not chat, return_attention_mask=False
+        ).input_ids
+        return [self._beginning + own for own in ids] if self._beginning and not chat else ids
 
     def _refuse_special(self, query: str, passage: str, answer: str, whole: list[int]) -> None:
         """Of text that would be read as the end of a text, or as another one's turn to speak."""
         if self.chat:
             found = self._special.search("\0".join([query, passage, answer]))
         else:  # some vocabularies hold special tokens as pieces of text too
-            found = self._special_ids & set(whole[len(self._beginning) :])
+            found = not self._special_ids.isdisjoint(whole[len(self._beginning) :])
         if found:
             raise ReaderError(
                 f"reader {self.name}: question {query!r} with passage {passage[:80]!r} and answer {answer!r} holds "
@@ -203,7 +205,8 @@ class Reader:
                 f"{asked}: the tokens of the prompt are not a prefix of prompt + answer. End "
                 f"readers.{self.name}.prompt where a token ends (no trailing space)."
             )
-        if len(whole) == len(prompt) or not self.tokenizer(answer.strip(), add_special_tokens=False).input_ids:
+        text_end = self.answer_end not in ("", END_TOKEN)  # which could be all that is scored
+        if len(whole) == len(prompt) or (text_end and not self._ids([answer.strip()])[0][len(self._beginning) :]):
             raise ReaderError(f"{asked} has no tokens in this reader's vocabulary. Leave it out of the data.")
 
 

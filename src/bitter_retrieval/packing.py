@@ -7,8 +7,8 @@
 
 A padded batch computes its padding, and the question once for every candidate that it is asked of; a pack does neither.
 Attention runs by segment: a run of tokens attends to itself and to the runs that its sequences begin with. On CUDA in
-half precision that is one call of a variable-length kernel (flash-attn's if installed, else torch's), elsewhere one
-call of scaled_dot_product_attention a segment. can_pack asks a model whether all this holds for it.
+half precision that is one call of a variable-length kernel (flash-attn's if installed, else torch's), elsewhere a call
+of scaled_dot_product_attention for all segments of like length. can_pack asks a model whether all this holds for it.
 """
 
 import importlib.util
@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 SHARED = 8  # tokens from which on a common beginning is worth a segment of its own
+LIKE = 8  # segments whose lengths lie within the same multiples share a call of attention
 NAME = "bitter_retrieval_packed"  # among transformers' attention implementations
 UNSUPPORTED = ("softcap", "s_aux", "position_bias", "cache")  # arguments that change attention in ways unknown here
 HALF = {torch.bfloat16, torch.float16}
@@ -43,6 +44,15 @@ class Segment(NamedTuple):
     before: tuple["Segment", ...]  # what its sequences begin with, first one first
 
 
+class Groups(NamedTuple):
+    """Segments by the call of attention that serves them, all calls one after the other."""
+
+    queries: Tensor  # places
+    keys: Tensor
+    results: Tensor  # where what is attended to goes
+    shapes: list[tuple[int, int, int]]  # of each call: segments, tokens before them, tokens of their own
+
+
 class Pack:
     """What a model is given for several sequences at once."""
 
@@ -54,18 +64,39 @@ class Pack:
         self.positions = torch.tensor([positions], device=device)  # [1, T]
         self.windows: set[int | None] = set()  # of local attention, that attention was told of
         self.masked_windows: set[int] = set()  # that the model wanted a mask for
-        self._masks: dict[tuple[int, int | None], Tensor] = {}
+        self._masks: dict[tuple[int, int, int | None], Tensor] = {}
 
-    def mask(self, segment: Segment, window: int | None) -> Tensor:
-        """[queries, keys] what a segment's tokens may look at: what stands before them, `window` tokens in all."""
-        known = self._masks.get((segment.start, window))
+    def mask(self, before: int, length: int, window: int | None) -> Tensor:
+        """[length, before + length] what a run may look at that follows `before` tokens; `window` tokens in all."""
+        known = self._masks.get((before, length, window))
         if known is not None:
             return known
-        keys = torch.arange(segment.position + segment.stop - segment.start, device=self.ids.device)
-        queries = keys[segment.position :, None]
+        keys = torch.arange(before + length, device=self.ids.device)
+        queries = keys[before:, None]
         mask = keys <= queries if window is None else (keys <= queries) & (keys > queries - window)
-        self._masks[segment.start, window] = mask
+        self._masks[before, length, window] = mask
         return mask
+
+    @cached_property
+    def groups(self) -> "Groups":
+        """Segments of like length after as many tokens share a call of attention, in which the longest sets the width.
+
+        The others are filled up at their ends, where causal attention does not look; what comes of that goes to T.
+        """
+        by_shape: dict[tuple[int, int], list[Segment]] = {}
+        for segment in self.segments:
+            by_shape.setdefault((segment.position, (segment.stop - segment.start - 1) // LIKE), []).append(segment)
+        queries, keys, results, shapes = [], [], [], []
+        for (before, _), members in by_shape.items():
+            length = max(s.stop - s.start for s in members)
+            shapes.append((len(members), before, length))
+            for s in members:
+                fill = length - (s.stop - s.start)
+                own = [*range(s.start, s.stop), *[s.stop - 1] * fill]
+                queries += own
+                keys += [place for part in s.before for place in range(part.start, part.stop)] + own
+                results += [*range(s.start, s.stop), *[self.ids.shape[1]] * fill]
+        return Groups(*(torch.tensor(places, device=self.ids.device) for places in (queries, keys, results)), shapes)
 
     @cached_property
     def varlen(self) -> tuple[Tensor | None, Tensor, Tensor, int, int]:
@@ -184,26 +215,28 @@ def _attend(
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
     if query.is_cuda and query.dtype in HALF:
         return _by_kernel(_current, query, key, value, scaling, sliding_window), None
-    return _by_segment(_current, query, key, value, scaling, sliding_window), None
+    return _by_group(_current, query, key, value, scaling, sliding_window), None
 
 
-def _by_segment(
+def _by_group(
     pack: Pack, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None
 ) -> Tensor:
-    parts = []
-    for segment in pack.segments:
-        own = slice(segment.start, segment.stop)
-        k, v = key[:, :, own], value[:, :, own]
-        if segment.before:
-            seen = [*segment.before, segment]
-            k = torch.cat([key[:, :, part.start : part.stop] for part in seen], dim=2)
-            v = torch.cat([value[:, :, part.start : part.stop] for part in seen], dim=2)
-        masked = bool(segment.before) or (window is not None and k.shape[2] > window)
-        mask = pack.mask(segment, window) if masked else None
-        parts.append(
-            scaled_dot_product_attention(query[:, :, own], k, v, attn_mask=mask, is_causal=not masked, scale=scaling)
-        )
-    return torch.cat(parts, dim=2).transpose(1, 2)
+    """A call over each group of segments."""
+    _, heads, length, width = query.shape
+    queries, keys, results, shapes = pack.groups
+    q = query[0].index_select(1, queries).split([n * own for n, _, own in shapes], dim=1)
+    sizes = [n * (before + own) for n, before, own in shapes]
+    k, v = (states[0].index_select(1, keys).split(sizes, dim=1) for states in (key, value))
+    attended = []
+    for place, (n, before, own) in enumerate(shapes):
+        masked = before > 0 or (window is not None and own > window)
+        mask = pack.mask(before, own, window) if masked else None
+        parts = (states[place].view(heads, n, -1, width).transpose(0, 1) for states in (q, k, v))
+        found = scaled_dot_product_attention(*parts, attn_mask=mask, is_causal=not masked, scale=scaling)
+        attended.append(found.transpose(1, 2).reshape(n * own, heads, width))
+    result = query.new_empty(length + 1, heads, width)
+    result[results] = torch.cat(attended)
+    return result[:length][None]
 
 
 def _by_kernel(

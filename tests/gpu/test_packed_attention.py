@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bitter_retrieval.packing import Pack, _by_kernel, _by_segment, pack_sequences
+from bitter_retrieval.packing import Pack, _by_group, _by_kernel, pack_sequences
 
 pytestmark = [
     pytest.mark.gpu,
@@ -27,7 +27,7 @@ def test_kernel_equals_segments(dtype: torch.dtype, window: int | None) -> None:
     shape = (1, 4, laid.ids.shape[1], 64)
     query, key, value = (torch.randn(shape, device="cuda", dtype=dtype, generator=generator) for _ in range(3))
     fast = _by_kernel(laid, query, key, value, None, window).float()
-    slow = _by_segment(laid, query.float(), key.float(), value.float(), None, window)
+    slow = _by_group(laid, query.float(), key.float(), value.float(), None, window)
     assert fast.shape == slow.shape
     torch.testing.assert_close(fast, slow, atol=2e-2, rtol=0)
     assert fast.std() > 0.1  # else nothing would have been compared
