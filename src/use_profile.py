@@ -9,7 +9,7 @@ A profile is complete, or names another as its base and then only what differs:
     # The default world with one seed and two runs.
     base: default
     train: {seeds: [0]}    # merged key by key: the rest of train is the base's
-    runs:                  # replaces all runs of the base, as do readers, encoders and labels
+    runs:                  # replaces all runs of the base, as do readers, encoders and the labels
       infonce: {...}
       kl: {...}
 
@@ -30,7 +30,7 @@ from bitter_retrieval.params import ParamsError, load_params, parse_params, read
 
 PROFILES = Path("profiles")
 PARAMS = Path("params.yaml")
-NAMED_MAPS = {"readers", "encoders", "labels", "runs"}  # replaced whole: half of another profile's run means nothing
+NAMED_MAPS = {"readers", "encoders", "labels", "derived_labels", "runs"}  # replaced whole: half a run means nothing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

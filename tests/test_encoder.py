@@ -1,7 +1,9 @@
 """The bi-encoder against one text at a time: pooling, prefixes, cutting, micro-batches, saving. See also
 test_sentence_transformers.py, which holds the tests that need that library."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import torch
 from bitter_retrieval.checkpoints import CheckpointError, write_pointer
 from bitter_retrieval.encoder import Encoder, Kind, Usage, load_encoder, load_usage, save_usage
 from bitter_retrieval.records import passage_texts
+from bitter_retrieval.vocabulary import fit_word_tokenizer
 
 TEXTS = [
     *passage_texts(tiny.world(4)).values(),
@@ -112,6 +115,26 @@ def test_saved_encoder_is_loaded_as_it_was(usage: Usage, tmp_path: Path) -> None
     np.testing.assert_array_equal(loaded.embed(TEXTS, "query", 64), encoder.embed(TEXTS, "query", 64))
 
 
+@pytest.mark.parametrize("usage", USAGES)
+def test_automodel_and_pooling_give_the_vectors_of_a_saved_encoder(usage: Usage, tmp_path: Path) -> None:
+    """As one would write it who has the folder and transformers alone: a padded batch, prompts from the files."""
+    from transformers import AutoModel, AutoTokenizer
+
+    tiny.tiny_encoder(seed=3, **vars(usage)).save(tmp_path)
+    model, tokenizer = AutoModel.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    prompts = json.loads((tmp_path / "config_sentence_transformers.json").read_text())["prompts"]
+    length = json.loads((tmp_path / "sentence_bert_config.json").read_text())["max_seq_length"]
+    for kind, prompt in (("query", prompts["query"]), ("passage", prompts["document"])):
+        texts = [prompt + text for text in TEXTS]
+        inputs = tokenizer(texts, padding=True, truncation=True, max_length=length, return_tensors="pt")
+        with torch.no_grad():
+            hidden = model(**inputs).last_hidden_state
+        mask = inputs["attention_mask"][..., None]
+        pooled = hidden[:, 0] if usage.pooling == "cls" else (hidden * mask).sum(1) / mask.sum(1)
+        wanted = torch.nn.functional.normalize(pooled, dim=1).numpy()
+        np.testing.assert_allclose(load_encoder(tmp_path).embed(TEXTS, kind, 64), wanted, rtol=0, atol=1e-6)
+
+
 def test_same_encoder_saved_twice_is_the_same_bytes(tmp_path: Path) -> None:
     contents = []
     for folder in (tmp_path / "one", tmp_path / "other"):
@@ -135,3 +158,41 @@ def test_pointer_takes_weights_from_elsewhere_and_usage_from_its_folder(tmp_path
 def test_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere: no such folder"):
         load_encoder(tmp_path / "nowhere")
+
+
+# -- which way a transformer reads -----------------------------------------------------------------------------------
+
+SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+BOTH_WAYS = {
+    "bert": {**SMALL, "max_position_embeddings": 8},
+    "nomic_bert": SMALL,  # positions are rotations: of tokens that are all alike nothing shows who sees whom
+    "modernbert": {**SMALL, "global_attn_every_n_layers": 1},
+    "gemma3_text": {**tiny.ARCHITECTURES["gemma3_text"], "use_bidirectional_attention": True},
+    "qwen3": {**tiny.SIZE, "is_causal": False},
+}
+FORWARD = ["qwen3", "gemma3_text", "gpt2", "bloom", "mamba"]
+
+
+def save_with_unknown_words(folder: Path, architecture: str, size: dict[str, Any]) -> None:
+    """A transformer whose tokenizer knows none of the usual words, and puts nothing around a text."""
+    from transformers import AutoConfig, AutoModel
+
+    tokenizer = fit_word_tokenizer(["Ashby"], 60)
+    marks = {f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "cls", "sep")}
+    torch.manual_seed(0)
+    AutoModel.from_config(AutoConfig.for_model(architecture, **size, **marks, vocab_size=60)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    save_usage(folder, Usage("mean", "", "", 8), 32)
+
+
+@pytest.mark.parametrize("architecture", BOTH_WAYS)
+def test_encoder_is_one_whatever_its_tokenizer_knows(architecture: str, tmp_path: Path) -> None:
+    save_with_unknown_words(tmp_path, architecture, BOTH_WAYS[architecture])
+    assert load_encoder(tmp_path).embed(["Ashby the goat"], "query", 64).shape == (1, 32)
+
+
+@pytest.mark.parametrize("architecture", FORWARD)
+def test_decoder_is_refused(architecture: str, tmp_path: Path) -> None:
+    save_with_unknown_words(tmp_path, architecture, tiny.ARCHITECTURES[architecture])
+    with pytest.raises(CheckpointError, match="is a decoder: its tokens do not see those after them"):
+        load_encoder(tmp_path)

@@ -278,6 +278,17 @@ def test_margin_is_zero_once_closed_and_still_counts() -> None:
     assert value.used.any() and value.mean.item() == 0 and not slope.any()
 
 
+@pytest.mark.parametrize(("margin", "value"), [(0.2, 0.0), (1.9, 0.0), (3.0, 1.0)])
+def test_margin_beyond_two_stays_open_for_the_best_similarities_that_there_are(margin: float, value: float) -> None:
+    """profiles/seed_settings.yaml has 3.0: cosines of 1 and -1 do not close it, so the gradient never stops."""
+    own, nll = torch.ones(1, 2, dtype=torch.bool), torch.tensor([[0.0, 2.0]], dtype=torch.float64)
+    ends = torch.tensor([[1.0, -1.0]], dtype=torch.float64)
+    utility = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    batch = LabelledBatch(ends, own, ~own, ~own, nll, torch.tensor([2.0]), utility)
+    found, slope = gradient("margin", batch, replace(SETTINGS, margin=margin))
+    assert found.mean.item() == pytest.approx(value) and bool(slope.any()) == (value > 0)
+
+
 @pytest.mark.parametrize("with_others", [True, False])
 def test_utility_infonce_with_one_hot_utility_is_infonce(with_others: bool) -> None:
     batch = make_batch(with_others, ["plain", "single candidate", "no positive", "tie for best, then a tie"])

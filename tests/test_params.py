@@ -6,6 +6,7 @@ Every case edits the real default profile; the value under test is all that diff
 import copy
 import dataclasses
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -14,7 +15,15 @@ import pytest
 import yaml
 
 import use_profile
-from bitter_retrieval.params import KNOWN_LOSSES, Params, ParamsError, is_hub_id, load_params, parse_params
+from bitter_retrieval.params import (
+    KNOWN_LOSSES,
+    Params,
+    ParamsError,
+    is_hub_id,
+    is_soft,
+    load_params,
+    parse_params,
+)
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = ROOT / "profiles" / "default.yaml"
@@ -51,6 +60,10 @@ SQUAD = {
     "labels/truth": DELETE,
     "runs/infonce_truth": DELETE,
 }
+
+HARD = {"kind": "mined", "needs": "data/labels/human", "encoder": "models/encoders/mini", "per_query": 2}
+HARD |= {"depth": 50, "below": 0.95}
+SECOND = {"kind": "on_policy", "needs": "models/readers/reader_a", "encoder": "models/runs/kl", "per_query": 10}
 
 REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     # keys
@@ -166,6 +179,54 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"runs/kl/labels": "human"}, "runs.kl.losses.kl", ["needs soft labels", "'human' (kind annotators)"]),
     ({"runs/infonce/labels": "reader_a"}, "runs.infonce.losses.infonce", ["needs binary labels", "infonce_soft"]),
     ({"runs/infonce/labels": "permuted"}, "runs.infonce.losses.infonce", ["needs binary labels"]),
+    ({"runs/infonce/gain": True}, "runs.infonce.gain", ["'human' (kind annotators)", "remove it"]),
+    ({"runs/infonce/empty_candidate": True}, "runs.infonce.empty_candidate", ["is binary", "remove it"]),
+    ({"runs/margin/margin": 3.0}, "runs.margin.margin", ["below 2", "`infeasible_margin: true`"]),
+    ({"runs/margin/infeasible_margin": True}, "runs.margin.infeasible_margin", ["0.2 is below 2", "remove it"]),
+    # derived labels
+    ({"derived_labels": DELETE}, "derived_labels", ["missing"]),
+    ({"derived_labels/reader_a": SECOND}, "derived_labels.reader_a", ["labels has this name too"]),
+    ({"derived_labels/hard": HARD | {"kind": "mind"}}, "derived_labels.hard.kind", ["Did you mean 'mined'?"]),
+    ({"derived_labels/hard": HARD | {"depth": None}}, "derived_labels.hard.depth", ["missing", "mined needs it"]),
+    ({"derived_labels/hard": HARD | {"depth": 1}}, "derived_labels.hard.depth", ["at least per_query (2)", "1"]),
+    ({"derived_labels/hard": HARD | {"below": 95}}, "derived_labels.hard.below", ["from 0 to 1"]),
+    ({"derived_labels/hard": HARD | {"needs": "data/labels/humn"}}, "derived_labels.hard.needs", ["labels/human'?"]),
+    ({"derived_labels/hard": HARD | {"needs": "data/labels/hard"}}, "derived_labels.hard.needs", ["is none of"]),
+    ({"derived_labels/hard": HARD | {"encoder": "mini"}}, "derived_labels.hard.encoder", ["models/encoders/mini"]),
+    ({"derived_labels/second": SECOND | {"depth": 9}}, "derived_labels.second.depth", ["on_policy does not use it"]),
+    ({"derived_labels/second": SECOND | {"needs": "data/labels/human"}}, "derived_labels.second.needs", ["is none of"]),
+    ({"derived_labels/second": SECOND | {"encoder": "models/runs/kk"}}, "derived_labels.second.encoder", ["runs/kl'?"]),
+    (
+        {"derived_labels/second": SECOND, "runs/kl/labels": "second"},
+        "derived_labels.second",
+        ["from itself", "data/labels/second < models/runs/kl < data/labels/second"],
+    ),
+    (
+        {
+            "derived_labels": {"hard": HARD | {"encoder": "models/runs/kl", "needs": "data/labels/second"}}
+            | {"second": SECOND | {"encoder": "models/runs/infonce"}},
+            "runs/infonce/labels": "hard",
+        },
+        "derived_labels.hard",
+        ["hard < data/labels/second < models/runs/infonce < data/labels/hard"],
+    ),
+    ({"derived_labels/hard": HARD, "runs/kl/labels": "hard"}, "runs.kl.losses.kl", ["'hard' (kind mined) is binary"]),
+    ({"derived_labels/second": SECOND, "runs/infonce/labels": "second"}, "runs.infonce.losses.infonce", ["is soft"]),
+    (
+        {"derived_labels/hard": HARD | {"needs": "data/labels/reader_a"}, "runs/margin/labels": "hard"},
+        "runs.margin.labels",
+        ["adds negatives", "none of margin looks beyond"],
+    ),
+    (
+        {
+            "derived_labels/hard": HARD | {"needs": "data/labels/reader_a"},
+            "runs/kl/labels": "hard",
+            "runs/kl/in_batch": "none",
+        },
+        "runs.kl.labels",
+        ["none of kl looks beyond"],
+    ),
+    ({"derived_labels/second": SECOND, "compare/label_source": "second"}, "compare.label_source", ["is none of"]),
     # evaluate and compare
     ({"evaluate/shown": 11}, "evaluate.shown", ["at most top_k (10)", "11"]),
     ({"compare/baseline": "infonse"}, "compare.baseline", ["Did you mean 'infonce'?"]),
@@ -207,7 +268,9 @@ def test_optional_fields_of_a_run() -> None:
     run = load_params(DEFAULT).runs["kl"]
     left_out = (run.learning_rate, run.in_batch, run.nll, run.references, run.seeds)
     assert left_out == (None, "no_passage", "mean", "first", None)
+    assert (run.gain, run.empty_candidate, run.infeasible_margin) == (False, False, False)
     options = {"learning_rate": 0.01, "in_batch": "none", "nll": "sum", "references": "best", "seeds": [4]}
+    options |= {"gain": True, "empty_candidate": True}
     changed = parse_params(edited({"runs/kl": TREE["runs"]["kl"] | options}), "params.yaml").runs["kl"]
     assert {name: getattr(changed, name) for name in options} == options
 
@@ -249,6 +312,35 @@ def test_margin_above_one_warns_and_up_to_one_does_not(recwarn: pytest.WarningsR
     assert not recwarn.list
     with pytest.warns(UserWarning, match=r"runs\.margin\.margin: 1\.5"):
         parse_params(edited({"runs/margin/margin": 1.5}), "params.yaml")
+
+
+def test_margin_that_is_infeasible_on_purpose_is_accepted(recwarn: pytest.WarningsRecorder) -> None:
+    run = TREE["runs"]["margin"] | {"margin": 3.0, "infeasible_margin": True}
+    assert parse_params(edited({"runs/margin": run}), "params.yaml").runs["margin"].margin == 3.0
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("references", ["first", "mean"])
+def test_gain_that_changes_nothing_warns(references: str) -> None:
+    run = TREE["runs"]["kl"] | {"gain": True, "references": references}
+    with pytest.warns(UserWarning, match=rf"runs\.kl\.gain: changes nothing with references {references}"):
+        parse_params(edited({"runs/kl": run}), "params.yaml")
+
+
+def test_runs_may_name_derived_labels_in_a_row_of_rounds() -> None:
+    """human > infonce > what it finds, labelled > kl > hard negatives of what kl finds > stable_kd."""
+    edits: dict[str, Any] = {
+        "derived_labels": {
+            "second": SECOND | {"encoder": "models/runs/infonce"},
+            "third": HARD | {"needs": "data/labels/second", "encoder": "models/runs/kl"},
+        },
+        "runs/kl/labels": "second",
+        "runs/third": TREE["runs"]["kl"] | {"labels": "third", "losses": {"stable_kd": 1.0}},
+    }
+    params = parse_params(edited(edits), "params.yaml")
+    assert list(params.sources) == [*TREE["labels"], "second", "third"]
+    assert (params.derived_labels["third"].depth, params.derived_labels["second"].depth) == (50, None)
+    assert is_soft("third", params) and is_soft("second", params) and not is_soft("human", params)
 
 
 @pytest.mark.parametrize(
@@ -374,6 +466,23 @@ def test_complete_profile_is_copied_with_its_comments(repo: Path) -> None:
 def test_params_of_the_repo_are_the_default_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert use_profile.main(["default", "--check"]) == 0
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(DEFAULT.parent.glob("*.yaml"))])
+def test_every_profile_is_accepted_without_a_warning(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with warnings.catch_warnings(action="error"):
+        assert use_profile.render(name)
+
+
+def test_seed_settings_are_the_originals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    runs = use_profile.resolve("seed_settings")[0]["runs"]
+    seeds = {name: run for name, run in runs.items() if name.startswith("seed_")}
+    assert {tuple(run["temperature"].values()) for run in seeds.values()} == {(0.01, 0.01), (0.02, 0.01)}
+    assert all((run["margin"] == 3.0) == ("margin" in run["losses"]) for run in seeds.values())
+    assert not any("mse" in run["losses"] for run in seeds.values())
+    assert {name: runs[name] for name in ("infonce", "kl")} == TWO_RUNS  # shared with the default, not trained again
 
 
 def test_profile_with_a_base_merges_sections_and_replaces_named_maps(repo: Path) -> None:

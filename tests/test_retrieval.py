@@ -63,6 +63,21 @@ def test_vectors_rank_like_a_sort_ties_included(at_once: int, k: int, monkeypatc
     assert rank_by_vectors(queries, passages, ids, candidates, k) == slow(scores, ids, candidates, k)
 
 
+@pytest.mark.parametrize("kind", ["distinct", "ties", "nothing found", "odd"])
+@pytest.mark.parametrize("k", [1, 7, 299, 300, 301])
+def test_best_are_those_of_a_sort_of_the_whole_row(kind: str, k: int) -> None:
+    rng = np.random.default_rng(0)
+    odd = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.5]
+    rows = {
+        "distinct": rng.normal(size=(9, 300)),
+        "ties": rng.integers(-2, 3, size=(9, 300)) / 4,
+        "nothing found": np.where(rng.random((9, 300)) < 0.01, 1.0, 0.0),
+        "odd": rng.choice(odd, size=(9, 300)),
+    }
+    for row in rows[kind].astype(np.float32):
+        assert retrieval._best(row, k).tolist() == np.argsort(-row, kind="stable")[:k].tolist()
+
+
 def test_vectors_by_hand() -> None:
     passages = np.array([[1, 0], [0, 1], [0.6, 0.8], [0, 1]], dtype=np.float32)
     [ranking] = rank_by_vectors(np.array([[0, 1]], dtype=np.float32), passages, list("abcd"), [["d", "a", "b"]], k=3)

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from test_train import make_project
 
+import train as stage
 from bitter_retrieval.checkpoints import locate, write_pointer
+from bitter_retrieval.distributed import ALONE
 from bitter_retrieval.encoder import Usage, load_encoder, save_usage
 from bitter_retrieval.retrieval import rank_by_vectors
 from bitter_retrieval.squad import squad_splits
@@ -41,6 +44,20 @@ def test_saved_encoder_loads_and_agrees(library: Any, usage: Usage, tmp_path: Pa
     other = assert_same_vectors(library, tmp_path / "seed0", str(tmp_path / "seed0"))
     assert other.max_seq_length == usage.max_length and other.similarity_fn_name == "cosine"
     assert dict(other.prompts) == {"query": usage.query_prefix, "document": usage.passage_prefix}
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_trained_run_agrees(library: Any, pooling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """models/runs/<run>/seed<k>/ as the stage train writes it."""
+    monkeypatch.chdir(make_project(tmp_path, seeds=[3], epochs=1))
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setattr(stage, "keep_freed_memory", lambda: None)
+    start = tiny.tiny_encoder(pooling=pooling, query_prefix="query : ", passage_prefix="born ", max_length=24)
+    start.save(tmp_path / "models/encoders/mini")
+    stage.train_run("kl", ALONE)
+    folder = tmp_path / "models/runs/kl/seed3"
+    assert_same_vectors(library, folder, str(folder))
+    assert np.abs(load_encoder(folder).embed(TEXTS, "query", 512) - start.embed(TEXTS, "query", 512)).max() > 0.01
 
 
 def test_trained_package_agrees(library: Any, tmp_path: Path) -> None:

@@ -1,10 +1,24 @@
 """Targets against numbers worked out by hand, and what is said of labels that do not fit the data."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
-from bitter_retrieval.records import NO_PASSAGE, Row
-from bitter_retrieval.targets import LabelError, answer_losses, binary_targets, soft_targets
+from bitter_retrieval.losses import LOSSES, Calibration, LabelledBatch, LossSettings
+from bitter_retrieval.records import NEGATIVES, NO_PASSAGE, Row, write_rows
+from bitter_retrieval.targets import (
+    NEGATIVES_FILE,
+    LabelError,
+    Targets,
+    answer_losses,
+    binary_targets,
+    mined_negatives,
+    soft_targets,
+    with_empty,
+    with_labelled,
+)
 
 ROWS: list[Row] = [
     {"query_id": "q", "passages": [{"passage_id": "a"}, {"passage_id": "b"}]},
@@ -114,3 +128,94 @@ def test_a_loss_that_is_not_finite_is_named(loss: float) -> None:
     given = [*labels()[1:], soft("r", "a", loss)]
     with pytest.raises(LabelError, match=rf"labels reader_a: query r, passage 'a': loss {loss} .*data/labels/reader_a"):
         soft_targets(ROWS, given, "reader_a", "mean", "first")
+
+
+# -- gain over no passage --------------------------------------------------------------------------------------------
+
+
+def test_best_by_gain_is_the_reference_that_the_passage_helps_most() -> None:
+    """Reference 0 is easy to guess and not helped; reference 1 is hard and helped by 3."""
+    rows = [soft("q", "a", loss, 1, index) for index, loss in enumerate([0.5, 2.0])]
+    rows += [soft("q", NO_PASSAGE, loss, 1, index) for index, loss in enumerate([0.4, 5.0])]
+    assert answer_losses(rows, "mean", "best", "s") == {("q", "a"): 0.5, ("q", NO_PASSAGE): 0.4}
+    assert answer_losses(rows, "mean", "best", "s", gain=True) == {("q", "a"): -3.0, ("q", NO_PASSAGE): 0.0}
+
+
+def test_gain_is_over_the_loss_of_the_same_reference_in_the_same_unit() -> None:
+    rows = [soft("q", "a", 6.0, 3), soft("q", NO_PASSAGE, 9.0, 3), soft("q", "a", 1.0, 1, 1)]  # 1: no loss without
+    assert answer_losses(rows, "mean", "mean", "s", gain=True)["q", "a"] == pytest.approx(-1.0)
+    assert answer_losses(rows, "sum", "mean", "s", gain=True)["q", "a"] == pytest.approx(-3.0)
+
+
+def test_gain_leaves_utility_and_scale_where_there_is_one_reference() -> None:
+    plain, gain = (soft_targets(ROWS, labels(), "s", "mean", "first", gain=gain) for gain in (False, True))
+    assert lists(gain.nll) == [[-1.5, 1], [0, -3, -1]] and gain.no_passage_nll.tolist() == [0, 0]
+    assert gain.scale == plain.scale and lists(gain.utility) == lists(plain.utility)
+
+
+def batch_of(targets: Targets) -> LabelledBatch:
+    """Candidates side by side: a query's own are the others' in-batch passages."""
+    sizes = [len(nll) for nll in targets.nll]
+    own = torch.block_diag(*(torch.ones(1, size) for size in sizes)).bool()
+    nll, utility = (torch.block_diag(*(torch.tensor(x)[None] for x in part)) for part in (targets.nll, targets.utility))
+    similarity = torch.linspace(-0.9, 0.9, own.numel()).reshape(own.shape).sin()
+    return LabelledBatch(
+        similarity, own, ~own, torch.zeros_like(own), nll, torch.from_numpy(targets.no_passage_nll), utility
+    )
+
+
+@pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if loss.labels == "soft"])
+@pytest.mark.parametrize("in_batch", ["no_passage", "zero", "none"])
+def test_no_loss_is_changed_by_gain_with_one_reference(name: str, in_batch: str) -> None:
+    """What profiles/default.yaml says: L0 is the same for all of a query's passages, and none compares queries."""
+    settings = LossSettings(0.05, 0.2, 0.2, in_batch)
+    values = [
+        LOSSES[name].function(
+            batch_of(soft_targets(ROWS, labels(), "s", "mean", "first", gain=gain)), settings, Calibration()
+        )
+        for gain in (False, True)
+    ]
+    assert values[0].mean.item() == pytest.approx(values[1].mean.item(), abs=1e-5) and values[0].used.any()
+
+
+# -- candidates beyond the prepared ones -----------------------------------------------------------------------------
+
+
+def test_empty_passage_is_a_candidate_with_the_loss_without_a_passage() -> None:
+    found = soft_targets(with_empty(ROWS), labels(), "s", "mean", "first")
+    assert lists(found.nll) == [[0.5, 3, 2], [4, 1, 3, 4]]
+    assert [utility[-1] for utility in found.utility] == [0, 0]
+    assert found.scale == soft_targets(ROWS, labels(), "s", "mean", "first").scale
+    gain = soft_targets(with_empty(ROWS), labels(), "s", "mean", "first", gain=True)
+    assert lists(gain.nll) == [[-1.5, 1, 0], [0, -3, -1, 0]]
+
+
+TEXTS: list[Row] = [
+    {"query_id": "q", "passages": [{"passage_id": "a", "text": "A"}, {"passage_id": "b", "text": "B"}]},
+    {"query_id": "r", "passages": [{"passage_id": "c", "text": "C"}]},
+]
+
+
+def test_labelled_passages_become_candidates_after_the_prepared_ones() -> None:
+    given = [soft("r", passage, 1) for passage in ("b", "c", NO_PASSAGE, "a", "b")] + [soft("z", "a", 1)]
+    found = with_labelled(TEXTS, given)
+    assert found[0] is TEXTS[0]  # nothing beyond its own: the row as it was
+    assert [(p["passage_id"], p["text"]) for p in found[1]["passages"]] == [("c", "C"), ("b", "B"), ("a", "A")]
+    assert len(TEXTS[1]["passages"]) == 1
+
+
+def test_labelled_passage_without_a_text_is_named() -> None:
+    with pytest.raises(LabelError, match=r"query r: passage 'x' of its labels is in no row of the split.*`dvc repro`"):
+        with_labelled(TEXTS, [soft("r", "x", 1)])
+
+
+def test_mined_negatives_come_with_their_texts(tmp_path: Path) -> None:
+    assert mined_negatives(tmp_path, TEXTS) == {}  # a source that does not mine
+    pairs = [("r", "b"), ("q", "c"), ("r", "a")]
+    rows = [{"query_id": query, "passage_id": passage, "score": 0.5} for query, passage in pairs]
+    write_rows(tmp_path / NEGATIVES_FILE, rows, NEGATIVES)
+    found = mined_negatives(tmp_path, TEXTS)
+    assert {query: [p["text"] for p in passages] for query, passages in found.items()} == {"r": ["B", "A"], "q": ["C"]}
+    write_rows(tmp_path / NEGATIVES_FILE, [rows[0] | {"passage_id": "x"}], NEGATIVES)
+    with pytest.raises(LabelError, match="query r: passage 'x'"):
+        mined_negatives(tmp_path, TEXTS)

@@ -1,30 +1,34 @@
 """The training loop on a toy problem: it learns, a seed gives the same weights each time, the right ones are kept."""
 
 import copy
-import csv
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny
 import torch
-import yaml
+from torch import Tensor
 
-import train as stage
 from bitter_retrieval import training
-from bitter_retrieval.encoder import Encoder, load_encoder
-from bitter_retrieval.records import BINARY_LABELS, PREPARED, SOFT_LABELS, passage_texts, write_rows
+from bitter_retrieval.encoder import Encoder
+from bitter_retrieval.losses import LOSSES
+from bitter_retrieval.records import Row, passage_texts
+from bitter_retrieval.targets import binary_targets
 from bitter_retrieval.training import (
+    ALIKE,
     Metrics,
     Objective,
+    Outcome,
     TrainingError,
     TrainingSet,
     epoch_batches,
-    labelled_batch,
+    gradient_norms,
+    mean_cosine,
     schedule,
+    similarity_gap,
     train_encoder,
     training_set,
     validate,
@@ -58,16 +62,32 @@ def fit(run: Any = KL, seed: int = 0, dropout: float = 0.0, **changes: Any) -> t
     return encoder, figures, curve
 
 
-def fit_until_broken(step: int | None) -> None:
-    """Train with weights that turn NaN after a step; None: before the first."""
+def fit_until_broken(step: int | None, break_it: Callable[[Encoder], object]) -> None:
+    """Train with an encoder that breaks after a step; None: before the first."""
     encoder = tiny.tiny_encoder()
 
     def breaks(now: int | None, _: Metrics) -> None:
         if now == step:
-            next(encoder.parameters()).data[:] = math.nan
+            break_it(encoder)
 
     breaks(None, {})
     train_encoder(encoder, *sets(KL, encoder), KL, SETTINGS, 0, breaks)
+
+
+def spoil(encoder: Encoder) -> None:
+    next(encoder.parameters()).data[:] = math.nan
+
+
+def flatten(encoder: Encoder) -> None:
+    """Every token's vector is the bias of the last layer norm."""
+    norm = encoder.model.encoder.layer[-1].output.LayerNorm
+    norm.weight.data[:] = 0
+    norm.bias.data[:] = 1
+
+
+def outcome(run: Any, encoder: Encoder, places: list[int] | None = None, **how: Any) -> Outcome:
+    """What the run's objective finds in a batch of the training set."""
+    return Objective(run, 64, **how)(encoder, sets(run, encoder)[0], np.array(places or [7, 2, 3, 11, 0]))
 
 
 def same(left: Encoder, right: Encoder) -> bool:
@@ -114,11 +134,12 @@ def test_dropout_is_on_in_training_alone() -> None:
 
 def test_every_step_is_told_with_its_rate_and_terms() -> None:
     run = tiny.PARAMS.runs["full_modular"]
-    _, figures, curve = fit(run, epochs=2)
+    _, _, curve = fit(run, epochs=2)
     steps = [step for step, metrics in curve if "loss" in metrics]
-    assert steps == list(range(int(figures["steps"]))) and len(steps) == 8
+    assert steps == list(range(8))
     terms = curve[0][1]
-    assert set(terms) >= {"learning_rate", "gradient_norm", "loss", *run.losses, *(f"{n}_skipped" for n in run.losses)}
+    by_term = {name.format(term) for name in ("{}", "{}_skipped", "gradient/{}") for term in run.losses}
+    assert set(terms) == {"learning_rate", "loss", "gradient_norm", "similarity_gap", "passage_cosine", *by_term}
     assert terms["loss"] == pytest.approx(sum(weight * terms[name] for name, weight in run.losses.items()), rel=1e-5)
     told = [metrics["learning_rate"] for _, metrics in curve if "loss" in metrics]
     wanted = [SETTINGS.learning_rate * schedule(step, 8, SETTINGS.warmup, SETTINGS.schedule) for step in steps]
@@ -150,7 +171,7 @@ def test_kept_checkpoint_is_the_one_selected(select: str, kept: int, monkeypatch
     monkeypatch.setattr(training, "validate", scripted)
     encoder, figures, _ = fit(select=select, epochs=4)
     assert [same(encoder, state) for state in states] == [epoch == kept for epoch in range(4)]
-    assert figures == {"validation_loss": losses[kept], "validation_top1": (kept + 1) / 10, "steps": 16.0}
+    assert figures == {"validation_loss": losses[kept], "validation_top1": (kept + 1) / 10, "step": 4.0 * kept + 3}
     assert not encoder.training
 
 
@@ -165,22 +186,80 @@ def test_figures_are_those_of_the_kept_weights() -> None:
 # -- refusals --------------------------------------------------------------------------------------------------------
 
 
-def test_loss_that_is_not_finite_names_step_and_queries() -> None:
-    groups = sets(KL, tiny.tiny_encoder())[0].groups
-    first = [TRAIN[place]["query_id"] for place in next(epoch_batches(groups, 6, 0, 0))[:5]]
-    wanted = rf"step 0: loss .*'kl': nan.* first queries \['{first[0]}', .*'{first[4]}'\]"
-    with pytest.raises(TrainingError, match=wanted):
-        fit_until_broken(None)
+def first_queries() -> str:
+    """The beginning of an error at step 0, as a pattern."""
+    first = next(epoch_batches(sets(KL, tiny.tiny_encoder())[0].groups, 6, 0, 0))[:5]
+    return "step 0, first queries " + str([TRAIN[place]["query_id"] for place in first]).replace("[", r"\[")
+
+
+def test_loss_that_is_not_finite_names_step_queries_and_term() -> None:
+    with pytest.raises(TrainingError, match=rf"{first_queries()}: loss, kl not finite in .*'kl': nan.*at step 0"):
+        fit_until_broken(None, spoil)
+
+
+def test_of_several_terms_the_one_that_is_not_finite_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*given: Any) -> Any:
+        value = LOSSES["mse"].function(*given)
+        return replace(value, mean=value.mean * math.inf)
+
+    monkeypatch.setitem(LOSSES, "margin", replace(LOSSES["margin"], function=broken))
+    with pytest.raises(TrainingError, match=r"step 0, .*: loss, margin not finite in .*'margin': inf"):
+        fit(tiny.PARAMS.runs["full_modular"])
 
 
 def test_weights_that_break_later_are_named_by_their_step() -> None:
-    with pytest.raises(TrainingError, match=r"step 5: .*'q\d+'.*Lower the learning rate"):
-        fit_until_broken(4)
+    with pytest.raises(TrainingError, match=r"step 5, .*'q\d+'.*Lower the learning rate"):
+        fit_until_broken(4, spoil)
 
 
 def test_weights_that_break_at_an_epochs_end_are_not_kept() -> None:
     with pytest.raises(TrainingError, match="step 3: .*validation_loss.*nan.*not finite"):
-        fit_until_broken(3)  # validation is the next to see them
+        fit_until_broken(3, spoil)  # validation is the next to see them
+
+
+def test_gradient_that_is_not_finite_never_reaches_the_weights() -> None:
+    encoder, weights = None, None
+
+    def overflow(given: Encoder) -> None:
+        nonlocal encoder, weights
+        encoder, weights = given, copy.deepcopy(given.state_dict())
+        next(given.parameters()).register_hook(lambda gradient: gradient * math.inf)
+
+    with pytest.raises(TrainingError, match=r"step 2, .*: gradient_norm not finite"):
+        fit_until_broken(1, overflow)
+    assert all(value.equal(weights[name]) for name, value in encoder.state_dict().items())
+
+
+@pytest.mark.parametrize("step", [None, 4])
+def test_collapse_is_named_with_what_to_do(step: int | None) -> None:
+    at = first_queries() if step is None else "step 5, first queries"
+    with pytest.raises(TrainingError, match=rf"{at}.*: collapse: every passage has .* Lower the learning rate"):
+        fit_until_broken(step, flatten)
+
+
+def one_candidate(rows: list[Row]) -> list[Row]:
+    return [{**row, "passages": [p for p in row["passages"] if p["role"] == "plain"]} for row in rows]
+
+
+def fit_single(queries: int) -> Curve:
+    """Train on eleven pairs of a query and its passage, each a group of its own."""
+    run, curve = tiny.PARAMS.runs["infonce"], []
+    rows = [{**row, "group_id": row["query_id"]} for row in one_candidate(TRAIN[:11])]
+    encoder = tiny.tiny_encoder()
+    data = training_set(rows, binary_targets(rows, tiny.truth(rows), "truth"), encoder)
+    settings = replace(SETTINGS, queries_per_batch=queries)
+    train_encoder(encoder, data, sets(run, encoder)[1], run, settings, 0, lambda *told: curve.append(told))
+    return curve
+
+
+def test_batches_without_negatives_are_refused() -> None:
+    with pytest.raises(TrainingError, match=r"no batch has negatives.*'q\d+'.*Raise train.queries_per_batch"):
+        fit_single(1)
+
+
+def test_a_last_batch_without_negatives_is_skipped_and_counted() -> None:
+    skipped = [metrics["infonce_skipped"] for _, metrics in fit_single(2) if "loss" in metrics]
+    assert skipped == 3 * [0, 0, 0, 0, 0, 1]
 
 
 @pytest.mark.parametrize("name", ["infonce", "margin"])
@@ -194,6 +273,20 @@ def test_labels_from_which_nothing_can_be_learnt_are_refused(name: str) -> None:
     )
     with pytest.raises(TrainingError, match=f"none of 20 queries has labels that {name} can learn from"):
         train_encoder(encoder, replace(train, targets=silent), validation, run, SETTINGS, 0, lambda *_: None)
+
+
+@pytest.mark.parametrize("name", ["infonce", "margin"])
+def test_validation_labels_that_select_nothing_are_refused(name: str) -> None:
+    """A loss of 0 at every epoch's end would keep the first checkpoint without a word."""
+    run, encoder = tiny.PARAMS.runs[name], tiny.tiny_encoder()
+    train, validation = sets(run, encoder)
+    silent = replace(
+        validation.targets,
+        relevant=[np.zeros_like(relevant) for relevant in validation.targets.relevant],
+        nll=[np.ones_like(nll) for nll in validation.targets.nll],
+    )
+    with pytest.raises(TrainingError, match=f"none of 8 validation queries has labels that {name} can measure.*Check"):
+        train_encoder(encoder, train, replace(validation, targets=silent), run, SETTINGS, 0, lambda *_: None)
 
 
 # -- batches ---------------------------------------------------------------------------------------------------------
@@ -234,12 +327,12 @@ def test_order_follows_seed_and_epoch() -> None:
     assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
 
 
-@pytest.mark.parametrize("source", ["soft", "binary"])
-def test_labelled_batch_is_what_a_slow_loop_gives(source: str) -> None:
+@pytest.mark.parametrize(("source", "run"), [("soft", KL), ("binary", tiny.PARAMS.runs["infonce"])])
+def test_labelled_batch_is_what_a_slow_loop_gives(source: str, run: Any) -> None:
     encoder = tiny.tiny_encoder(query_prefix="was ", passage_prefix="owns ")
-    targets = tiny.soft_labelled(TRAIN) if source == "soft" else tiny.truth_labelled(TRAIN)
-    places = np.array([7, 2, 3, 11, 0])
-    batch = labelled_batch(encoder, training_set(TRAIN, targets, encoder), places, 64)
+    targets = sets(run, encoder)[0].targets
+    places = [7, 2, 3, 11, 0]
+    batch = outcome(run, encoder, places).batch
     texts = passage_texts(TRAIN)
     used = {p["passage_id"] for place in places for p in TRAIN[place]["passages"]}
     columns = [passage_id for passage_id in texts if passage_id in used]
@@ -264,7 +357,7 @@ def test_validation_is_weighted_by_queries_and_counts_first_places() -> None:
     encoder, run = tiny.tiny_encoder(), tiny.PARAMS.runs["infonce"]
     _, data = sets(run, encoder)
     found = validate(encoder, data, Objective(run, 256), 6)  # batches of 6 and 2
-    losses = [Objective(run, 256)(encoder, data, np.arange(*ends))[0].item() for ends in ((0, 6), (6, 8))]
+    losses = [Objective(run, 256)(encoder, data, np.arange(*ends)).total.item() for ends in ((0, 6), (6, 8))]
     assert found["validation_loss"] == pytest.approx((6 * losses[0] + 2 * losses[1]) / 8, rel=1e-5)
     hits = 0
     for row in VALIDATION:
@@ -281,6 +374,124 @@ def test_batch_without_a_relevant_candidate_has_no_right_first_place() -> None:
     fewer = replace(data, targets=replace(data.targets, relevant=relevant))
     whole, parts = (validate(encoder, fewer, Objective(run, 256), queries)["validation_top1"] for queries in (8, 6))
     assert whole == parts
+
+
+# -- what is told of a step ------------------------------------------------------------------------------------------
+
+
+def test_gradient_norms_are_those_of_each_weighted_term_alone() -> None:
+    run, encoder = tiny.PARAMS.runs["full_modular"], tiny.tiny_encoder()
+    found = outcome(run, encoder)
+    norms = gradient_norms(found)
+    assert len({round(norm.item(), 6) for norm in norms.values()}) == 4
+    for name, weight in run.losses.items():
+        queries, passages = (vectors.detach().requires_grad_() for vectors in (found.queries, found.passages))
+        batch = replace(found.batch, similarity=queries @ passages.T)
+        objective = Objective(run, 64)
+        LOSSES[name].function(batch, objective.settings, objective.calibration).mean.backward()
+        slow = weight * math.sqrt(sum(part.grad.square().sum().item() for part in (queries, passages)))
+        assert norms[f"gradient/{name}"].item() == pytest.approx(slow, rel=1e-5)
+
+
+def test_gradient_norms_leave_the_backward_pass_as_it_is() -> None:
+    def gradients(asked: bool) -> list[Tensor]:
+        encoder = tiny.tiny_encoder()
+        found = outcome(tiny.PARAMS.runs["full_modular"], encoder)
+        if asked:
+            gradient_norms(found)
+        assert all(parameter.grad is None for parameter in encoder.parameters())
+        found.total.backward()
+        return [parameter.grad for parameter in encoder.parameters() if parameter.grad is not None]
+
+    with_them, without = gradients(True), gradients(False)
+    assert len(with_them) > 10 and all(a.equal(b) for a, b in zip(with_them, without, strict=True))
+
+
+def test_similarity_gap_is_what_a_slow_loop_gives() -> None:
+    batch = outcome(KL, tiny.tiny_encoder()).batch
+    best = batch.own.clone()
+    best[0] = False  # none is best: left out
+    best[1:3] &= batch.nll[1:3] < 1  # the supporting one
+    best[3, best[3].nonzero()[0]] = False  # two are best
+    gaps = []
+    for row in range(1, 4):  # of row 4 all are best: left out too
+        own = batch.own[row].nonzero()[:, 0].tolist()
+        of = {True: [], False: []}
+        for column in own:
+            of[bool(best[row, column])].append(batch.similarity[row, column].item())
+        gaps.append(np.mean(of[True]) - np.mean(of[False]))
+    assert similarity_gap(batch, best).item() == pytest.approx(np.mean(gaps), abs=1e-6) != 0
+    assert math.isnan(similarity_gap(batch, batch.own).item())
+
+
+def test_gap_and_cosine_that_do_not_exist_are_not_told() -> None:
+    told = [set(metrics) for _, metrics in fit_single(2) if "loss" in metrics]
+    assert told and not any({"similarity_gap", "passage_cosine"} & names for names in told)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.01, 0.032, 0.035, 1.0])
+def test_mean_cosine_is_the_mean_over_pairs_also_near_one(spread: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shared, own = torch.randn(1, 64, generator=generator), torch.randn(1500, 64, generator=generator)
+    vectors = torch.nn.functional.normalize(shared + spread * own, dim=-1)
+    exact = vectors.double() @ vectors.double().T
+    slow = (exact.sum() - exact.trace()).item() / (1500 * 1499)
+    assert mean_cosine(vectors).item() == pytest.approx(slow, abs=2e-6)
+    assert (slow > ALIKE) == (spread < 0.0335)
+
+
+# -- precision, memory, sides ----------------------------------------------------------------------------------------
+
+
+def test_reduced_precision_is_that_of_encoding_alone() -> None:
+    full, reduced = (outcome(KL, tiny.tiny_encoder(), precision=name) for name in ("float32", "bfloat16"))
+    difference = (full.batch.similarity - reduced.batch.similarity).abs().max()
+    assert 1e-5 < difference < 0.05
+    assert {reduced.batch.similarity.dtype, reduced.queries.dtype, reduced.total.dtype} == {torch.float32}
+    assert reduced.batch.similarity.equal(reduced.queries @ reduced.passages.T)
+
+
+def test_training_in_reduced_precision_learns_with_full_weights() -> None:
+    encoder, figures, curve = fit(precision="bfloat16")
+    assert {weights.dtype for weights in encoder.parameters()} == {torch.float32}
+    assert figures["validation_loss"] < 0.8 * curve[0][1]["loss"]
+    assert not same(encoder, fit()[0])
+
+
+def test_recomputed_activations_give_the_same_weights_from_less_memory() -> None:
+    def kept(recompute: bool) -> int:
+        """Numbers that the graph of a batch holds for its backward pass."""
+        sizes: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            sizes[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        encoder = tiny.tiny_encoder().train()
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            outcome(KL, encoder, recompute=recompute)
+        return sum(sizes.values())
+
+    assert kept(True) < kept(False) / 5
+    assert same(fit(dropout=0.2, recompute=True)[0], fit(dropout=0.2)[0])
+
+
+def test_training_queries_alone_leaves_passages_where_they_were() -> None:
+    run = replace(KL, trains="query")
+    start = tiny.tiny_encoder()
+    encoder, figures, curve = fit(run, epochs=8, queries_per_batch=8)
+    both, _, other = fit(epochs=8, queries_per_batch=8)
+    assert not same(encoder, both) and not same(encoder, start)
+    data = sets(KL, start)[1]
+    queries = encoder.embed([row["query"] for row in VALIDATION], "query", 64)
+    passages = start.embed(list(passage_texts(VALIDATION).values()), "passage", 64)
+    hits = [
+        np.argmax(passages[own] @ query) == np.argmin(nll)
+        for query, own, nll in zip(queries, data.candidates, data.targets.nll, strict=True)
+    ]
+    assert figures["validation_top1"] == np.mean(hits) > validate(start, data, Objective(KL, 256), 6)["validation_top1"]
+    assert "query_cosine" in curve[0][1] and "passage_cosine" in other[0][1]
+    assert curve[0][1]["loss"] == pytest.approx(other[0][1]["loss"]) and curve[1][1]["loss"] != other[1][1]["loss"]
 
 
 # -- learning rate ---------------------------------------------------------------------------------------------------
@@ -301,48 +512,3 @@ def test_schedules_have_their_shapes() -> None:
 def test_schedule_of_few_steps_stays_between_zero_and_one(steps: int, warmup: float) -> None:
     assert all(0 < schedule(step, steps, warmup, "cosine") <= 1 for step in range(steps))
     assert max(schedule(step, steps, warmup, "cosine") for step in range(steps)) == 1
-
-
-# -- the stage -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project whose stages before train are done, with the real profile shrunk."""
-    tree = yaml.safe_load(tiny.PROFILE.read_text())
-    tree["train"] |= CHANGES | {"epochs": 2, "seeds": [0, 4]}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
-    for split, rows in (("train", TRAIN), ("validation", VALIDATION)):
-        write_rows(tmp_path / f"data/prepared/{split}.parquet", rows, PREPARED)
-        write_rows(tmp_path / f"data/labels/human/{split}.parquet", tiny.truth(rows), BINARY_LABELS)
-        write_rows(tmp_path / f"data/labels/reader_a/{split}.parquet", tiny.soft(rows), SOFT_LABELS)
-    tiny.tiny_encoder().save(tmp_path / "models/encoders/mini")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stage, "keep_freed_memory", lambda: None)
-    return tmp_path
-
-
-@pytest.mark.parametrize("run", ["infonce", "kl"])
-def test_stage_writes_an_encoder_a_seed_and_curves(run: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["train.py", run])
-    stage.main()
-    files = [project / f"models/runs/{run}/seed{seed}/model.safetensors" for seed in (0, 4)]
-    weights = [file.read_bytes() for file in files]
-    assert weights[0] != weights[1] != (project / "models/encoders/mini/model.safetensors").read_bytes()
-    assert load_encoder(files[0].parent).usage == load_encoder(project / "models/encoders/mini").usage
-    with (project / f"plots/curves/{run}.csv").open() as file:
-        curve = list(csv.DictReader(file))
-    assert [(row["seed"], row["step"]) for row in curve] == [(s, str(step)) for s in "04" for step in range(8)]
-    assert [step for step, row in enumerate(curve) if row["validation_loss"]] == [3, 7, 11, 15]
-    curves = (project / f"plots/curves/{run}.csv").read_bytes()
-    stage.main()
-    assert [file.read_bytes() for file in files] == weights
-    assert (project / f"plots/curves/{run}.csv").read_bytes() == curves
-
-
-def test_validation_utilities_are_measured_by_the_training_scale(project: Path) -> None:
-    doubled = [{**label, "nll_sum": 3 * label["nll_sum"]} for label in tiny.soft(VALIDATION)]
-    write_rows(project / "data/labels/reader_a/validation.parquet", doubled, SOFT_LABELS)
-    params = stage.load_params()
-    train, validation = stage.load_sets(params, params.runs["kl"])
-    assert validation.targets.scale == train.targets.scale == tiny.soft_labelled(TRAIN).scale

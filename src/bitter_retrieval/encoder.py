@@ -5,12 +5,17 @@ A saved encoder is a folder that transformers' AutoModel and sentence-transforme
     config.json model.safetensors tokenizer.json …      the transformer
     modules.json 1_Pooling/config.json sentence_bert_config.json config_sentence_transformers.json   how to use it
 
-Pooling, prefixes and maximal length are read from those files, so a checkpoint carries them along.
+Pooling, prefixes and maximal length are read from those files, so a checkpoint carries them along. Beside one whose
+queries alone were trained lies where the encoder of its passages is, which those libraries know nothing of:
+
+    passage_encoder.json   {"encoder": "../../../encoders/mini"}
 """
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +23,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+from torch.utils.checkpoint import checkpoint
 
 from bitter_retrieval.batching import length_batches, pad_right
-from bitter_retrieval.checkpoints import resolve_checkpoint
+from bitter_retrieval.checkpoints import CheckpointError, resolve_checkpoint
 
 Kind = Literal["query", "passage"]
+PASSAGE_ENCODER = "passage_encoder.json"
+REMEDY = (
+    "An encoder is a bidirectional transformer (BERT, ModernBERT, NomicBERT) with config.json, its weights and its "
+    "tokenizer: name one in params.yaml under encoders, or make this folder again with `dvc repro`."
+)
 
 
 @dataclass(frozen=True)
@@ -52,10 +63,14 @@ class Encoder(nn.Module):
         texts = [prefix + text for text in texts]
         return self.tokenizer(texts, truncation=True, max_length=self.usage.max_length).input_ids
 
-    def forward(self, sequences: Sequence[Sequence[int]], budget: int) -> Tensor:
-        """Unit vectors [n, d] of token sequences, encoded in micro-batches of at most `budget` tokens."""
+    def forward(self, sequences: Sequence[Sequence[int]], budget: int, recompute: bool = False) -> Tensor:
+        """Unit vectors [n, d] of token sequences, encoded in micro-batches of at most `budget` tokens.
+
+        recompute: keep no activations; the backward pass encodes each micro-batch again, with the same dropout.
+        """
+        encode = partial(checkpoint, self._encode, use_reentrant=False) if recompute else self._encode
         batches = length_batches([len(sequence) for sequence in sequences], budget)
-        vectors = torch.cat([self._encode([sequences[place] for place in batch]) for batch in batches])
+        vectors = torch.cat([encode([sequences[place] for place in batch]) for batch in batches])
         places = torch.tensor([place for batch in batches for place in batch], device=vectors.device)
         return vectors[torch.argsort(places)]
 
@@ -63,6 +78,7 @@ class Encoder(nn.Module):
         ids, mask = pad_right(sequences, self.tokenizer.pad_token_id)
         ids, mask = ids.to(self.model.device), mask.to(self.model.device)
         hidden = self.model(input_ids=ids, attention_mask=None if mask.all() else mask.long()).last_hidden_state
+        hidden = hidden.float()  # pooled and normalised in full precision under autocast too
         if self.usage.pooling == "cls":
             return normalize(hidden[:, 0], dim=-1)
         weights = mask[..., None].to(hidden.dtype)
@@ -77,20 +93,81 @@ class Encoder(nn.Module):
     def save(self, folder: Path) -> None:
         """Write the checkpoint; weights as safetensors."""
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / PASSAGE_ENCODER).unlink(missing_ok=True)  # of a checkpoint that lay here before
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         save_usage(folder, self.usage, self.model.config.hidden_size)
 
 
+class QueryEncoder(Encoder):
+    """An encoder of queries, beside the encoder of passages against which it was trained."""
+
+    def __init__(self, queries: Encoder, passages: Encoder) -> None:
+        super().__init__(queries.model, queries.tokenizer, queries.usage)
+        self.passages = passages
+
+    def embed(self, texts: Sequence[str], kind: Kind, budget: int) -> np.ndarray:
+        return super().embed(texts, kind, budget) if kind == "query" else self.passages.embed(texts, kind, budget)
+
+
+def save_passage_encoder(folder: Path, passages: Path) -> None:
+    """Let the checkpoint in `folder` embed queries alone, and the encoder in `passages` its passages."""
+    pointer = {"encoder": Path(os.path.relpath(passages, folder)).as_posix()}
+    (folder / PASSAGE_ENCODER).write_text(json.dumps(pointer, indent=2) + "\n")
+
+
 def load_encoder(folder: Path) -> Encoder:
-    """Load `models/encoders/<encoder>/` or `models/runs/<run>/seed<k>/`, in float32."""
+    """Load `models/encoders/<encoder>/` or `models/runs/<run>/seed<k>/`, in float32.
+
+    Raises CheckpointError for what is no encoder: no weights, weights of something else, a decoder.
+    """
+    path, revision = resolve_checkpoint(folder)
+    try:
+        model, tokenizer = _load_transformer(path, revision)
+        reads_both_ways = _reads_both_ways(model)
+    except (OSError, RuntimeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"encoder {folder}: {path} does not load as one: {error}. {REMEDY}") from error
+    if not reads_both_ways:
+        raise CheckpointError(
+            f"encoder {folder}: {type(model).__name__} in {path} is a decoder: its tokens do not see those after "
+            f"them. {REMEDY}"
+        )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    encoder = Encoder(model.to(device), tokenizer, load_usage(folder))
+    pointer = folder / PASSAGE_ENCODER
+    if not pointer.is_file():
+        return encoder
+    return QueryEncoder(encoder, load_encoder(folder / json.loads(pointer.read_text())["encoder"]))
+
+
+def _load_transformer(path: str, revision: str | None) -> tuple[Any, Any]:
+    """Model and tokenizer. What a checkpoint may lack, a pooler that nothing uses, is drawn the same each time."""
     from transformers import AutoModel, AutoTokenizer
 
-    path, revision = resolve_checkpoint(folder)
-    model = AutoModel.from_pretrained(path, revision=revision, dtype=torch.float32)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, found = AutoModel.from_pretrained(path, revision=revision, dtype=torch.float32, output_loading_info=True)
+    lacking = sorted(name for name in found["missing_keys"] if "pooler" not in name)
+    if lacking:
+        raise ValueError(f"its weights lack {len(lacking)} tensors of a {type(model).__name__}, such as {lacking[0]}")
     tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Encoder(model.to(device), tokenizer, load_usage(folder))
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up where there are no files of one
+        raise ValueError("it has no tokenizer")
+    return model, tokenizer
+
+
+@torch.no_grad()
+def _reads_both_ways(model: Any) -> bool:
+    """Whether a first token is another one before other tokens.
+
+    By ids from all over the vocabulary: to a tokenizer a text may be unknown words throughout, and tokens that are all
+    alike hide what they attend to, where positions are rotations.
+    """
+    size = model.get_input_embeddings().num_embeddings
+    ids = [size * part // 8 for part in range(1, 8)]
+    pair = torch.tensor([ids[:4], [ids[0], *ids[4:]]])
+    first, other = model(input_ids=pair, attention_mask=torch.ones_like(pair)).last_hidden_state[:, 0]
+    return not torch.allclose(first, other, rtol=0, atol=1e-4 * first.abs().max().item())
 
 
 def save_usage(folder: Path, usage: Usage, width: int) -> None:

@@ -45,7 +45,7 @@ class LabelledBatch:
     own: Tensor  # [Q, P] bool: C, the query's own labelled candidates
     others: Tensor  # [Q, P] bool: in-batch passages, disjoint from own; False where masked or padded
     relevant: Tensor  # [Q, P] bool, True only inside own (binary sources; all False for soft ones)
-    nll: Tensor  # [Q, P] mean answer NLL in nats a token, finite inside own, ignored elsewhere
+    nll: Tensor  # [Q, P] mean answer NLL in nats a token, or its excess over L0; finite inside own, ignored elsewhere
     no_passage_nll: Tensor  # [Q] the same without a passage; read by kl with in_batch no_passage alone
     utility: Tensor  # [Q, P] in [0, 1], zero outside own
 
@@ -87,7 +87,7 @@ class LossSettings:
 
     student: float  # temperature of the similarities
     teacher: float  # temperature of the answer NLLs, nats a token
-    margin: float  # similarity wanted between utility 1 and utility 0: m of margin, k of margin_mse
+    margin: float  # similarity wanted between utility 1 and utility 0: m of margin, k of margin_mse; 2 cannot be met
     in_batch: InBatch = "no_passage"  # what the batch's other passages are to kl
 
     def __post_init__(self) -> None:
@@ -148,7 +148,7 @@ def utility_scale(gains: np.ndarray) -> float:
     if not positive.size:
         raise ValueError(
             f"none of {values.size} passages lowers the answer's NLL, so utilities have no scale. "
-            "Check the reader (does it use its context?) or use a loss without utilities (kl, infonce_soft, stable_kd)."
+            "Check the reader: does it use its context?"
         )
     return float(np.quantile(positive, UTILITY_QUANTILE))
 

@@ -52,7 +52,6 @@ Seeds = Annotated[list[Seed], Rule(lambda seeds: 0 < len(seeds) == len(set(seeds
 Positive = Annotated[float, Rule(lambda number: number > 0, "above 0")]
 NotNegative = Annotated[float, Rule(lambda number: number >= 0, "0 or more")]
 Share = Annotated[float, Rule(lambda number: 0 <= number <= 1, "from 0 to 1")]
-Margin = Annotated[float, Rule(lambda number: 0 < number < 2, "above 0 and below 2, as cosines lie 2 apart at most")]
 # The names of losses.LOSSES, which a test compares: importing that table would bring torch to every stage.
 LossName = Literal[
     "infonce", "infonce_soft", "kl", "mse", "mse_minmax", "margin", "margin_mse", "stable_kd", "utility_infonce"
@@ -150,6 +149,26 @@ class Labels:
 
 
 @dataclass(frozen=True)
+class RerankerFit:
+    steps: Count
+    batch: Count
+    learning_rate: Positive
+    temperature: Positive
+    seed: Seed
+
+
+@dataclass(frozen=True)
+class DerivedLabels:
+    kind: Literal["mined", "on_policy", "reranker"]
+    needs: str
+    encoder: str
+    per_query: Count | None = None  # DERIVED_FIELDS says which kind has which of these
+    depth: Count | None = None
+    below: Share | None = None
+    fit: RerankerFit | None = None
+
+
+@dataclass(frozen=True)
 class Label:
     batch_tokens: Count
     unscorable: Literal["error", "skip"]
@@ -168,11 +187,15 @@ class Run:
     encoder: str
     losses: dict[LossName, NotNegative]
     temperature: Temperature
-    margin: Margin
+    margin: Positive
     learning_rate: Positive | None = None  # None: train.learning_rate
     in_batch: Literal["no_passage", "zero", "none"] = "no_passage"  # soft losses: the batch's other passages
     nll: Literal["mean", "sum"] = "mean"  # over the answer's tokens
     references: Literal["first", "best", "mean"] = "first"  # which reference answer's loss counts
+    gain: bool = False  # losses are taken over the loss without a passage
+    empty_candidate: bool = False  # the empty passage is one more candidate
+    infeasible_margin: bool = False  # margin is 2 or more on purpose
+    trains: Literal["both", "query"] = "both"  # query: passages stay as the starting encoder has them
     seeds: Seeds | None = None  # None: train.seeds
 
 
@@ -189,10 +212,14 @@ class Train:
     micro_batch_tokens: Count
     select: Literal["loss", "last"]
     mlflow: bool
+    precision: Literal["float32", "bfloat16"] = "float32"  # of encoding
+    recompute: bool = False  # activations are computed again instead of kept
+    checkpoint_seconds: NotNegative = 60.0
 
 
 @dataclass(frozen=True)
 class Evaluate:
+    split: Literal["test", "validation"]
     top_k: Count
     shown: Count
     batch_tokens: Count
@@ -230,6 +257,7 @@ class Params:
     encoders: dict[Name, Encoder]
     labels: dict[Name, Labels]
     label: Label
+    derived_labels: dict[Name, DerivedLabels]
     runs: dict[Name, Run]
     train: Train
     evaluate: Evaluate
@@ -237,9 +265,16 @@ class Params:
     judge: Judge
     compare: Compare
 
+    @property
+    def sources(self) -> dict[str, Labels | DerivedLabels]:
+        """Whatever a run's labels may name."""
+        return {**self.labels, **self.derived_labels}
 
-SOFT_KINDS = ("reader", "permuted")  # kinds whose labels are answer losses; the others are binary
+
+SOFT_KINDS = ("reader", "permuted", "on_policy", "reranker")  # answer losses; the others are binary
 LABEL_FIELDS = {"annotators": {"annotator", "noise", "seed"}, "permuted": {"seed"}}  # beside kind and needs
+DERIVED_FIELDS = {"mined": {"per_query", "depth", "below"}, "on_policy": {"per_query"}, "reranker": {"fit"}}
+NEVER_LOOK = {"margin", "margin_mse", "mse_minmax"}  # beyond the own candidates; nor does kl with in_batch none
 OTHER_DATA = {"synthetic": {"selected"}, "squad": {"truth", "annotators"}}  # kinds that such data cannot give
 
 
@@ -258,8 +293,14 @@ def parse_params(tree: dict[str, Any], source: Path | str) -> Params:
     except ParamsError as error:
         raise ParamsError(f"{source}: {error}") from None
     for name, run in params.runs.items():
-        if run.margin > 1:
+        if run.margin > 1 and not run.infeasible_margin:
             warnings.warn(f"{source}: runs.{name}.margin: {run.margin} is above 1: rarely closes.", stacklevel=3)
+        if run.gain and run.references != "best":
+            warnings.warn(
+                f"{source}: runs.{name}.gain: changes nothing with references {run.references}: the loss without a "
+                "passage is the same for all of a query's passages, which is all that a loss compares.",
+                stacklevel=3,
+            )
     return params
 
 
@@ -387,8 +428,10 @@ def _relations(params: Params) -> Relations:
         yield from _label_relations(f"labels.{name}", labels, params.data.source)
     for at, name, legal in _references(params):
         _one_of(name, legal, at)
+    for name, labels in params.derived_labels.items():
+        yield from _derived_relations(f"derived_labels.{name}", name, labels, params)
     for name, run in params.runs.items():
-        yield from _loss_relations(f"runs.{name}.losses", run, params.labels[run.labels].kind)
+        yield from _run_relations(f"runs.{name}", run, params)
     shown, top_k = params.evaluate.shown, params.evaluate.top_k
     yield shown > top_k, f"evaluate.shown: must be at most top_k ({top_k}), got {shown}."
 
@@ -403,8 +446,16 @@ def _references(params: Params) -> Iterator[tuple[str, str, Iterable[str]]]:
     }
     for name, labels in params.labels.items():
         yield f"labels.{name}.needs", labels.needs, needs.get(labels.kind, ["data/prepared/train.parquet"])
+    encoders = [*(f"models/encoders/{name}" for name in params.encoders), *(f"models/runs/{n}" for n in params.runs)]
+    labelled = {name: labels.kind for name, labels in params.sources.items() if labels.kind != "mined"}
+    needs["mined"] = [f"data/labels/{name}" for name in labelled]
+    needs["reranker"] = [f"data/labels/{name}" for name, kind in labelled.items() if kind in SOFT_KINDS]
+    needs["on_policy"] = needs["reader"]
+    for name, labels in params.derived_labels.items():
+        yield f"derived_labels.{name}.needs", labels.needs, needs[labels.kind]
+        yield f"derived_labels.{name}.encoder", labels.encoder, encoders
     for name, run in params.runs.items():
-        yield f"runs.{name}.labels", run.labels, params.labels
+        yield f"runs.{name}.labels", run.labels, params.sources
         yield f"runs.{name}.encoder", run.encoder, params.encoders
     yield "compare.baseline", params.compare.baseline, params.runs
     yield "compare.primary", params.compare.primary, params.runs
@@ -449,10 +500,66 @@ def _label_relations(at: str, labels: Labels, data_source: str) -> Relations:
         yield field not in used and not absent, f"{at}.{field}: kind {kind} does not use it; remove it."
 
 
-def _loss_relations(at: str, run: Run, kind: str) -> Relations:
-    source, soft = f"source {run.labels!r} (kind {kind})", kind in SOFT_KINDS
+def _derived_relations(at: str, name: str, labels: DerivedLabels, params: Params) -> Relations:
+    yield name in params.labels, f"{at}: labels has this name too; rename one of them."
+    used = DERIVED_FIELDS[labels.kind]
+    for field in ("per_query", "depth", "below", "fit"):
+        absent = getattr(labels, field) is None
+        yield field in used and absent, f"{at}.{field}: missing. Kind {labels.kind} needs it."
+        yield field not in used and not absent, f"{at}.{field}: kind {labels.kind} does not use it; remove it."
+    shallow = labels.depth is not None and labels.depth < labels.per_query
+    yield shallow, f"{at}.depth: must be at least per_query ({labels.per_query}), got {labels.depth}."
+    circle = _circle(f"data/labels/{name}", params)
+    yield circle != (), f"{at}: is made from itself ({' < '.join(circle)}); let it need what is there before."
+
+
+def _circle(path: str, params: Params, above: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Paths by which what lies at `path` is made from itself; none if it is not."""
+    if path in above:
+        return (*above[above.index(path) :], path)
+    return next(filter(None, (_circle(part, params, (*above, path)) for part in _made_from(path, params))), ())
+
+
+def _made_from(path: str, params: Params) -> tuple[str, ...]:
+    folder, _, name = path.rpartition("/")
+    if folder == "models/runs":
+        return (f"data/labels/{params.runs[name].labels}",)
+    if folder == "data/labels" and name in params.derived_labels:
+        return params.derived_labels[name].needs, params.derived_labels[name].encoder
+    return ()
+
+
+def is_soft(source: str, params: Params) -> bool:
+    """Whether a label source gives answer losses; one that mines gives what its own source gives."""
+    labels = params.sources[source]
+    if labels.kind == "mined":
+        return is_soft(labels.needs.rpartition("/")[2], params)
+    return labels.kind in SOFT_KINDS
+
+
+def _run_relations(at: str, run: Run, params: Params) -> Relations:
+    kind, soft = params.sources[run.labels].kind, is_soft(run.labels, params)
+    source = f"source {run.labels!r} (kind {kind})"
+    yield from _loss_relations(f"{at}.losses", run, source, soft)
+    for field in ("gain", "empty_candidate"):
+        wrong = getattr(run, field) and not soft
+        yield wrong, f"{at}.{field}: {source} is binary and says nothing of no passage; remove it."
+    blind = NEVER_LOOK | ({"kl"} if run.in_batch == "none" else set())
+    yield kind == "mined" and {name for name, weight in run.losses.items() if weight} <= blind, (
+        f"{at}.labels: {source} adds negatives, and none of {', '.join(run.losses)} looks beyond a query's own "
+        "candidates; take the source that it needs."
+    )
+    beyond = run.margin >= 2
+    yield beyond and not run.infeasible_margin, (
+        f"{at}.margin: must be below 2, as cosines lie 2 apart at most, got {run.margin}; `infeasible_margin: true` "
+        "lets it stand."
+    )
+    yield run.infeasible_margin and not beyond, f"{at}.infeasible_margin: margin {run.margin} is below 2; remove it."
+
+
+def _loss_relations(at: str, run: Run, source: str, soft: bool) -> Relations:
     yield not any(run.losses.values()), f"{at}: no loss has a weight above 0, got {run.losses}."
     for loss in run.losses:
         binary = loss == "infonce"
         yield binary and soft, f"{at}.{loss}: needs binary labels, {source} is soft. infonce_soft converts them."
-        yield not binary and not soft, f"{at}.{loss}: needs soft labels (kind reader or permuted), {source} is binary."
+        yield not binary and not soft, f"{at}.{loss}: needs soft labels (a reader's answer losses), {source} is binary."

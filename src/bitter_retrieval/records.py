@@ -46,6 +46,13 @@ SOFT_LABELS = pa.schema(
     ]
 )
 BINARY_LABELS = pa.schema([("query_id", pa.string()), ("passage_id", pa.string()), ("relevant", pa.int8())])
+NEGATIVES = pa.schema(  # mined passages, which no source has labelled
+    [
+        ("query_id", pa.string()),
+        ("passage_id", pa.string()),
+        ("score", pa.float32()),  # similarity by the encoder that mined
+    ]
+)
 PREDICTIONS = pa.schema(
     [
         ("system", pa.string()),  # run or control

@@ -58,6 +58,17 @@ def rank_by_bm25(
 
 
 def _ranking(scores: np.ndarray, ids: Sequence[str], own: list[int], k: int) -> Ranking:
-    best = np.argsort(-scores, kind="stable")[:k]
-    ranks = [int((scores > scores[at]).sum() + (scores[:at] == scores[at]).sum()) + 1 for at in own]
-    return Ranking([ids[at] for at in best], [float(scores[at]) for at in best], ranks)
+    best = _best(scores, k)
+    above = [np.count_nonzero(scores > scores[at]) + np.count_nonzero(scores[:at] == scores[at]) for at in own]
+    return Ranking([ids[at] for at in best], [float(scores[at]) for at in best], [int(count) + 1 for count in above])
+
+
+def _best(scores: np.ndarray, k: int) -> np.ndarray:
+    """np.argsort(-scores, kind="stable")[:k], of which it sorts only what may be among them: a corpus has millions."""
+    negated = -scores
+    if k < len(scores):
+        bound = np.partition(negated, k)[k]
+        near = np.flatnonzero(~(negated > bound))  # with all that tie with it
+    else:
+        near = np.arange(len(scores))
+    return near[np.argsort(negated[near], kind="stable")[:k]]

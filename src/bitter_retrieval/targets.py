@@ -3,16 +3,22 @@
 Soft labels (query, passage, answer) become a mean or summed answer loss, over the first, the best or all references:
 
     {"query_id": "q7", "passage_id": "p1", "answer_index": 0, "nll_sum": 2.1, "n_tokens": 3}    0.7 nats a token
+
+Rows of prepared data say which passages a query's candidates are; with_labelled adds what a source has labelled beyond
+them, scored_rows takes out what it could not label, with_empty adds the empty passage.
 """
 
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from bitter_retrieval.losses import utilities, utility_scale
-from bitter_retrieval.records import NO_PASSAGE, Row
+from bitter_retrieval.records import NEGATIVES, NO_PASSAGE, Row, passage_texts, read_rows
+
+NEGATIVES_FILE = "negatives.parquet"  # beside the labels of a source that mines
 
 
 class LabelError(ValueError):
@@ -28,6 +34,47 @@ class Targets:
     utility: list[np.ndarray]  # [C] in [0, 1] each
     relevant: list[np.ndarray]  # [C] bool each; all False for soft sources
     scale: float | None  # nats that count as full utility; None for binary sources
+
+
+def with_labelled(rows: list[Row], labels: list[Row]) -> list[Row]:
+    """Rows with the passages that a source has labelled beyond the prepared candidates, after these.
+
+    Their texts are those of the split's passages. Raises LabelError for a passage that is none of them.
+    """
+    texts = passage_texts(rows)
+    own = {row["query_id"]: {NO_PASSAGE, *(p["passage_id"] for p in row["passages"])} for row in rows}
+    beyond: dict[str, dict[str, Row]] = defaultdict(dict)
+    for label in labels:
+        query_id, passage_id = label["query_id"], label["passage_id"]
+        if passage_id not in own.get(query_id, (passage_id,)):
+            beyond[query_id][passage_id] = _passage(passage_id, texts, query_id)
+    return [
+        {**row, "passages": [*row["passages"], *beyond[row["query_id"]].values()]} if row["query_id"] in beyond else row
+        for row in rows
+    ]
+
+
+def with_empty(rows: list[Row]) -> list[Row]:
+    """Rows with the empty passage as one more candidate, whose label is the loss without a passage."""
+    return [{**row, "passages": [*row["passages"], {"passage_id": NO_PASSAGE, "text": ""}]} for row in rows]
+
+
+def mined_negatives(source: Path, rows: list[Row]) -> dict[str, list[Row]]:
+    """Passages by query_id that the label source in folder `source` has mined for `rows`; none if it does not mine."""
+    path, texts = source / NEGATIVES_FILE, passage_texts(rows)
+    mined: dict[str, list[Row]] = defaultdict(list)
+    for row in read_rows(path, NEGATIVES) if path.exists() else ():
+        mined[row["query_id"]].append(_passage(row["passage_id"], texts, row["query_id"]))
+    return dict(mined)
+
+
+def _passage(passage_id: str, texts: dict[str, str], query_id: str) -> Row:
+    if passage_id not in texts:
+        raise LabelError(
+            f"query {query_id}: passage {passage_id!r} of its labels is in no row of the split; the labels belong to "
+            "other data. Run `dvc repro`."
+        )
+    return {"passage_id": passage_id, "text": texts[passage_id], "is_selected": None, "role": None}
 
 
 def scored_rows(rows: list[Row], labels: list[Row]) -> tuple[list[Row], int, int]:
@@ -59,15 +106,22 @@ def binary_targets(rows: list[Row], labels: list[Row], source: str) -> Targets:
 
 
 def soft_targets(
-    rows: list[Row], labels: list[Row], source: str, nll: str, references: str, scale: float | None = None
+    rows: list[Row],
+    labels: list[Row],
+    source: str,
+    nll: str,
+    references: str,
+    scale: float | None = None,
+    gain: bool = False,
 ) -> Targets:
     """Answer loss and utility of each candidate.
 
     nll: mean or sum over the answer's tokens. references: first, best or mean over the reference answers.
     scale: nats that count as full utility; None takes the 95th percentile of the positive gains of these labels.
+    gain: losses are L - L0, reference by reference, so that no passage has 0.
     Raises LabelError for a candidate without a label or a loss that is not finite.
     """
-    losses = answer_losses(labels, nll, references, source)
+    losses = answer_losses(labels, nll, references, source, gain)
     by_query = [np.array([_find(losses, row, p, source) for p in row["passages"]], dtype=np.float32) for row in rows]
     without = np.array([_find(losses, row, {"passage_id": NO_PASSAGE}, source) for row in rows], dtype=np.float32)
     if scale is None:
@@ -76,8 +130,15 @@ def soft_targets(
     return Targets(by_query, without, utility, [np.zeros(len(own), dtype=bool) for own in by_query], scale)
 
 
-def answer_losses(labels: list[Row], nll: str, references: str, source: str) -> dict[tuple[str, str], float]:
-    """One loss for every (query_id, passage_id) of soft labels, in nats (a token, for nll mean)."""
+def answer_losses(
+    labels: list[Row], nll: str, references: str, source: str, gain: bool = False
+) -> dict[tuple[str, str], float]:
+    """One loss for every (query_id, passage_id) of soft labels, in nats (a token, for nll mean).
+
+    With `gain` the loss without a passage is taken off before the references become one: `best` is then the reference
+    that the passage helps most, not the one that is easiest to guess. For first and mean that moves all losses of a
+    query alike.
+    """
     values: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     for label in labels:
         if label["nll_sum"] is None:
@@ -89,8 +150,16 @@ def answer_losses(labels: list[Row], nll: str, references: str, source: str) -> 
                 f"finite. Delete data/labels/{source} and run `dvc repro`; if it stays, the reader is broken."
             )
         values[label["query_id"], label["passage_id"]][label["answer_index"]] = value
+    if gain:
+        values = {key: own for key in values if (own := _over_no_passage(values, key))}
     reduce = {"first": lambda v: v[min(v)], "best": lambda v: min(v.values()), "mean": lambda v: np.mean([*v.values()])}
     return {key: float(reduce[references](by_answer)) for key, by_answer in values.items()}
+
+
+def _over_no_passage(values: dict[tuple[str, str], dict[int, float]], key: tuple[str, str]) -> dict[int, float]:
+    """L - L0 of each reference that has both."""
+    without = values.get((key[0], NO_PASSAGE), {})
+    return {index: value - without[index] for index, value in values[key].items() if index in without}
 
 
 def _utility(nll: np.ndarray, without: np.float32, scale: float) -> np.ndarray:

@@ -7,6 +7,8 @@ The store is `mlflow.db` in the main repo's root (git ignores it), also where DV
 `.venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db`.
 """
 
+import hashlib
+import json
 import logging
 import os
 import subprocess
@@ -128,6 +130,18 @@ def _provenance() -> dict[str, str]:
         "dvc.experiment": os.environ.get("DVC_EXP_NAME"),
     }
     return {name: value for name, value in known.items() if value}
+
+
+def folder_md5(folder: Path) -> str:
+    """What dvc.lock says of a folder: the md5 of the list of its files' md5s, so that a run's data can be found."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    listed = [{"md5": _file_md5(files[name]), "relpath": name} for name in sorted(files)]
+    return hashlib.md5(json.dumps(listed).encode()).hexdigest() + ".dir"
+
+
+def _file_md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def _commit() -> str | None:

@@ -2,30 +2,39 @@
 
 A step takes whole groups of queries, encodes each of their distinct passages once, and hands every loss the same
 similarities: own candidates with their labels, all other passages of the batch as in-batch negatives. Methods differ
-by their row of weights and by their label source, never by code here.
+by their row of weights and by their label source, never by code here. What on_step is told of a step:
+
+    {"learning_rate": 0.001, "loss": 1.31, "kl": 1.31, "kl_skipped": 0.0, "gradient/kl": 0.42, "similarity_gap": 0.28,
+     "passage_cosine": 0.11, "gradient_norm": 3.7}
 """
 
 import copy
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from math import cos, isfinite, pi
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from math import cos, isfinite, isnan, pi
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bitter_retrieval.distributed import ALONE, Processes
+from bitter_retrieval.dropout import cheap_dropout
 from bitter_retrieval.encoder import Encoder
-from bitter_retrieval.losses import LOSSES, Calibration, LabelledBatch, LossSettings
+from bitter_retrieval.losses import LOSSES, TIE, Calibration, LabelledBatch, LossSettings
 from bitter_retrieval.records import Row, passage_texts
 from bitter_retrieval.targets import Targets
+from bitter_retrieval.training_state import Metrics, Progress, TrainingState
 
 CALIBRATION_RATE = 0.05  # learning rate of mse's two numbers: at an encoder's rate they would hardly move
-Metrics = dict[str, float]
+ALIKE = 0.999  # mean cosine of different passages above which nothing tells them apart any more
+FEWEST = 8  # vectors from which on that says something: a batch may end with two passages that are nearly the same
+UNSAVED = TrainingState()
 
 
 class TrainingError(RuntimeError):
-    """A run that cannot go on: nothing to learn from, or a loss that is not finite."""
+    """A run that cannot go on: nothing to learn from, a loss that is not finite, vectors that are all alike."""
 
 
 @dataclass(frozen=True)
@@ -36,25 +45,47 @@ class TrainingSet:
     queries: list[list[int]]
     passages: list[list[int]]  # distinct ones
     candidates: list[np.ndarray]  # [C] places in `passages`, per query
+    negatives: list[np.ndarray]  # places of those mined for it, which come along as in-batch passages; often none
     groups: list[np.ndarray]  # places of the queries of each group
     targets: Targets
+    passage_vectors: Tensor | None = None  # [passages, d] where they are not trained
 
 
-def training_set(rows: list[Row], targets: Targets, encoder: Encoder) -> TrainingSet:
-    """Tokenise once what every epoch and seed uses."""
+def training_set(
+    rows: list[Row], targets: Targets, encoder: Encoder, mined: Mapping[str, list[Row]] | None = None
+) -> TrainingSet:
+    """Tokenise once what every epoch and seed uses. mined: negatives without a label, by query_id.
+
+    Raises TrainingError for a passage without tokens, which has no embedding.
+    """
+    mined = mined or {}
     texts = passage_texts(rows)
+    texts |= {p["passage_id"]: p["text"] for row in rows for p in mined.get(row["query_id"], ())}
     places = {passage_id: place for place, passage_id in enumerate(texts)}
     groups: dict[str, list[int]] = {}
     for place, row in enumerate(rows):
         groups.setdefault(row["group_id"], []).append(place)
+    passages = encoder.tokens(list(texts.values()), "passage")
+    _refuse_empty(passages, texts)
     return TrainingSet(
         [row["query_id"] for row in rows],
         encoder.tokens([row["query"] for row in rows], "query"),
-        encoder.tokens(list(texts.values()), "passage"),
+        passages,
         [np.array([places[p["passage_id"]] for p in row["passages"]]) for row in rows],
+        [np.array([places[p["passage_id"]] for p in mined.get(row["query_id"], ())], dtype=int) for row in rows],
         [np.array(members) for members in groups.values()],
         targets,
     )
+
+
+def _refuse_empty(passages: list[list[int]], texts: Mapping[str, str]) -> None:
+    """A mean over no tokens would be NaN. The empty passage has tokens where the tokenizer puts marks around a text."""
+    for tokens, (passage_id, text) in zip(passages, texts.items(), strict=True):
+        if not tokens:
+            raise TrainingError(
+                f"passage {passage_id!r}, text {text!r}: no tokens, so no embedding. This encoder's tokenizer puts "
+                "nothing around a text: give the encoder a passage_prefix, or leave empty_candidate out of the run."
+            )
 
 
 def train_encoder(
@@ -65,77 +96,157 @@ def train_encoder(
     settings: Any,
     seed: int,
     on_step: Callable[[int, Metrics], None],
+    state: TrainingState = UNSAVED,
+    processes: Processes = ALONE,
 ) -> Metrics:
     """Train in place and leave the selected checkpoint in `encoder`. Same input, same weights.
 
     run: params.runs[name]; settings: params.train. on_step gets step and metrics (every loss term, learning rate,
-    gradient norm; validation figures at each epoch's end). Returns the selected checkpoint's validation figures.
-    Raises TrainingError if no query can be used or a loss is not finite.
+    gradient norms; validation figures at each epoch's end). state: where a training that was killed left off; on_step
+    is then told its curve again. processes: those that train together, each calling this with the same arguments.
+    Returns the selected checkpoint's validation figures and step.
+    Raises TrainingError if no query can be used, or for a loss or vectors that nothing can be learnt from any more.
     """
-    torch.manual_seed(seed)
-    objective = Objective(run, settings.micro_batch_tokens)
-    batches = [list(epoch_batches(train.groups, settings.queries_per_batch, seed, e)) for e in range(settings.epochs)]
-    steps = sum(len(epoch) for epoch in batches)
+    torch.manual_seed(processes.seed(seed))
+    if run.trains == "query":
+        train, validation = (_with_vectors(data, encoder, settings.micro_batch_tokens) for data in (train, validation))
+    objective = Objective(run, settings.micro_batch_tokens, settings.precision, settings.recompute, processes)
+    objective.calibration.to(encoder.model.device)
+    epochs = [list(epoch_batches(train.groups, settings.queries_per_batch, seed, e)) for e in range(settings.epochs)]
+    batches = [places for epoch in epochs for places in epoch]
+    ends = set(np.cumsum([len(epoch) for epoch in epochs]).tolist())
+    _refuse_single_passages(train, batches)
     peak = run.learning_rate or settings.learning_rate
     optimiser = _optimiser(encoder, objective.calibration, peak, settings.weight_decay)
-    best, kept, step, learnt_from = float("inf"), None, 0, 0.0
-    figures: Metrics = {}
-    for epoch in batches:
-        encoder.train()
-        for places in epoch:
-            rate = schedule(step, steps, settings.warmup, settings.schedule)
+    parts = {"encoder": encoder, "calibration": objective.calibration, "optimiser": optimiser}
+    progress = state.restore(parts)
+    for told in progress.curve:
+        on_step(*told)
+
+    def tell(step: int, metrics: Metrics) -> None:
+        progress.curve.append((step, metrics))
+        on_step(step, metrics)
+
+    with cheap_dropout(encoder.model):
+        for step in range(progress.step, len(batches)):
+            encoder.train()
+            rate = schedule(step, len(batches), settings.warmup, settings.schedule)
             _set_rate(optimiser, rate)
-            terms = _step(encoder, train, places, objective, optimiser, settings.clip, step)
-            on_step(step, {"learning_rate": peak * rate, **terms})
-            learnt_from += sum(len(places) - terms[f"{name}_skipped"] for name in objective.weights)
-            step += 1
-        if not learnt_from:
-            raise TrainingError(
-                f"none of {len(train.queries)} queries has labels that {', '.join(objective.weights)} can learn from "
-                "(no candidate is relevant, or all are equal). Check the run's labels."
-            )
-        found = validate(encoder, validation, objective, settings.queries_per_batch)
-        if not isfinite(found["validation_loss"]):
-            raise TrainingError(f"step {step - 1}: {found} after it is not finite. Lower the learning rate.")
-        on_step(step - 1, found)
-        if settings.select == "last" or found["validation_loss"] < best:
-            best, figures = found["validation_loss"], found
-            kept = copy.deepcopy(encoder.state_dict())
-    encoder.load_state_dict(kept)
+            terms = _step(encoder, train, batches[step], objective, optimiser, settings.clip, step)
+            tell(step, {"learning_rate": peak * rate, **terms})
+            progress.learnt_from += sum(len(batches[step]) - terms[f"{name}_skipped"] for name in objective.weights)
+            progress.step = step + 1
+            if progress.step in ends:
+                tell(step, _end_epoch(encoder, train, validation, objective, settings, progress))
+            state.save(parts, progress)
+    encoder.load_state_dict(progress.kept)
     encoder.eval()
-    return {**figures, "steps": float(steps)}
+    state.finish(progress)
+    return progress.figures
+
+
+@torch.no_grad()
+def _with_vectors(data: TrainingSet, encoder: Encoder, budget: int) -> TrainingSet:
+    """The set with its passages encoded once for all steps, as training starts."""
+    encoder.eval()
+    return replace(data, passage_vectors=encoder(data.passages, budget))
+
+
+def _refuse_single_passages(data: TrainingSet, batches: list[np.ndarray]) -> None:
+    """A last batch of one query with one candidate is skipped by the losses; a run of such batches is a mistake."""
+    if all(len(_columns(data, places)) < 2 for places in batches):
+        raise TrainingError(
+            f"no batch has negatives: each holds a single passage, as that of query {data.query_ids[batches[0][0]]!r}. "
+            "Raise train.queries_per_batch, so that the passages of other queries are there, or label more candidates."
+        )
+
+
+def _end_epoch(
+    encoder: Encoder,
+    train: TrainingSet,
+    validation: TrainingSet,
+    objective: "Objective",
+    settings: Any,
+    progress: Progress,
+) -> Metrics:
+    """Validation figures; the weights are kept in `progress` if they are selected."""
+    if not progress.learnt_from:
+        raise TrainingError(
+            f"none of {len(train.queries)} queries has labels that {', '.join(objective.weights)} can learn from "
+            "(no candidate is relevant, or all are equal). Check the run's labels."
+        )
+    step = progress.step - 1
+    found = validate(encoder, validation, objective, settings.queries_per_batch)
+    if not isfinite(found["validation_loss"]):
+        raise TrainingError(f"step {step}: {found} after it is not finite. Lower the learning rate.")
+    if settings.select == "last" or found["validation_loss"] < progress.best:
+        progress.best, progress.figures = found["validation_loss"], {**found, "step": float(step)}
+        progress.kept = copy.deepcopy(encoder.state_dict())
+    return found
+
+
+class Outcome(NamedTuple):
+    """What an objective finds in a batch."""
+
+    total: Tensor  # scalar
+    terms: dict[str, Tensor]  # weighted; scalars whose sum is total
+    metrics: dict[str, Tensor]  # scalars: loss, each term as it is, the queries that it could not use
+    batch: LabelledBatch
+    queries: Tensor  # [Q, d] float32
+    passages: Tensor  # [P, d] float32
 
 
 class Objective:
     """The weighted losses of a run over a batch of a training set."""
 
-    def __init__(self, run: Any, budget: int) -> None:
+    def __init__(
+        self,
+        run: Any,
+        budget: int,
+        precision: str = "float32",
+        recompute: bool = False,
+        processes: Processes = ALONE,
+    ) -> None:
         self.weights = {name: weight for name, weight in run.losses.items() if weight > 0}
         self.settings = LossSettings(run.temperature.student, run.temperature.teacher, run.margin, run.in_batch)
         self.calibration = Calibration()
         self.budget = budget
+        self.precision = precision
+        self.recompute = recompute
+        self.processes = processes
 
-    def __call__(
-        self, encoder: Encoder, data: TrainingSet, places: np.ndarray
-    ) -> tuple[Tensor, Metrics, LabelledBatch]:
-        """Total loss (scalar), its terms with the number of queries each could use, and the batch behind them."""
-        batch = labelled_batch(encoder, data, places, self.budget)
+    def __call__(self, encoder: Encoder, data: TrainingSet, places: np.ndarray) -> Outcome:
+        columns = _columns(data, places)
+        queries, passages = self._encode(encoder, data, places, columns)
+        batch = labelled_batch(queries @ passages.T, data, places, columns)
         self.calibration.to(batch.similarity.device)
-        total, metrics = batch.similarity.new_zeros(()), {}
+        total, terms, metrics = batch.similarity.new_zeros(()), {}, {}
         for name, weight in self.weights.items():
             value = LOSSES[name].function(batch, self.settings, self.calibration)
-            total = total + weight * value.mean
-            metrics[name] = value.mean.item()
-            metrics[f"{name}_skipped"] = float((~value.used).sum())
-        return total, {"loss": total.item(), **metrics}, batch
+            terms[name] = weight * value.mean
+            total = total + terms[name]
+            metrics |= {name: value.mean, f"{name}_skipped": (~value.used).sum()}
+        return Outcome(total, terms, {"loss": total, **metrics}, batch, queries, passages)
+
+    def _encode(
+        self, encoder: Encoder, data: TrainingSet, places: np.ndarray, columns: np.ndarray
+    ) -> tuple[Tensor, Tensor]:
+        """Vectors of queries and passages; encoding alone is in reduced precision."""
+        with torch.autocast(encoder.model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            encode = partial(encoder, budget=self.budget, recompute=self.recompute)
+            queries = self.processes.encode(encode, [data.queries[place] for place in places])
+            if data.passage_vectors is not None:
+                return queries, data.passage_vectors[columns]
+            return queries, self.processes.encode(encode, [data.passages[column] for column in columns])
 
 
-def labelled_batch(encoder: Encoder, data: TrainingSet, places: np.ndarray, budget: int) -> LabelledBatch:
-    """Similarities of Q queries with the P distinct candidates of all of them, and their labels."""
-    columns = np.unique(np.concatenate([data.candidates[place] for place in places]))
-    queries = encoder([data.queries[place] for place in places], budget)
-    passages = encoder([data.passages[column] for column in columns], budget)
-    similarity = queries @ passages.T
+def _columns(data: TrainingSet, places: np.ndarray) -> np.ndarray:
+    """Places of the P distinct candidates and mined negatives of some queries."""
+    return np.unique(np.concatenate([part[place] for part in (data.candidates, data.negatives) for place in places]))
+
+
+def labelled_batch(similarity: Tensor, data: TrainingSet, places: np.ndarray, columns: np.ndarray) -> LabelledBatch:
+    """Similarities [Q, P] of queries with the distinct passages of all of them, and their labels."""
     own = np.zeros(similarity.shape, dtype=bool)
     relevant = np.zeros_like(own)
     nll = np.zeros(similarity.shape, dtype=np.float32)
@@ -178,23 +289,33 @@ def schedule(step: int, steps: int, warmup: float, kind: str) -> float:
 
 @torch.no_grad()
 def validate(encoder: Encoder, data: TrainingSet, objective: Objective, queries: int) -> Metrics:
-    """Loss on held-out labels, and how often the best own candidate by similarity is the best by label."""
+    """Loss on held-out labels, and how often the best own candidate by similarity is the best by label.
+
+    Raises TrainingError if no query can be used: a loss of 0 would be the best that there is.
+    """
     encoder.eval()
-    total, hits, count = 0.0, 0.0, 0
+    total, hits, count, used = 0.0, 0.0, 0, 0.0
     for places in _packed(data.groups, queries):
-        loss, _, batch = objective(encoder, data, places)
-        total += loss.item() * len(places)
-        hits += float(_agreement(batch, data.targets.scale is None).sum())
+        found = objective(encoder, data, places)
+        top = found.batch.similarity.masked_fill(~found.batch.own, -2).argmax(1, keepdim=True)
+        total += found.total.item() * len(places)
+        hits += float(_best_by_label(found.batch, data).gather(1, top).sum())
         count += len(places)
+        used += sum(len(places) - found.metrics[f"{name}_skipped"].item() for name in objective.weights)
+    if not used:
+        raise TrainingError(
+            f"none of {count} validation queries has labels that {', '.join(objective.weights)} can measure (no "
+            "candidate is relevant, or all are equal): no checkpoint can be selected. Check the run's labels."
+        )
     return {"validation_loss": total / count, "validation_top1": hits / count}
 
 
-def _agreement(batch: LabelledBatch, binary: bool) -> Tensor:
-    top = batch.similarity.masked_fill(~batch.own, -2).argmax(1, keepdim=True)
-    if binary:
-        return batch.relevant.gather(1, top)
+def _best_by_label(batch: LabelledBatch, data: TrainingSet) -> Tensor:
+    """[Q, P] bool: the own candidates that are relevant, or those of the lowest loss."""
+    if data.targets.scale is None:
+        return batch.relevant
     lowest = batch.nll.masked_fill(~batch.own, float("inf")).amin(1, keepdim=True)
-    return batch.nll.gather(1, top) <= lowest
+    return batch.own & (batch.nll <= lowest + TIE)
 
 
 def _step(
@@ -206,15 +327,80 @@ def _step(
     clip: float,
     step: int,
 ) -> Metrics:
-    loss, terms, _ = objective(encoder, data, places)
-    if not torch.isfinite(loss):
-        asked = [data.query_ids[place] for place in places[:5]]
-        raise TrainingError(f"step {step}: loss {terms} is not finite; first queries {asked}. Lower the learning rate.")
-    loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(encoder.parameters(), clip)
+    found = objective(encoder, data, places)
+    metrics = _numbers({**found.metrics, **gradient_norms(found), **_measures(found, data)})
+    at = f"step {step}, first queries {[data.query_ids[place] for place in places[:5]]}"
+    _refuse_infinite(metrics, ["loss", *objective.weights], at)
+    _refuse_collapse(metrics, at)
+    found.total.backward()
+    objective.processes.sum_gradients(encoder.parameters())
+    metrics["gradient_norm"] = torch.nn.utils.clip_grad_norm_(encoder.parameters(), clip).item()
+    _refuse_infinite(metrics, ["gradient_norm"], at)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
-    return {**terms, "gradient_norm": norm.item()}
+    return {name: value for name, value in metrics.items() if not isnan(value)}  # a gap that no query has
+
+
+def gradient_norms(found: Outcome) -> dict[str, Tensor]:
+    """Norm of each weighted term's gradient with respect to the batch's vectors, which costs no pass of the encoder."""
+    trained = [vectors for vectors in (found.queries, found.passages) if vectors.requires_grad]
+    return {
+        f"gradient/{name}": torch.cat(
+            [gradient.flatten() for gradient in torch.autograd.grad(term, trained, retain_graph=True)]
+        ).norm()
+        for name, term in found.terms.items()
+    }
+
+
+def _measures(found: Outcome, data: TrainingSet) -> dict[str, Tensor]:
+    side = "passage" if found.passages.requires_grad else "query"
+    vectors = {"passage": found.passages, "query": found.queries}[side]
+    gap = similarity_gap(found.batch, _best_by_label(found.batch, data))
+    return {"similarity_gap": gap, f"{side}_cosine": mean_cosine(vectors)}
+
+
+def similarity_gap(batch: LabelledBatch, best: Tensor) -> Tensor:
+    """Mean similarity of a query's best own candidates less that of its others; NaN if no query has both.
+
+    best: [Q, P] bool, inside own. Averaged over the queries that have both.
+    """
+    others = batch.own & ~best
+    both = best.any(1) & others.any(1)
+    of_best, of_others = ((batch.similarity * kept).sum(1) / kept.sum(1).clamp(min=1) for kept in (best, others))
+    return torch.where(both, of_best - of_others, 0).sum() / both.sum()
+
+
+def mean_cosine(vectors: Tensor) -> Tensor:
+    """Over the pairs of different ones of n unit vectors [n, d]; NaN for fewer than FEWEST."""
+    n = len(vectors)
+    if n < FEWEST:
+        return vectors.new_tensor(float("nan"))
+    return (vectors.sum(0).square().sum() - n) / (n * (n - 1))  # |sum|^2 counts each with itself too
+
+
+def _numbers(scalars: dict[str, Tensor]) -> Metrics:
+    """Fetched from the device at once."""
+    values = torch.stack([scalar.detach().float() for scalar in scalars.values()])
+    return dict(zip(scalars, values.tolist(), strict=True))
+
+
+def _refuse_infinite(metrics: Metrics, names: Iterable[str], at: str) -> None:
+    broken = [name for name in names if not isfinite(metrics[name])]
+    if broken:
+        raise TrainingError(
+            f"{at}: {', '.join(broken)} not finite in {metrics}. Lower the learning rate; at step 0 the weights that "
+            "training starts from are broken."
+        )
+
+
+def _refuse_collapse(metrics: Metrics, at: str) -> None:
+    for side in ("passage", "query"):
+        if metrics.get(f"{side}_cosine", 0.0) > ALIKE:
+            raise TrainingError(
+                f"{at}: collapse: every {side} has nearly the same vector, see {side}_cosine in {metrics}. Lower the "
+                "learning rate, or mix in a loss that sets passages apart (infonce, infonce_soft, kl); at step 0, "
+                "start from an encoder that has been trained."
+            )
 
 
 def _optimiser(encoder: Encoder, calibration: Calibration, peak: float, decay: float) -> torch.optim.Optimizer:
