@@ -1,0 +1,122 @@
+"""Stage derive: a label source that an encoder takes part in, over train and validation.
+
+    python src/derive.py hard
+
+mined      the labels of another source as they are, and negatives.parquet (records.NEGATIVES) beside them
+on_policy  a reader's labels of the candidates and of what the encoder retrieves; known pairs come from the journal
+reranker   a cross-encoder's labels of another source's candidates, from which it has learnt
+
+Writes data/labels/<source>/, so that a run names a derived source like any other, and metrics/derive/<source>.json.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from bitter_retrieval.encoder import load_encoder
+from bitter_retrieval.memory import keep_freed_memory
+from bitter_retrieval.mining import first_checkpoint, mine, positives, retrieved
+from bitter_retrieval.params import DerivedLabels, Label, ParamsError, load_params
+from bitter_retrieval.progress import bar
+from bitter_retrieval.reader_labels import score_splits, soft_account
+from bitter_retrieval.records import NEGATIVES, PREPARED, SOFT_LABELS, Row, read_labels, read_rows, write_rows
+from bitter_retrieval.stage import run_stage
+from bitter_retrieval.targets import NEGATIVES_FILE, scored_rows, soft_targets, with_empty, with_labelled
+
+PREPARED_FOLDER = Path("data/prepared")
+LABELS = Path("data/labels")
+METRICS = Path("metrics/derive")
+SPLITS = ("train", "validation")  # what training reads
+
+
+def main() -> None:
+    name = sys.argv[1]
+    keep_freed_memory()
+    params = load_params()
+    if name not in params.derived_labels:
+        raise ParamsError(f"params.yaml: derived_labels: {name!r} is none of {', '.join(params.derived_labels)}.")
+    settings = params.derived_labels[name]
+    rows = {split: read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED) for split in SPLITS}
+    derive = {"mined": mined, "on_policy": on_policy, "reranker": reranker}[settings.kind]
+    counted = derive(LABELS / name, rows, settings, params.label)
+    METRICS.mkdir(parents=True, exist_ok=True)
+    (METRICS / f"{name}.json").write_text(json.dumps(counted, indent=2) + "\n")
+
+
+def mined(folder: Path, rows: dict[str, list[Row]], settings: DerivedLabels, label: Label) -> dict:
+    """Hard negatives of the training questions; validation keeps the batch's other passages alone."""
+    source = Path(settings.needs)
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in SPLITS:
+        shutil.copyfile(source / f"{split}.parquet", folder / f"{split}.parquet")
+    labels, soft = read_labels(source / "train.parquet")
+    questions = with_labelled(rows["train"], labels)
+    known = positives(labels, soft, source.name)
+    encoder = load_encoder(first_checkpoint(Path(settings.encoder)))
+    numbers = settings.per_query, settings.depth, settings.below, label.batch_tokens
+    negatives = mine(questions, known, encoder, *numbers)
+    write_rows(folder / NEGATIVES_FILE, negatives, NEGATIVES)
+    found = {negative["query_id"] for negative in negatives}
+    return {
+        "queries": len(questions),
+        "queries_without_positive": sum(row["query_id"] not in known for row in questions),
+        "queries_without_negative": len(questions) - len(found),
+        "negatives": len(negatives),
+    }
+
+
+def on_policy(folder: Path, rows: dict[str, list[Row]], settings: DerivedLabels, label: Label) -> dict:
+    """A reader's labels of what the encoder retrieves from each split's passages, and of the given candidates."""
+    from bitter_retrieval.language_model import load_reader
+
+    encoder = load_encoder(first_checkpoint(Path(settings.encoder)))
+    asked = {split: retrieved(rows[split], encoder, settings.per_query, label.batch_tokens) for split in SPLITS}
+    labels = score_splits(load_reader(Path(settings.needs)), asked, label)
+    for split in SPLITS:
+        write_rows(folder / f"{split}.parquet", labels[split], SOFT_LABELS)
+    return {split: soft_account(asked[split], labels[split]) for split in SPLITS}
+
+
+def reranker(folder: Path, rows: dict[str, list[Row]], settings: DerivedLabels, label: Label) -> dict:
+    """A cross-encoder's labels, and how often its best candidate is the best one of the source that it has learnt."""
+    from bitter_retrieval.reranker import HALVES, cross_fitted
+
+    source = Path(settings.needs)
+    given = {split: read_rows(source / f"{split}.parquet", SOFT_LABELS) for split in SPLITS}
+    candidates = {split: with_labelled(rows[split], given[split]) for split in SPLITS}
+    asked = {split: with_empty(candidates[split]) for split in SPLITS}
+    taught = with_empty(scored_rows(candidates["train"], given["train"])[0])
+    losses = soft_targets(taught, given["train"], source.name, "mean", "first", scale=1.0).nll
+    start = first_checkpoint(Path(settings.encoder))
+    with bar(f"derive {folder.name}", len(HALVES) * settings.fit.steps, "step") as advance:
+        scores = cross_fitted(start, (taught, losses), asked, settings.fit, label.batch_tokens, advance)
+    counted = {}
+    for split in SPLITS:
+        labels = reranked(asked[split], scores[split], settings.fit.temperature)
+        write_rows(folder / f"{split}.parquet", labels, SOFT_LABELS)
+        best, known = (positives(each, True, folder.name) for each in (labels, given[split]))
+        agreement = sum(best[query] == known[query] for query in known) / max(1, len(known))
+        counted[split] = {**soft_account(candidates[split], labels), "agreement": round(agreement, 4)}
+    return counted
+
+
+def reranked(rows: list[Row], scores: list[np.ndarray], temperature: float) -> list[Row]:
+    """Labels whose softmax(-label / temperature) over a question's candidates is that of the scores."""
+    return [
+        {
+            "query_id": row["query_id"],
+            "passage_id": passage["passage_id"],
+            "answer_index": 0,
+            "nll_sum": float(-temperature * score),
+            "n_tokens": None,
+        }
+        for row, of_row in zip(rows, scores, strict=True)
+        for passage, score in zip(row["passages"], of_row, strict=True)
+    ]
+
+
+if __name__ == "__main__":
+    run_stage(main)
