@@ -26,10 +26,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "src"))  # last: src/e
 import bitter_retrieval  # noqa: F401, I001  first: sets what torch and progress bars read when they are loaded
 import measuring
 import torch
-from measuring import Table, size, spread
-from tokenizers import Tokenizer, models, pre_tokenizers
+from measuring import CANDIDATES, PASSAGE_WORDS, QUERY_WORDS, Table, size, spread
 from torch.nn.functional import cross_entropy
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from bitter_retrieval.answer_loss import Scorer, Triple
 from bitter_retrieval.language_model import END_TOKEN, Encoded, Reader, load_reader
@@ -45,6 +44,7 @@ except ImportError:
 ROOT = Path(__file__).resolve().parents[1]
 HARNESS, OURS = "lm-eval", "ours"
 NO_HARNESS = "not run: lm_eval is not installed"
+PRELOADED = ["transformers.models.qwen3.modeling_qwen3", "lm_eval.models.huggingface"]
 
 PROMPT = "Question: {query}\nContext: {passage}\nAnswer:"
 SHAPES = {
@@ -85,10 +85,7 @@ QUERIES = {("qwen3_100m", "cpu"): 8, ("qwen3_100m", "cuda"): 300, ("qwen3_8b", "
 SMOKE_QUERIES = 3
 DTYPES = {"cpu": torch.float32, "cuda": torch.bfloat16}
 
-CANDIDATES = 10  # passages that come with a question; it is scored without one too
-QUERY_WORDS = 10
-PASSAGE_WORDS = (80, 40)  # mean and standard deviation
-ANSWER_WORDS = (15, 10)
+ANSWER_WORDS = (15, 10)  # mean and standard deviation
 LONGEST = 1024  # tokens that a model with random weights takes
 
 PACK = 2048  # tokens for which matrix products of the model's own shapes are measured
@@ -220,7 +217,7 @@ def fitted_case(options: argparse.Namespace) -> Case:
 def random_reader(name: str, device: str) -> Reader:
     """A Qwen3 with random weights, made where and as precise as it runs."""
     shape = SHAPES[name]
-    tokenizer = word_tokenizer(shape["vocab_size"])
+    tokenizer = measuring.word_tokenizer(shape["vocab_size"], "".join(Prompt(PROMPT).parts("")).split())
     tokens = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
     spread_of_weights = shape["hidden_size"] ** -0.5  # large enough that losses depend on all that is read
     config = AutoConfig.for_model("qwen3", **shape, **tokens, initializer_range=spread_of_weights)
@@ -230,23 +227,10 @@ def random_reader(name: str, device: str) -> Reader:
     return Reader(name, model.eval().requires_grad_(False), tokenizer, Prompt(PROMPT), LONGEST, 1, name)
 
 
-def word_tokenizer(size: int) -> Any:
-    """A token a word: the prompt's own, and w0, w1, … up to the size of the vocabulary."""
-    words = ["<pad>", "<unk>", "<end>", *"".join(Prompt(PROMPT).parts("")).split()]
-    words += [f"w{number}" for number in range(size - len(words))]
-    tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    special = {"pad_token": "<pad>", "unk_token": "<unk>", "eos_token": "<end>"}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
-
-
 def random_triples(tokenizer: Any, queries: int, seed: int = 0) -> list[Triple]:
     draw = random.Random(seed)
     words = sorted(word for word in tokenizer.get_vocab() if word[0] == "w")
-
-    def text(mean: float, deviation: float = 0) -> str:
-        return " ".join(draw.choices(words, k=max(1, round(draw.gauss(mean, deviation)))))
-
+    text = partial(measuring.random_text, draw, words)
     asked = []
     for _ in range(queries):
         query, answer = text(QUERY_WORDS), text(*ANSWER_WORDS)
@@ -352,7 +336,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     profiled, groups = measuring.profile_groups(partial(scorer.score, case.triples), device)
     if device == "cpu":
         say(f"{name}: memory")
-        peaks = {way: measuring.in_fresh_process(memory_of_way, name, options, way, batches) for way in runs}
+        peaks = {way: measuring.in_fresh_process(PRELOADED, memory_of_way, name, options, way, batches) for way in runs}
     return {
         "parameters": sum(parameter.numel() for parameter in case.reader.model.parameters()),
         "dtype": str(case.reader.model.dtype).removeprefix("torch."),

@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import platform
+import random
 import re
 import resource
 import statistics
@@ -25,15 +26,19 @@ from typing import Any, NamedTuple, TypeVar
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own lines; read when torch is loaded
 
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.nn.functional import linear
+from transformers import PreTrainedTokenizerFast
 
 from bitter_retrieval.memory import M_MMAP_THRESHOLD, M_TOP_PAD, M_TRIM_THRESHOLD, keep_freed_memory
 
 Result = TypeVar("Result")
 
+CANDIDATES = 10  # passages that come with a question in MS MARCO
+QUERY_WORDS = 10
+PASSAGE_WORDS = (80, 40)  # mean and standard deviation
 SQUARE = 2048  # side of the square matrices whose product is the plain matmul rate
 WIDE = 130  # columns of the tables where there is no terminal
-PRELOADED = ["transformers.models.qwen3.modeling_qwen3", "lm_eval.models.huggingface"]  # what is absent is passed over
 REPEATS = {"cpu": 1, "cuda": 20}  # products in a row under one clock: one alone is too short on a GPU
 OPERATION_GROUPS = {  # of a profile, by torch's name of an outermost operation; the first that matches
     "attention": r"attn|attention|bmm|matmul|^softmax$|^_softmax$",
@@ -45,21 +50,38 @@ OPERATION_GROUPS = {  # of a profile, by torch's name of an outermost operation;
 ELEMENTWISE = "norms, rotary, activations, other elementwise"
 
 
+# -- what is read -----------------------------------------------------------------------------------------------------
+
+
+def word_tokenizer(size: int, words: Sequence[str] = ()) -> Any:
+    """A token a word: `words`, and w0, w1, … up to the size of the vocabulary."""
+    words = ["<pad>", "<unk>", "<end>", *words]
+    words += [f"w{number}" for number in range(size - len(words))]
+    tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = {"pad_token": "<pad>", "unk_token": "<unk>", "eos_token": "<end>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+
+
+def random_text(draw: random.Random, words: Sequence[str], mean: float, deviation: float = 0) -> str:
+    return " ".join(draw.choices(words, k=max(1, round(draw.gauss(mean, deviation)))))
+
+
 # -- time ------------------------------------------------------------------------------------------------------------
 
 
 def timed(function: Callable[[], Result], device: str) -> tuple[float, Result]:
     """(seconds, result), with what the device still has to do counted in."""
-    _synchronize(device)
-    started = time.perf_counter()
+    started = now(device)
     result = function()
-    _synchronize(device)
-    return time.perf_counter() - started, result
+    return now(device) - started, result
 
 
-def _synchronize(device: str) -> None:
+def now(device: str) -> float:
+    """Seconds on a clock, once the device has done what it was asked."""
     if device == "cuda":
         torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def ratios(slow: Sequence[float], fast: Sequence[float]) -> list[float]:
@@ -193,10 +215,10 @@ def cuda_peak(function: Callable[[], Result]) -> tuple[int, Result]:
     return torch.cuda.max_memory_allocated() - before, result
 
 
-def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result:
-    """A call in a process that has imported what takes long to import and has done nothing else."""
+def in_fresh_process(modules: list[str], function: Callable[..., Result], *arguments: Any) -> Result:
+    """A call in a process that has imported `modules`, where they are installed, and has done nothing else."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context.set_forkserver_preload(modules)
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *arguments).result()
 
