@@ -1,8 +1,8 @@
 """compare: is a run's difference to the baseline more than chance? Tables, plots and one page that say so.
 
-Reads data/prepared and data/labels (test, and train for the disagreement of labels), data/predictions of every run and
-control, data/judgements.parquet and plots/curves; writes metrics/summary.json, metrics/report.json, metrics/report.html
-and three pictures in plots/. Nothing here trains, answers or judges. Run it by `dvc repro compare`;
+Reads data/prepared and data/labels (the evaluated split, and train for the disagreement of labels), data/predictions of
+every run and control, data/judgements.parquet and plots/curves; writes metrics/summary.json, metrics/report.json,
+metrics/report.html and three pictures in plots/. Nothing here trains, answers or judges. Run it by `dvc repro compare`;
 `python src/compare.py --show` prints the tables of the last run again.
 """
 
@@ -30,6 +30,7 @@ from bitter_retrieval.records import (
     SOFT_LABELS,
     RecordError,
     Row,
+    passage_texts,
     read_rows,
     sweep,
 )
@@ -46,13 +47,14 @@ def main() -> None:
         return
     params = load_params()
     sweep(CURVES, params.runs)
-    asked = questions(prepared("test"), human("test", params))
+    split = params.evaluate.split
+    asked = questions(prepared(split), human(split, params))
     judge = make_judge(params.judge)
     verdicts = read_verdicts(judge)
     systems = read_systems(params, asked, verdicts)
     report = compare(asked, systems, verdicts, settings(params), watch=lambda names: track(names, "resample"))
     report["about"]["judge"] = judge.about
-    report["disagreement"] = plain({split: of_split(split, params) for split in ("train", "test")})
+    report["disagreement"] = plain({each: of_split(each, params) for each in ("train", split)})
     write(report, params, asked, systems)
     show(report)
 
@@ -66,7 +68,12 @@ def show(report: dict[str, Any]) -> None:
 
 
 def settings(params: Params) -> Settings:
-    return Settings(readers=list(params.readers), seeds=len(params.train.seeds), **dataclasses.asdict(params.compare))
+    return Settings(
+        split=params.evaluate.split,
+        readers=list(params.readers),
+        seeds=len(params.train.seeds),
+        **dataclasses.asdict(params.compare),
+    )
 
 
 def prepared(split: str) -> list[Row]:
@@ -98,7 +105,7 @@ def read_systems(params: Params, asked: Questions, verdicts: Verdicts) -> dict[s
     for name, run in track(params.runs.items(), "read predictions", unit="runs"):
         losses = ", ".join(f"{loss} {weight:g}" for loss, weight in run.losses.items())
         found = outcomes(name, read_predictions("runs", name, f"evaluate@{name}"), asked, verdicts)
-        systems[name] = System("run", losses, run.labels, params.labels[run.labels].kind == "permuted", found)
+        systems[name] = System("run", losses, run.labels, params.sources[run.labels].kind == "permuted", found)
     for name, about in CONTROLS.items():
         found = outcomes(name, read_predictions("controls", name, "control"), asked, verdicts)
         systems[name] = System("control", about, None, False, found)
@@ -139,7 +146,8 @@ def differing(params: Params, asked: Questions, systems: dict[str, System]) -> l
     """The questions on which runs differ most, with the primary reader's answers."""
     runs = {name: systems[name].outcomes[params.compare.reader] for name in params.runs}
     texts = {row["passage_id"]: row["text"] for row in read_rows(PREPARED_DIR / "corpus.parquet", CORPUS)}
-    return most_differing(asked, runs, passage_losses(soft("test", params)), texts)
+    texts |= passage_texts(asked.rows)
+    return most_differing(asked, runs, passage_losses(soft(params.evaluate.split, params)), texts)
 
 
 def as_json(tree: dict[str, Any]) -> str:

@@ -46,11 +46,11 @@ NOT_RETRIEVED = ("no_passage", "random", "annotated", "oracle")
 def main() -> None:
     keep_freed_memory()
     params = load_params()
-    rows = read_rows(PREPARED_FOLDER / "test.parquet", PREPARED)
+    rows = read_rows(PREPARED_FOLDER / f"{params.evaluate.split}.parquet", PREPARED)
     corpus = {p["passage_id"]: p["text"] for p in read_rows(PREPARED_FOLDER / "corpus.parquet", CORPUS)}
-    texts = {**corpus, **passage_texts(rows)}
+    corpus |= passage_texts(rows)
     sweep(READERS, params.readers)
-    sweep(LABELS, params.labels)
+    sweep(LABELS, params.sources)
     readers = [load_reader(READERS / reader) for reader in params.readers]
     controls = {**retrieved(rows, corpus, params), **dict.fromkeys(NOT_RETRIEVED)}
     with Journal(journal_folder() / "answers.sqlite") as journal:
@@ -58,7 +58,7 @@ def main() -> None:
             predictions: list[Row] = []
             for reader in readers:
                 for seed, items in enumerate([shown] if shown else picked(name, rows, reader, params)):
-                    predictions += predict(name, reader, seed, items, texts, params.evaluate.batch_tokens, journal)
+                    predictions += predict(name, reader, seed, items, corpus, params.evaluate.batch_tokens, journal)
             write_rows(PREDICTED / f"{name}.parquet", predictions, PREDICTIONS)
 
 
@@ -91,10 +91,10 @@ def picked(name: str, rows: list[Row], reader: Reader, params: Params) -> Iterat
             rng = np.random.default_rng([params.control.seed, seed])
             yield [Shown(row, [row["passages"][rng.integers(len(row["passages"]))]["passage_id"]]) for row in rows]
     elif name == "annotated":
-        chosen = _annotated(LABELS / params.control.human_source / "test.parquet")
+        chosen = _annotated(LABELS / params.control.human_source / f"{params.evaluate.split}.parquet")
         yield [Shown(row, [chosen[row["query_id"]]]) for row in rows if row["query_id"] in chosen]
     elif (source := _soft_source(params, reader.name)) is not None:
-        chosen = _lowest_loss(LABELS / source / "test.parquet", source, rows)
+        chosen = _lowest_loss(LABELS / source / f"{params.evaluate.split}.parquet", source, rows)
         yield [Shown(row, [chosen[row["query_id"]]]) for row in rows]
 
 

@@ -2,8 +2,9 @@
 
     python src/evaluate.py kl
 
-Every seed of the run retrieves from data/prepared/corpus.parquet for the test questions; every reader answers. Writes
-data/predictions/runs/<run>.parquet (records.PREDICTIONS).
+Every seed of the run retrieves from data/prepared/corpus.parquet, and from the passages of the evaluated split, which
+the corpus holds if that is test; every reader answers. Writes data/predictions/runs/<run>.parquet
+(records.PREDICTIONS).
 """
 
 import sys
@@ -16,7 +17,7 @@ from bitter_retrieval.language_model import load_reader
 from bitter_retrieval.memory import keep_freed_memory
 from bitter_retrieval.params import Evaluate, load_params
 from bitter_retrieval.progress import bar
-from bitter_retrieval.records import CORPUS, PREDICTIONS, PREPARED, Row, read_rows, sweep, write_rows
+from bitter_retrieval.records import CORPUS, PREDICTIONS, PREPARED, Row, passage_texts, read_rows, sweep, write_rows
 from bitter_retrieval.retrieval import rank_by_vectors
 from bitter_retrieval.stage import run_stage
 
@@ -30,8 +31,9 @@ def main() -> None:
     name = sys.argv[1]
     keep_freed_memory()
     params = load_params()
-    rows = read_rows(PREPARED_FOLDER / "test.parquet", PREPARED)
+    rows = read_rows(PREPARED_FOLDER / f"{params.evaluate.split}.parquet", PREPARED)
     corpus = {p["passage_id"]: p["text"] for p in read_rows(PREPARED_FOLDER / "corpus.parquet", CORPUS)}
+    corpus |= passage_texts(rows)
     sweep(READERS, params.readers)
     readers = [load_reader(READERS / reader) for reader in params.readers]
     seeds = sorted(int(folder.name.removeprefix("seed")) for folder in (RUNS / name).glob("seed*"))

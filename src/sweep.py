@@ -14,16 +14,13 @@ a setting does not change: annotator noise trains the runs on human labels again
 """
 
 import argparse
-import json
-import shlex
-import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from bitter_retrieval import sweep_plot
-from bitter_retrieval.sweeps import ANNOTATORS, Grid, SweepError, experiments, markdown, parse_grid, points, states
+from bitter_retrieval.experiments import ExperimentError, queue, shown
+from bitter_retrieval.sweeps import ANNOTATORS, Grid, experiments, markdown, parse_grid, points
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,26 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         grid = parse_grid(options.set)
         if options.action == "queue":
-            queue(grid)
+            queue(experiments(grid))
+            print(f"Then draw:  {command('draw', grid)}")
         else:
             draw(grid, options.rev)
-    except SweepError as error:
+    except ExperimentError as error:
         print(error, file=sys.stderr)
         return 2
     return 0
-
-
-def queue(grid: Grid) -> None:
-    """Queue what has no result yet on the last commit and does not wait or run already."""
-    known = states(shown("HEAD"))
-    for name, settings in experiments(grid).items():
-        if known.get(name) in ("success", "queued", "running"):
-            print(f"{name}: {known[name]}, not queued again")
-            continue
-        dvc("exp", "run", "--queue", "--name", name, *[f"--set-param={key}={value}" for key, value in settings.items()])
-        print(f"{name}: queued")
-    print("\nRun them:   dvc exp run --run-all   (or in the background: dvc queue start -j 1)")
-    print(f"Then draw:  {command('draw', grid)}")
 
 
 def draw(grid: Grid, rev: str) -> None:
@@ -73,23 +58,6 @@ def draw(grid: Grid, rev: str) -> None:
 def command(action: str, grid: Grid) -> str:
     settings = [] if grid == ANNOTATORS else [f"--set {key}={','.join(values)}" for key, values in grid.items()]
     return " ".join(["python src/sweep.py", action, *settings])
-
-
-def shown(rev: str) -> list[dict]:
-    """What `dvc exp show` knows of the experiments on a commit."""
-    return json.loads(dvc("exp", "show", "--json", "--rev", rev))
-
-
-def dvc(*arguments: str) -> str:
-    """Standard output of DVC. Raises SweepError with what it said if it failed."""
-    beside = Path(sys.executable).with_name("dvc")
-    program = shutil.which("dvc") or (str(beside) if beside.exists() else None)
-    if program is None:
-        raise SweepError("dvc is neither on PATH nor beside this Python. `make repro` installs it into .venv.")
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SweepError(f"`{shlex.join(['dvc', *arguments])}` failed:\n{done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from bitter_retrieval.outcomes import ComparisonError, Outcomes, Verdicts, outco
 from bitter_retrieval.params import load_params
 from bitter_retrieval.records import RecordError, read_rows
 
-SETTINGS = Settings("infonce", "kl", "reader_a", world.READERS, "reader_a", "human", 2, 200, 0, 0.02)
+SETTINGS = Settings("test", "infonce", "kl", "reader_a", world.READERS, "reader_a", "human", 2, 200, 0, 0.02)
 LABELS = {"infonce": "human", "kl": "reader_a", "kl_permuted": "permuted"}
 
 
@@ -88,7 +88,7 @@ def test_a_question_that_is_twice_there_or_not_in_the_test_split() -> None:
     rows = world.predictions("kl", world.RUNS["kl"])
     with pytest.raises(ComparisonError, match=r"kl × reader_a: query 'q0' occurs twice for seed 0"):
         outcomes("kl", [*rows, rows[0]], world.asked(), world.judged())
-    with pytest.raises(ComparisonError, match=r"query 'q9' is not in data/prepared/test.parquet"):
+    with pytest.raises(ComparisonError, match=r"query 'q9' is not in the evaluated split"):
         outcomes("kl", [rows[0] | {"query_id": "q9"}], world.asked(), world.judged())
 
 
@@ -141,7 +141,10 @@ def test_one_question_gets_a_mean_and_no_interval() -> None:
     read = {n: outcomes(n, world.predictions(n, world.RUNS[n])[:1], asked, verdicts) for n in ("infonce", "kl")}
     made = {name: System("run", "", LABELS[name], False, found) for name, found in read.items()}
     one = compare(
-        asked, made, verdicts, Settings("infonce", "kl", "reader_a", ["reader_a"], "reader_a", "human", 1, 100, 0, 0.02)
+        asked,
+        made,
+        verdicts,
+        Settings("test", "infonce", "kl", "reader_a", ["reader_a"], "reader_a", "human", 1, 100, 0, 0.02),
     )
     estimate = one["systems"]["kl"]["scores"]["reader_a"]["em"]
     assert (estimate["mean"], estimate["low"], estimate["high"]) == (1, None, None)
@@ -192,7 +195,7 @@ def test_without_roles_true_support_is_a_dash() -> None:
         (lambda rows: [row for row in rows if row["reader"] == "reader_a"], "no answers of reader 'reader_b'"),
         (lambda rows: [row for row in rows if row["seed"] == 0], r"1 seeds \[0\], train.seeds has 2"),
         (lambda rows: [row | {"seed": row["seed"] + 7} for row in rows] + rows, r"4 seeds \[0, 1, 7, 8\]"),
-        (lambda rows: rows[1:], "lacks 1 of 4 test questions for some seed of reader 'reader_a', 'q0' first"),
+        (lambda rows: rows[1:], "lacks 1 of 4 questions for some seed of reader 'reader_a', 'q0' first"),
     ],
 )
 def test_a_run_that_cannot_be_paired_is_refused(rows: Any, message: str) -> None:

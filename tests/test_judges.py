@@ -82,7 +82,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(PARAMS, "params.yaml")
     shared = {"group_id": "g", "answers": ["Calder", "Brenn"], "passages": []}
     questions = [{**shared, "query_id": f"q{number}", "query": f"Where is {number}?"} for number in range(2)]
-    write_rows(stage.TEST, questions, PREPARED)
+    write_rows(stage.PREPARED_FOLDER / "test.parquet", questions, PREPARED)
     for run in [*params.load_params().runs, "removed"]:
         rows = [prediction(run, "Calder", seed=seed) for seed in range(3)] + [prediction(run, run, reader="reader_b")]
         write_rows(stage.RUNS / f"{run}.parquet", rows, PREDICTIONS)

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 import sweep as command
+from bitter_retrieval import experiments as runner
 from bitter_retrieval import sweep_plot
-from bitter_retrieval.sweeps import ANNOTATORS, Grid, SweepError, experiments, markdown, parse_grid, points, states
+from bitter_retrieval.experiments import ExperimentError, states
+from bitter_retrieval.sweeps import ANNOTATORS, Grid, SweepError, experiments, markdown, parse_grid, points
 
 GRID: Grid = {"labels.human.annotator": ["skim", "uniform"], "labels.human.noise": ["0", "0.4"]}
 RUNS = {"infonce": "human", "mse": "reader_a", "kl": "reader_a", "kl_permuted": "permuted"}
@@ -68,10 +70,10 @@ def test_points_stand_in_the_order_of_the_grid() -> None:
 def test_what_has_no_result_is_named(state: str) -> None:
     entries = everything()
     entries[1]["experiments"][0] = experiment("uniform", 0.4, state)
-    with pytest.raises(SweepError, match=rf"annotator-uniform-noise-0-4 \({state}\)\. .*dvc queue logs"):
+    with pytest.raises(ExperimentError, match=rf"annotator-uniform-noise-0-4 \({state}\)\. .*dvc queue logs"):
         points(entries, GRID)
     del entries[1]["experiments"][0]
-    with pytest.raises(SweepError, match=r"annotator-uniform-noise-0-4 \(not found\)"):
+    with pytest.raises(ExperimentError, match=r"annotator-uniform-noise-0-4 \(not found\)"):
         points(entries, GRID)
 
 
@@ -90,7 +92,7 @@ def test_an_experiment_of_other_params_or_without_interval_is_refused() -> None:
     with pytest.raises(SweepError, match="annotator-uniform-noise-0-4: metrics/summary.json has no difference"):
         points(entries, GRID)
     data["params"]["params.yaml"]["data"]["labels"]["human"]["noise"] = 0.3
-    with pytest.raises(SweepError, match=r"ran with labels.human.noise=0.3, not 0.4"):
+    with pytest.raises(ExperimentError, match=r"ran with labels.human.noise=0.3, not 0.4"):
         points(entries, GRID)
 
 
@@ -122,7 +124,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ..
         asked.append(arguments)
         return json.dumps(everything()) if arguments[1] == "show" else ""
 
-    monkeypatch.setattr(command, "dvc", dvc)
+    monkeypatch.setattr(runner, "dvc", dvc)
     monkeypatch.chdir(tmp_path)
     return asked
 
@@ -151,12 +153,3 @@ def test_draw_writes_picture_and_page_or_says_what_is_missing(
     assert command.main(["draw"]) == 2
     assert "annotator-skim-noise-0-1 (not found)" in capsys.readouterr().err
     assert not Path("docs/sweep.md").exists()
-
-
-def test_dvc_that_fails_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    program = tmp_path / "dvc"
-    program.write_text("#!/bin/sh\necho 'ERROR: not a DVC repository' >&2\nexit 253\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    with pytest.raises(SweepError, match="dvc exp show --json` failed:\nERROR: not a DVC repository"):
-        command.dvc("exp", "show", "--json")

@@ -1,4 +1,4 @@
-"""The comparison: from outcomes on each test question to one plain dict of estimates, differences and verdicts.
+"""The comparison: from outcomes on each evaluated question to one plain dict of estimates, differences and verdicts.
 
 That dict is metrics/report.json. Shares lie in [0, 1], answer losses are nats a token, null is "cannot be said":
 
@@ -36,8 +36,9 @@ DIGITS = 6  # of every figure in report.json
 
 @dataclass(frozen=True)
 class Settings:
-    """What the comparison is about: params.compare, and how many seeds a run has."""
+    """What the comparison is about: params.compare, the evaluated split, and how many seeds a run has."""
 
+    split: str
     baseline: str
     primary: str  # the soft-label run whose difference to the baseline is the primary figure
     reader: str  # of the primary figure
@@ -100,8 +101,8 @@ def summary(report: Mapping[str, Any]) -> dict[str, Any]:
     if difference:
         named = {"diff": difference["mean"], "low": difference["low"], "high": difference["high"]}
         figures[f"{primary}_vs_{about['baseline']}"] = _rounded(named)
-    test = report.get("disagreement", {}).get("test", {})
-    return figures | _rounded({"disagreement": test.get("disagreement")})
+    found = report.get("disagreement", {}).get(about["split"], {})
+    return figures | _rounded({"disagreement": found.get("disagreement")})
 
 
 def plain(value: Any) -> Any:
@@ -215,6 +216,6 @@ def _check_run(name: str, reader: str, found: Outcomes | None, settings: Setting
     absent = [row["query_id"] for row, answers in zip(asked.rows, found.answers.T, strict=True) if None in answers]
     if absent:
         raise ComparisonError(
-            f"data/predictions/runs/{name}.parquet lacks {len(absent)} of {len(asked.rows)} test questions "
+            f"data/predictions/runs/{name}.parquet lacks {len(absent)} of {len(asked.rows)} questions "
             f"for some seed of reader {reader!r}, {absent[0]!r} first: {remedy}"
         )

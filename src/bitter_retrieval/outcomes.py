@@ -1,11 +1,11 @@
-"""Outcomes: what a system did on every test question, as arrays of seeds x questions.
+"""Outcomes: what a system did on every evaluated question, as arrays of seeds x questions.
 
 Rows of data/predictions/runs/kl.parquet such as
 
     {"system": "kl", "reader": "reader_a", "seed": 1, "query_id": "test-3-1", "ranked_ids": ["test-3-p0", …],
      "shown_ids": ["test-3-p0"], "answer": "Calder", "answer_nll": 0.02, "em": 1.0, "f1": 1.0, "truncated": 0}
 
-become, for each reader, `Outcomes` with scores["em"][1, 17] == 1.0, 17 being the question's place in the test split.
+become, for each reader, `Outcomes` with scores["em"][1, 17] == 1.0, 17 being the question's place in the split.
 NaN is "not measured" (a judgement is missing) or "does not apply" (retrieval accuracy where nobody labelled).
 """
 
@@ -29,7 +29,7 @@ class ComparisonError(ValueError):
 
 @dataclass(frozen=True)
 class Questions:
-    """The test split with what is known about each candidate, in the order of test.parquet."""
+    """The evaluated split with what is known about each candidate, in the order of its file."""
 
     rows: Sequence[Row]  # prepared rows
     index: Mapping[str, int]  # place of a query_id
@@ -46,7 +46,7 @@ class Questions:
 
 
 def questions(rows: Sequence[Row], human: Iterable[Row]) -> Questions:
-    """Join prepared test rows with binary label rows (query_id, passage_id, relevant)."""
+    """Join prepared rows with binary label rows (query_id, passage_id, relevant)."""
     selected = relevant_passages(human)
     return Questions(
         rows=rows,
@@ -87,7 +87,7 @@ class Outcomes:
 
 
 def outcomes(system: str, rows: Iterable[Row], asked: Questions, verdicts: Verdicts) -> dict[str, Outcomes]:
-    """Outcomes by reader. Raises ComparisonError for a question that is not in the test split, or twice there."""
+    """Outcomes by reader. Raises ComparisonError for a question that is not in the evaluated split, or twice there."""
     by_reader: dict[str, list[Row]] = {}
     for row in rows:
         by_reader.setdefault(row["reader"], []).append(row)
@@ -115,7 +115,7 @@ def _one_reader(name: str, rows: Sequence[Row], asked: Questions, verdicts: Verd
 def _place(name: str, row: Row, asked: Questions) -> int:
     if row["query_id"] not in asked.index:
         raise ComparisonError(
-            f"predictions of {name}: query {row['query_id']!r} is not in data/prepared/test.parquet. "
+            f"predictions of {name}: query {row['query_id']!r} is not in the evaluated split of data/prepared. "
             "They belong to other data: run `dvc repro`."
         )
     return asked.index[row["query_id"]]

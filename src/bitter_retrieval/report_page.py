@@ -90,9 +90,9 @@ BODY = """
 of {{ about.label_source }}) and <b>{{ about.baseline }}</b>, with {{ about.reader }} answering from what was ranked
 first. Everything else on this page is secondary.</p>
 {% endif %}
-<p>{{ about.questions }} test questions in {{ about.groups }} groups, {{ about.seeds }} training seeds a run. Intervals
-are 95%, from {{ about.draws }} resamples of groups of questions and of training seeds together; differences are paired
-by question and seed.</p>
+<p>{{ about.questions }} {{ about.split }} questions in {{ about.groups }} groups, {{ about.seeds }} training seeds a
+run. Intervals are 95%, from {{ about.draws }} resamples of groups of questions and of training seeds together;
+differences are paired by question and seed.</p>
 <p>The judge of answer accuracy: {{ about.judge }}.</p>
 
 <h2>Differences to {{ about.baseline }}</h2>

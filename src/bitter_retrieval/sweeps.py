@@ -8,20 +8,18 @@ Values are kept as they were written; the last key of the grid is drawn along th
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from bitter_retrieval import wording
+from bitter_retrieval.experiments import SUMMARY, ExperimentError, Shown, results
 
 Grid = Mapping[str, Sequence[str]]
 ANNOTATORS: Grid = {"labels.human.annotator": ["skim", "uniform"], "labels.human.noise": ["0", "0.1", "0.2", "0.4"]}
-SUMMARY = "metrics/summary.json"
 
 
-class SweepError(ValueError):
+class SweepError(ExperimentError):
     """A sweep that cannot be queued or drawn, and what to do about it."""
 
 
@@ -57,48 +55,15 @@ def _part(key: str, value: str) -> str:
     return f"{key.split('.')[-1]}-{value}".replace(".", "-")
 
 
-def states(shown: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Of each experiment by name: success, failed, queued or running; the best of them where a name occurs twice."""
-    order = ["failed", "queued", "running", "success"]
-    found: dict[str, str] = {}
-    for name, state, _ in _entries(shown):
-        found[name] = max(found.get(name, state), state, key=lambda known: order.index(known) if known in order else 0)
-    return found
-
-
-def points(shown: Sequence[Mapping[str, Any]], grid: Grid) -> list[Point]:
-    """Results in the grid's order. Raises SweepError that names the experiments without one."""
-    wanted, state = experiments(grid), states(shown)
-    missing = {name: state.get(name, "not found") for name in wanted if state.get(name) != "success"}
-    if missing:
-        said = ", ".join(f"{name} ({why})" for name, why in missing.items())
-        remedy = "Queue them, then `dvc exp run --run-all`; `dvc queue logs <name>` says why one failed."
-        raise SweepError(f"no result of {said}. {remedy}")
-    data = {name: entry for name, kind, entry in _entries(shown) if kind == "success"}
-    return [_point(name, settings, data[name]) for name, settings in wanted.items()]
-
-
-def _entries(shown: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Name, state and data of every experiment; one that ran outside the queue has no executor."""
-    for commit in shown:
-        for experiment in commit.get("experiments") or []:
-            last = experiment["revs"][0]
-            state = (experiment.get("executor") or {}).get("state") or "success"
-            broken = last.get("error") or not (last.get("data") or {}).get("metrics", {}).get(SUMMARY, {}).get("data")
-            yield (
-                experiment["name"] or last["rev"][:7],
-                "failed" if state == "success" and broken else state,
-                last["data"],
-            )
+def points(shown: Shown, grid: Grid) -> list[Point]:
+    """Results in the grid's order. Raises ExperimentError that names the experiments without one."""
+    wanted = experiments(grid)
+    found = results(shown, wanted)
+    return [_point(name, settings, found[name].data) for name, settings in wanted.items()]
 
 
 def _point(name: str, settings: Mapping[str, str], data: Mapping[str, Any]) -> Point:
     params, summary = data["params"]["params.yaml"]["data"], data["metrics"][SUMMARY]["data"]
-    for key, value in settings.items():
-        if _nested(params, key) != yaml.safe_load(value):
-            raise SweepError(
-                f"experiment {name} ran with {key}={_nested(params, key)}, not {value}: remove and requeue it."
-            )
     baseline = params["compare"]["baseline"]
     soft = next((key.removesuffix(f"_vs_{baseline}") for key in summary if key.endswith(f"_vs_{baseline}")), "")
     difference = summary.get(f"{soft}_vs_{baseline}", {})
@@ -109,12 +74,6 @@ def _point(name: str, settings: Mapping[str, str], data: Mapping[str, Any]) -> P
     return Point(
         tuple(settings.values()), baseline, soft, tuple(others), summary["em"], difference, summary.get("disagreement")
     )
-
-
-def _nested(tree: Any, key: str) -> Any:
-    for part in key.split("."):
-        tree = tree.get(part) if isinstance(tree, Mapping) else None
-    return tree
 
 
 def markdown(found: Sequence[Point], grid: Grid, commands: Sequence[str], picture: str) -> str:

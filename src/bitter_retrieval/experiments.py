@@ -1,0 +1,137 @@
+"""Named DVC experiments: queue them, know their states, read what each of them found.
+
+    wanted = {"world-101": {"data.seed": "101"}, "world-102": {"data.seed": "102"}}    settings by name
+    queue(wanted)                        dvc exp run --queue --name world-101 --set-param=data.seed=101, …
+    states(shown("HEAD"))                {"world-101": "success", "world-102": "running"}
+    reports(wanted, "HEAD")["world-101"]["about"]["baseline"]                          "infonce"
+
+A setting follows Hydra's grammar; "++key" is one that params.yaml need not have yet. A name has no dots, which git and
+DVC would read otherwise. Experiments hang on a commit, and DVC reuses what a setting does not change.
+"""
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+Wanted = Mapping[str, Mapping[str, str]]
+Shown = Sequence[Mapping[str, Any]]  # what `dvc exp show --json` prints
+SUMMARY = "metrics/summary.json"  # an experiment without it has failed
+REPORT = "metrics/report.json"
+STATES = ("failed", "queued", "running", "success")  # the best last
+
+
+class ExperimentError(ValueError):
+    """Experiments that cannot be queued or read, and what to do about it."""
+
+
+class Result(NamedTuple):
+    """What `dvc exp show` says of one experiment."""
+
+    name: str
+    state: str
+    rev: str  # a commit, if it succeeded
+    data: Mapping[str, Any]  # params, metrics
+
+
+def queue(wanted: Wanted) -> None:
+    """Queue what has no result yet on the last commit and does not wait or run already; print what was done."""
+    known = states(shown("HEAD"))
+    for name, settings in wanted.items():
+        if known.get(name) in ("success", "queued", "running"):
+            print(f"{name}: {known[name]}, not queued again")
+            continue
+        dvc("exp", "run", "--queue", "--name", name, *[f"--set-param={key}={value}" for key, value in settings.items()])
+        print(f"{name}: queued")
+    print("\nRun them:   dvc exp run --run-all   (or in the background: dvc queue start -j 1)")
+
+
+def reports(wanted: Wanted, rev: str, path: str = REPORT) -> dict[str, dict[str, Any]]:
+    """By name, a JSON file that git keeps of every wanted experiment on a commit. Raises ExperimentError as results."""
+    return {name: read(result, path) for name, result in results(shown(rev), wanted).items()}
+
+
+def read(result: Result, path: str = REPORT) -> dict[str, Any]:
+    """A JSON file that git keeps of an experiment."""
+    return json.loads(git("show", f"{result.rev}:{path}"))
+
+
+def states(shown: Shown) -> dict[str, str]:
+    """Of each experiment by name: success, failed, queued or running; the best of them where a name occurs twice."""
+    found: dict[str, str] = {}
+    for result in _results(shown):
+        found[result.name] = max(found.get(result.name, result.state), result.state, key=_order)
+    return found
+
+
+def results(shown: Shown, wanted: Wanted) -> dict[str, Result]:
+    """Successes, in the order wanted. Raises ExperimentError that names those without, or one of other settings."""
+    state = states(shown)
+    missing = {name: state.get(name, "not found") for name in wanted if state.get(name) != "success"}
+    if missing:
+        said = ", ".join(f"{name} ({why})" for name, why in missing.items())
+        remedy = "Queue them, then `dvc exp run --run-all`; `dvc queue logs <name>` says why one failed."
+        raise ExperimentError(f"no result of {said}. {remedy}")
+    found = {result.name: result for result in _results(shown) if result.state == "success"}
+    for name, settings in wanted.items():
+        _check(found[name], settings)
+    return {name: found[name] for name in wanted}
+
+
+def shown(rev: str) -> list[dict[str, Any]]:
+    """What `dvc exp show` knows of the experiments on a commit."""
+    return json.loads(dvc("exp", "show", "--json", "--rev", rev))
+
+
+def dvc(*arguments: str) -> str:
+    """Standard output of DVC. Raises ExperimentError with what it said if it failed."""
+    beside = Path(sys.executable).with_name("dvc")
+    program = shutil.which("dvc") or (str(beside) if beside.exists() else None)
+    if program is None:
+        raise ExperimentError("dvc is neither on PATH nor beside this Python. `make repro` installs it into .venv.")
+    return _output(program, *arguments)
+
+
+def git(*arguments: str) -> str:
+    """Standard output of git. Raises ExperimentError with what it said if it failed."""
+    return _output("git", *arguments)
+
+
+def _output(program: str, *arguments: str) -> str:
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, encoding="utf-8", check=False)
+    if done.returncode:
+        command = shlex.join([Path(program).name, *arguments])
+        raise ExperimentError(f"`{command}` failed:\n{done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def _order(state: str) -> int:
+    return STATES.index(state) if state in STATES else 0
+
+
+def _results(shown: Shown) -> Iterator[Result]:
+    """Every experiment; one that ran outside the queue has no executor."""
+    for commit in shown:
+        for experiment in commit.get("experiments") or []:
+            last = experiment["revs"][0]
+            state = (experiment.get("executor") or {}).get("state") or "success"
+            broken = last.get("error") or not (last.get("data") or {}).get("metrics", {}).get(SUMMARY, {}).get("data")
+            name = experiment["name"] or last["rev"][:7]
+            yield Result(name, "failed" if state == "success" and broken else state, last["rev"], last["data"])
+
+
+def _check(result: Result, settings: Mapping[str, str]) -> None:
+    """Raises ExperimentError if the experiment of that name ran with something else."""
+    for key, value in settings.items():
+        ran: Any = result.data["params"]["params.yaml"]["data"]
+        for part in (key := key.lstrip("+")).split("."):
+            ran = ran.get(part) if isinstance(ran, Mapping) else None
+        if ran != yaml.safe_load(value):
+            remedy = f"`dvc exp remove {result.name}`, then queue it again."
+            raise ExperimentError(f"experiment {result.name} ran with {key}={ran}, not {value}: {remedy}")
