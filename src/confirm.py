@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rev", default="HEAD", help="commit that the experiments start from (table)")
     options = parser.parse_args(arguments)
     try:
-        wanted = worlds(load_params().data)
+        wanted = worlds(load_params())
         if options.action == "queue":
             queue(wanted)
             print(f"Then table: {COMMANDS[-1]}")
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def table(wanted: Wanted, rev: str) -> None:
     """Write the page."""
     found = results(shown(rev), wanted)
-    check_frozen(found)
+    check_frozen(found, wanted)
     page = markdown(analyse({name: read(result) for name, result in found.items()}), COMMANDS)
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page, encoding="utf-8")

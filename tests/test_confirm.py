@@ -160,7 +160,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ..
 
 
 def shown(seed: int, epochs: int = 3) -> dict[str, Any]:
-    params = {"data": {"seed": seed}, "train": {"epochs": epochs}}
+    params = {"data": {"seed": seed}, "labels": {"human": {"seed": seed}}, "train": {"epochs": epochs}}
     data = {"params": {"params.yaml": {"data": params}}, "metrics": {experiments.SUMMARY: {"data": {"em": {}}}}}
     return {"name": f"world-{seed}", "revs": [{"rev": str(seed), "data": data}], "executor": None}
 
@@ -177,7 +177,8 @@ def test_queue_asks_for_the_worlds_without_a_result(
 ) -> None:
     assert confirm.main(["queue"]) == 0
     queued = [arguments[4:] for arguments in calls if arguments[:3] == ("exp", "run", "--queue")]
-    assert queued == [(f"world-{seed}", f"--set-param=data.seed={seed}") for seed in (102, 103, 104)]
+    drawn = "--set-param=data.seed={0}", "--set-param=labels.human.seed={0}"
+    assert queued == [(f"world-{seed}", *(each.format(seed) for each in drawn)) for seed in (102, 103, 104)]
     said = capsys.readouterr().out
     assert "world-105: success, not queued again" in said and "python src/confirm.py table" in said
 
@@ -211,10 +212,11 @@ def test_table_writes_the_page_or_says_what_is_missing(
 
 def test_parameters_that_were_not_frozen_are_refused() -> None:
     found = {}
+    wanted = {f"world-{seed}": {"data.seed": "", "labels.human.seed": ""} for seed in (101, 102, 103)}
     for seed, epochs in ((101, 3), (102, 3), (103, 4)):
         data = shown(seed, epochs)["revs"][0]["data"]
         found[f"world-{seed}"] = Result(f"world-{seed}", "success", str(seed), data)
         if epochs == 3:
-            check_frozen(found)
+            check_frozen(found, wanted)
     with pytest.raises(ConfirmError, match="world-101 and world-103 differ in train.epochs: 3 and 4"):
-        check_frozen(found)
+        check_frozen(found, wanted)

@@ -17,7 +17,7 @@ from scipy.stats import t as student
 
 from bitter_retrieval import wording
 from bitter_retrieval.experiments import ExperimentError, Result, Wanted
-from bitter_retrieval.params import Data
+from bitter_retrieval.params import Params
 
 WORLDS = 5
 LEVEL = 0.05
@@ -34,25 +34,32 @@ class ConfirmError(ExperimentError):
 # -- which worlds ----------------------------------------------------------------------------------------------------
 
 
-def worlds(data: Data) -> Wanted:
-    """Settings of the experiments by name, from data.seed on. Raises ConfirmError if that is no unseen world."""
+def worlds(params: Params) -> Wanted:
+    """Settings of the experiments by name, from data.seed on: the world and what annotators draw of it.
+
+    Raises ConfirmError if data.seed is no unseen world.
+    """
+    data, annotators = params.data, [name for name, made in params.labels.items() if made.kind == "annotators"]
     remedy = "`python src/use_profile.py confirm` writes parameters for unseen worlds."
     if data.source != "synthetic":
         raise ConfirmError(f"data.source is {data.source}: only synthetic makes further worlds. {remedy}")
     if data.seed == 0:
         raise ConfirmError(f"data.seed is 0: that world was used for development. {remedy}")
-    return {f"world-{seed}": {"data.seed": str(seed)} for seed in range(data.seed, data.seed + WORLDS)}
+    drawn = ["data.seed", *(f"labels.{name}.seed" for name in annotators)]
+    seeds = range(data.seed, data.seed + WORLDS)
+    return {f"world-{seed}": dict.fromkeys(drawn, str(seed)) for seed in seeds}
 
 
-def check_frozen(found: Mapping[str, Result]) -> None:
-    """Raises ConfirmError if two experiments differ in any parameter but data.seed."""
+def check_frozen(found: Mapping[str, Result], wanted: Wanted) -> None:
+    """Raises ConfirmError if two experiments differ in any parameter but those wanted."""
+    drawn = {key for settings in wanted.values() for key in settings}
     flat = {name: _flat(result.data["params"]["params.yaml"]["data"]) for name, result in found.items()}
-    (first, wanted), *others = flat.items()
+    (first, usual), *others = flat.items()
     for name, params in others:
-        keys = (key for key in {**wanted, **params} if wanted.get(key) != params.get(key) and key != "data.seed")
+        keys = (key for key in {**usual, **params} if usual.get(key) != params.get(key) and key not in drawn)
         if (key := next(keys, None)) is not None:
             raise ConfirmError(
-                f"experiments {first} and {name} differ in {key}: {wanted.get(key)} and {params.get(key)}. Parameters "
+                f"experiments {first} and {name} differ in {key}: {usual.get(key)} and {params.get(key)}. Parameters "
                 "are to be frozen: `dvc exp remove` the one that is wrong, then queue it again."
             )
 
@@ -206,8 +213,8 @@ def markdown(found: Mapping[str, Any], commands: Sequence[str]) -> str:
             "passages and questions, readers and encoder are fitted on them, a reader and annotators label them, and",
             f"every run is trained {about['seeds']} times. Nobody looked at these worlds while developing. The unit is",
             "the world: one difference each, Student's t over them. So the intervals hold for further worlds of this",
-            "generator under these parameters, and for no other text. All worlds share the seeds of initial weights,",
-            "of batches and of the annotators' errors: what other seeds would change, the intervals do not cover.",
+            "generator under these parameters, and for no other text. Annotators err anew in each. All worlds share",
+            "the seeds of initial weights and of batches: what others would change, the intervals do not cover.",
             "",
             *_table(
                 ["run", "labels", "EM %", "difference, points [95%]", "p", "worlds above 0", "verdict"],
