@@ -100,7 +100,7 @@ def same(left: Encoder, right: Encoder) -> bool:
 
 @pytest.mark.parametrize("name", tiny.PARAMS.runs)
 def test_every_run_lowers_its_loss(name: str) -> None:
-    run = tiny.PARAMS.runs[name]
+    run = replace(tiny.PARAMS.runs[name], learning_rate=None)  # a run's own is tuned for an encoder that is larger
     start = tiny.tiny_encoder()
     objective = Objective(run, 256)
     before = [validate(start, data, objective, 6)["validation_loss"] for data in sets(run, start)]
