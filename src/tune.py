@@ -2,7 +2,7 @@
 
     python src/use_profile.py tuning
     python src/tune.py queue               # queues trial-0 … trial-8
-    dvc exp run --run-all                  # about four minutes a trial on two cores
+    dvc exp run --run-all                  # about five minutes a trial on two cores
     python src/tune.py table               # docs/tuning.md; --rev REV if commits came after queueing
 
 What the page names as taken is written into profiles/default.yaml by hand.
