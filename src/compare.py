@@ -16,10 +16,11 @@ from typing import Any
 
 from bitter_retrieval import plots, tables
 from bitter_retrieval.comparison import CONTROLS, Settings, System, compare, plain, summary
+from bitter_retrieval.corpus import searched_corpus
 from bitter_retrieval.differing import most_differing
 from bitter_retrieval.disagreement import disagreement, passage_losses
 from bitter_retrieval.judges import Judge, judgement_key, make_judge
-from bitter_retrieval.outcomes import NEEDED, Questions, Verdicts, outcomes, questions
+from bitter_retrieval.outcomes import NEEDED, Outcomes, Questions, Verdicts, outcomes, questions, readings
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.progress import track
 from bitter_retrieval.records import (
@@ -30,12 +31,12 @@ from bitter_retrieval.records import (
     SOFT_LABELS,
     RecordError,
     Row,
-    passage_texts,
     read_rows,
     sweep,
 )
 from bitter_retrieval.report import render
 from bitter_retrieval.stage import run_stage
+from bitter_retrieval.utility import Known
 
 PREPARED_DIR, LABELS, PREDICTIONS = Path("data/prepared"), Path("data/labels"), Path("data/predictions")
 JUDGED, CURVES, METRICS, PLOTS = Path("data/judgements.parquet"), Path("plots/curves"), Path("metrics"), Path("plots")
@@ -48,14 +49,15 @@ def main() -> None:
     params = load_params()
     sweep(CURVES, params.runs)
     split = params.evaluate.split
-    asked = questions(prepared(split), human(split, params))
+    asked = questions(prepared(split), human(split, params), read_known(params))
+    corpus = searched_corpus(read_rows(PREPARED_DIR / "corpus.parquet", CORPUS), asked.rows, params.evaluate)
     judge = make_judge(params.judge)
     verdicts = read_verdicts(judge)
     systems = read_systems(params, asked, verdicts)
     report = compare(asked, systems, verdicts, settings(params), watch=lambda names: track(names, "resample"))
-    report["about"]["judge"] = judge.about
+    report["about"] |= {"judge": judge.about, "corpus": len(corpus)}
     report["disagreement"] = plain({each: of_split(each, params) for each in ("train", split)})
-    write(report, params, asked, systems)
+    write(report, params, asked, systems, corpus)
     show(report)
 
 
@@ -72,6 +74,7 @@ def settings(params: Params) -> Settings:
         split=params.evaluate.split,
         readers=list(params.readers),
         seeds=len(params.train.seeds),
+        shown=params.evaluate.shown,
         **dataclasses.asdict(params.compare),
     )
 
@@ -84,13 +87,27 @@ def human(split: str, params: Params) -> list[Row]:
     return read_rows(LABELS / params.compare.human_source / f"{split}.parquet", BINARY_LABELS)
 
 
-def soft(split: str, params: Params) -> list[Row]:
-    return read_rows(LABELS / params.compare.label_source / f"{split}.parquet", SOFT_LABELS)
+def soft(split: str, source: str) -> list[Row]:
+    return read_rows(LABELS / source / f"{split}.parquet", SOFT_LABELS)
 
 
 def of_split(split: str, params: Params) -> dict[str, Any]:
     """Disagreement of human and soft labels in one split."""
-    return disagreement(prepared(split), human(split, params), soft(split, params))
+    return disagreement(prepared(split), human(split, params), soft(split, params.compare.label_source))
+
+
+def read_known(params: Params) -> Known:
+    """Answer losses of every reader that has labelled, and what each reader answers without a passage."""
+    sources = {reader: params.losses_of(reader) for reader in params.readers}
+    unaided: dict[str, dict[str, float]] = {}
+    for row in read_predictions("controls", "no_passage", "control"):
+        unaided.setdefault(row["reader"], {})[row["query_id"]] = row["em"]
+    return Known(
+        losses={name: passage_losses(soft(params.evaluate.split, one)) for name, one in sources.items() if one},
+        labeller=Path(params.labels[params.compare.label_source].needs).name,
+        unaided=unaided,
+        empty_passage=params.evaluate.empty_passage,
+    )
 
 
 def read_verdicts(judge: Judge) -> Verdicts:
@@ -104,12 +121,22 @@ def read_systems(params: Params, asked: Questions, verdicts: Verdicts) -> dict[s
     systems = {}
     for name, run in track(params.runs.items(), "read predictions", unit="runs"):
         losses = ", ".join(f"{loss} {weight:g}" for loss, weight in run.losses.items())
-        found = outcomes(name, read_predictions("runs", name, f"evaluate@{name}"), asked, verdicts)
-        systems[name] = System("run", losses, run.labels, params.sources[run.labels].kind == "permuted", found)
+        negative = params.sources[run.labels].kind == "permuted"
+        rows = read_predictions("runs", name, f"evaluate@{name}")
+        systems[name] = System("run", losses, run.labels, negative, *read_by(name, rows, params, asked, verdicts))
     for name, about in CONTROLS.items():
-        found = outcomes(name, read_predictions("controls", name, "control"), asked, verdicts)
-        systems[name] = System("control", about, None, False, found)
+        rows = read_predictions("controls", name, "control")
+        systems[name] = System("control", about, None, False, *read_by(name, rows, params, asked, verdicts))
     return systems
+
+
+def read_by(
+    name: str, rows: Iterable[Row], params: Params, asked: Questions, verdicts: Verdicts
+) -> tuple[dict[str, Outcomes], dict[int, dict[str, Outcomes]]]:
+    """Outcomes by reader with the first number of passages shown, and by number with the others."""
+    parts = readings(rows)
+    found = {shown: outcomes(name, parts[shown], asked, verdicts) for shown in params.evaluate.shown if shown in parts}
+    return found.pop(params.evaluate.shown[0], {}), found
 
 
 def read_predictions(folder: str, name: str, stage: str) -> Iterable[Row]:
@@ -129,25 +156,28 @@ def read_curves(path: Path) -> dict[str, list[float | None]]:
     return {column: [float(row[column]) if row[column] else None for row in rows] for column in columns}
 
 
-def write(report: dict[str, Any], params: Params, asked: Questions, systems: dict[str, System]) -> None:
+def write(
+    report: dict[str, Any], params: Params, asked: Questions, systems: dict[str, System], corpus: dict[str, str]
+) -> None:
     """All files of the stage."""
     pictures = {name: PLOTS / f"{name}.png" for name in ("answer_accuracy", "answer_vs_retrieval", "training_curves")}
     plots.answer_accuracy(report, pictures["answer_accuracy"])
     plots.answer_vs_retrieval(report, pictures["answer_vs_retrieval"])
     plots.training_curves({run: read_curves(CURVES / f"{run}.csv") for run in params.runs}, pictures["training_curves"])
-    page = render(report, differing(params, asked, systems), dataclasses.asdict(params), pictures)
+    page = render(report, differing(params, asked, systems, corpus), dataclasses.asdict(params), pictures)
     METRICS.mkdir(exist_ok=True)
     (METRICS / "report.html").write_text(page, encoding="utf-8")
     (METRICS / "report.json").write_text(as_json(report), encoding="utf-8")
     (METRICS / "summary.json").write_text(as_json(summary(report)), encoding="utf-8")
 
 
-def differing(params: Params, asked: Questions, systems: dict[str, System]) -> list[dict[str, Any]]:
+def differing(
+    params: Params, asked: Questions, systems: dict[str, System], corpus: dict[str, str]
+) -> list[dict[str, Any]]:
     """The questions on which runs differ most, with the primary reader's answers."""
     runs = {name: systems[name].outcomes[params.compare.reader] for name in params.runs}
-    texts = {row["passage_id"]: row["text"] for row in read_rows(PREPARED_DIR / "corpus.parquet", CORPUS)}
-    texts |= passage_texts(asked.rows)
-    return most_differing(asked, runs, passage_losses(soft(params.evaluate.split, params)), texts)
+    losses = asked.known.losses[asked.known.labeller]
+    return most_differing(asked, runs, losses, corpus)
 
 
 def as_json(tree: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ no_passage   nothing is shown                        random     a candidate at r
 annotated    the candidate that humans marked        oracle     the candidate with the reader's own lowest answer loss
 bm25         BM25 retrieves from the corpus          untrained  an encoder before training
 
+What retrieves is read once for each entry of evaluate.shown, the others for the first alone: theirs is no ranking.
 Writes data/predictions/controls/<control>.parquet (records.PREDICTIONS).
 """
 
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bitter_retrieval.answering import Shown, predict
-from bitter_retrieval.encoder import load_encoder
+from bitter_retrieval.answering import Shown, predict, top
+from bitter_retrieval.corpus import searched_corpus
+from bitter_retrieval.embeddings import Embeddings
 from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.language_model import Reader, load_reader
 from bitter_retrieval.memory import keep_freed_memory
@@ -26,7 +28,6 @@ from bitter_retrieval.records import (
     PREPARED,
     SOFT_LABELS,
     Row,
-    passage_texts,
     read_rows,
     sweep,
     write_rows,
@@ -47,43 +48,50 @@ def main() -> None:
     keep_freed_memory()
     params = load_params()
     rows = read_rows(PREPARED_FOLDER / f"{params.evaluate.split}.parquet", PREPARED)
-    corpus = {p["passage_id"]: p["text"] for p in read_rows(PREPARED_FOLDER / "corpus.parquet", CORPUS)}
-    corpus |= passage_texts(rows)
+    corpus = searched_corpus(read_rows(PREPARED_FOLDER / "corpus.parquet", CORPUS), rows, params.evaluate)
     sweep(READERS, params.readers)
     sweep(LABELS, params.sources)
     readers = [load_reader(READERS / reader) for reader in params.readers]
     controls = {**retrieved(rows, corpus, params), **dict.fromkeys(NOT_RETRIEVED)}
     with Journal(journal_folder() / "answers.sqlite") as journal:
-        for name, shown in track(controls.items(), "control"):
+        for name, rankings in track(controls.items(), "control"):
             predictions: list[Row] = []
             for reader in readers:
-                for seed, items in enumerate([shown] if shown else picked(name, rows, reader, params)):
-                    predictions += predict(name, reader, seed, items, corpus, params.evaluate.batch_tokens, journal)
+                shown = ranked(rows, rankings, params) if rankings else picked(name, rows, reader, params)
+                for asked in shown:
+                    predictions += predict(name, reader, *asked, corpus, params.evaluate.batch_tokens, journal)
             write_rows(PREDICTED / f"{name}.parquet", predictions, PREDICTIONS)
 
 
-def retrieved(rows: list[Row], corpus: dict[str, str], params: Params) -> dict[str, list[Shown]]:
+def retrieved(rows: list[Row], corpus: dict[str, str], params: Params) -> dict[str, list[Ranking]]:
     """What BM25 and the untrained encoder retrieve for each question."""
     queries, candidates = [row["query"] for row in rows], [[p["passage_id"] for p in row["passages"]] for row in rows]
     ids, texts, k = list(corpus), list(corpus.values()), params.evaluate.top_k
-    encoder = load_encoder(ENCODERS / params.control.encoder)
-    vectors = [
-        encoder.embed(part, kind, params.evaluate.batch_tokens)
-        for part, kind in ((queries, "query"), (texts, "passage"))
-    ]
-    rankings = {
+    encoder = ENCODERS / params.control.encoder
+    known = Embeddings(encoder, params.evaluate.batch_tokens, journal_folder() / "embeddings")
+    vectors = known.of(queries, "query"), known.of(texts, "passage")
+    return {
         "bm25": rank_by_bm25(queries, texts, ids, candidates, k),
-        "untrained": rank_by_vectors(*vectors, ids, candidates, k),
+        "untrained": rank_by_vectors(*vectors, ids, candidates, k, known.device),
     }
-    return {name: _shown(rows, found, params.evaluate.shown) for name, found in rankings.items()}
 
 
-def _shown(rows: list[Row], rankings: list[Ranking], count: int) -> list[Shown]:
-    return [Shown(row, ranking.ids[:count], ranking) for row, ranking in zip(rows, rankings, strict=True)]
+Asked = tuple[int, int, list[Shown]]  # draw, entry of evaluate.shown, what is shown each question
 
 
-def picked(name: str, rows: list[Row], reader: Reader, params: Params) -> Iterator[list[Shown]]:
+def ranked(rows: list[Row], rankings: list[Ranking], params: Params) -> Iterator[Asked]:
+    """The first passages of what a control retrieved."""
+    for count in params.evaluate.shown:
+        yield 0, count, top(rows, rankings, count)
+
+
+def picked(name: str, rows: list[Row], reader: Reader, params: Params) -> Iterator[Asked]:
     """What a control without retrieval shows each question; several draws of the random one."""
+    for draw, shown in enumerate(_picked(name, rows, reader, params)):
+        yield draw, params.evaluate.shown[0], shown
+
+
+def _picked(name: str, rows: list[Row], reader: Reader, params: Params) -> Iterator[list[Shown]]:
     if name == "no_passage":
         yield [Shown(row, []) for row in rows]
     elif name == "random":
@@ -93,7 +101,7 @@ def picked(name: str, rows: list[Row], reader: Reader, params: Params) -> Iterat
     elif name == "annotated":
         chosen = _annotated(LABELS / params.control.human_source / f"{params.evaluate.split}.parquet")
         yield [Shown(row, [chosen[row["query_id"]]]) for row in rows if row["query_id"] in chosen]
-    elif (source := _soft_source(params, reader.name)) is not None:
+    elif (source := params.losses_of(reader.name)) is not None:  # a reader without its own losses has no oracle
         chosen = _lowest_loss(LABELS / source / f"{params.evaluate.split}.parquet", source, rows)
         yield [Shown(row, [chosen[row["query_id"]]]) for row in rows]
 
@@ -105,12 +113,6 @@ def _annotated(path: Path) -> dict[str, str]:
         if label["relevant"]:
             chosen.setdefault(label["query_id"], label["passage_id"])
     return chosen
-
-
-def _soft_source(params: Params, reader: str) -> str | None:
-    """The label source that holds this reader's losses; a reader without one has no oracle."""
-    wanted = str(READERS / reader)
-    return next((n for n, labels in params.labels.items() if labels.kind == "reader" and labels.needs == wanted), None)
 
 
 def _lowest_loss(path: Path, source: str, rows: list[Row]) -> dict[str, str]:

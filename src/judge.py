@@ -1,18 +1,36 @@
 """Stage judge: every distinct answer of every run and control gets one verdict.
 
+    python src/judge.py            # by DVC
+    python src/judge.py --dry-run  # says what is still to be asked and what it costs; asks and writes nothing
+
 Reads the evaluated split of data/prepared and data/predictions/{runs,controls}/*.parquet, writes
-data/judgements.parquet. First it sweeps data/predictions/runs of files whose run params.yaml no longer
-declares: DVC leaves them there.
+data/judgements.parquet, whose verdicts it takes over where the same judge is asked the same (DVC keeps the file for it:
+`persist`). First it sweeps data/predictions/runs of files whose run params.yaml no longer declares: DVC leaves them
+there. Fails where judge.min_coverage is missed, after it has written what it has.
 """
 
+import argparse
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
-from bitter_retrieval.judges import VERDICTS, Case, Judge, judgements, make_judge
-from bitter_retrieval.params import load_params
+from bitter_retrieval.journal import Journal, journal_folder
+from bitter_retrieval.judges import (
+    VERDICTS,
+    Case,
+    Judge,
+    Remembering,
+    RuleJudge,
+    check_coverage,
+    judgements,
+    make_judge,
+    prompt_of,
+)
+from bitter_retrieval.params import Params, is_hub_id, load_params
+from bitter_retrieval.progress import bar
 from bitter_retrieval.records import (
     JUDGEMENTS,
     PREDICTIONS,
@@ -27,6 +45,7 @@ from bitter_retrieval.records import (
 from bitter_retrieval.stage import run_stage
 
 PREPARED_FOLDER = Path("data/prepared")
+READERS = Path("models/readers")
 RUNS = Path("data/predictions/runs")
 CONTROLS = Path("data/predictions/controls")
 JUDGED = Path("data/judgements.parquet")
@@ -35,17 +54,79 @@ CONTROL_NAMES = ("no_passage", "random", "annotated", "oracle", "bm25", "untrain
 console = Console(highlight=False)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Judge every answer; the judge is that of params.yaml.")
+    parser.add_argument("--dry-run", action="store_true", help="only say what is to be asked and what it costs")
+    dry = parser.parse_args(arguments).dry_run
     params = load_params()
+    with open_judge(params) as judge:
+        if dry:
+            console.print(f"Judge {judge.name}: {judge.estimate(asked(params))}.", soft_wrap=True)
+        else:
+            judge_all(judge, params)
+
+
+def judge_all(judge: Judge, params: Params) -> None:
     for swept in sweep(RUNS, params.runs):
         console.print(f"Removed {swept}: params.yaml declares no such run.")
-    asked = PREPARED_FOLDER / f"{params.evaluate.split}.parquet"
-    questions = {row["query_id"]: row for row in read_rows(asked, PREPARED)}
-    files = [RUNS / f"{run}.parquet" for run in params.runs] + [CONTROLS / f"{name}.parquet" for name in CONTROL_NAMES]
-    judge = make_judge(params.judge)
-    rows = judgements(judge, (case for file in files for case in cases(file, questions, asked)))
+    answers = asked(params)
+    with bar(f"judge {judge.name}", len(answers), "answers") as advance:
+        rows = judgements(judge, answers, lambda judged: advance(len(judged)))
     write_rows(JUDGED, rows, JUDGEMENTS)
     report(judge, rows)
+    check_coverage(rows, params.judge.min_coverage or 0.0)
+
+
+# -- who judges ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def open_judge(params: Params) -> Iterator[Judge]:
+    """The judge of params.yaml. One that costs, and whose name says all about its weights, remembers its verdicts."""
+    settings = params.judge
+    judge = {"rule": rule, "gemini": gemini, "llm": llm}[settings.kind](params)
+    hub = settings.kind == "llm" and settings.model not in params.readers and is_hub_id(settings.model)
+    if settings.kind != "gemini" and not hub:
+        yield judge
+        return
+    rows = read_rows(JUDGED, JUDGEMENTS) if JUDGED.exists() else []
+    with Journal(journal_folder() / "judge.sqlite") as journal:
+        yield Remembering(judge, journal, rows)
+
+
+def rule(params: Params) -> Judge:
+    return RuleJudge()
+
+
+def gemini(params: Params) -> Judge:
+    from bitter_retrieval.gemini_judge import GeminiJudge
+
+    settings = params.judge
+    return GeminiJudge(make_judge(settings), settings.model, prompt_of(settings), settings.calls, settings.cost)
+
+
+def llm(params: Params) -> Judge:
+    from bitter_retrieval.checkpoints import resolve_checkpoint
+    from bitter_retrieval.llm_judge import LlmJudge
+    from bitter_retrieval.memory import keep_freed_memory
+
+    keep_freed_memory()
+    settings = params.judge
+    weights = settings.model, settings.scoring.revision
+    if settings.model in params.readers:
+        weights = resolve_checkpoint(READERS / settings.model)
+    return LlmJudge(make_judge(settings), *weights, prompt_of(settings), settings.scoring)
+
+
+# -- what is judged --------------------------------------------------------------------------------------------------
+
+
+def asked(params: Params) -> list[Case]:
+    """The distinct answers of declared runs and of controls."""
+    split = PREPARED_FOLDER / f"{params.evaluate.split}.parquet"
+    questions = {row["query_id"]: row for row in read_rows(split, PREPARED)}
+    files = [RUNS / f"{run}.parquet" for run in params.runs] + [CONTROLS / f"{name}.parquet" for name in CONTROL_NAMES]
+    return list(dict.fromkeys(case for file in files for case in cases(file, questions, split)))
 
 
 def cases(file: Path, questions: Mapping[str, Row], asked: Path) -> Iterator[Case]:
@@ -63,6 +144,10 @@ def report(judge: Judge, rows: list[Row]) -> None:
     counts = Counter(row["verdict"] for row in rows)
     said = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in VERDICTS)
     console.print(f"Judge {judge.name}: {judge.about}.\n{len(rows):,} distinct answers: {said}.", soft_wrap=True)
+    for reason, count in Counter(row["reason"] for row in rows if row["reason"]).most_common():
+        console.print(f"  missing, {count:,}: {reason}", markup=False, soft_wrap=True)
+    if judge.account():
+        console.print(f"  {judge.account()}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,9 @@ q0        g0     a           a            a
 q1        g0     b           a            a
 q2        g1     a           a and b      a
 q3        g1     nobody      b            a
+
+Losses are those of reader_a, which gives the labels; reader_b's are a quarter of a nat higher. Without a passage
+readers answer q3 alone. What retrieves is read again with five passages shown, of which there are two.
 """
 
 from collections.abc import Sequence
@@ -13,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from bitter_retrieval.disagreement import passage_losses
 from bitter_retrieval.judges import Case, RuleJudge, judgements
 from bitter_retrieval.outcomes import Questions, Verdicts, questions
 from bitter_retrieval.records import (
@@ -25,6 +29,7 @@ from bitter_retrieval.records import (
     Row,
     write_rows,
 )
+from bitter_retrieval.utility import Known
 
 REPOSITORY = Path(__file__).parents[1]
 ROLES = {"a": "plain", "b": "mention", "c": "other"}
@@ -45,6 +50,8 @@ CONTROLS = {
     "bm25": ["abcc+---"],
     "untrained": ["cccc----"],
 }
+WITH_FIVE = {"infonce": ["aabb+++-", "aabc++-+"], "kl": ["aaab++-+", "aaaa++++"], "kl_permuted": ["cccc----"] * 2}
+WITH_FIVE |= {"bm25": ["abcc++--"], "untrained": ["cccc+---"]}
 READERS = ("reader_a", "reader_b")
 
 
@@ -77,7 +84,7 @@ def human() -> list[Row]:
     ]
 
 
-def soft() -> list[Row]:
+def soft(more: float = 0.0) -> list[Row]:
     """Two references: the first one's loss is higher and never counts. The empty passage has the lowest of all."""
     found = []
     for query, losses in LOSSES.items():
@@ -85,14 +92,14 @@ def soft() -> list[Row]:
         for passage, loss in passages.items():
             for answer, extra in enumerate((5.0, 0.0)):
                 row = {"query_id": query, "passage_id": passage, "answer_index": answer}
-                found.append(row | {"nll_sum": 2 * (loss + extra), "n_tokens": 2})
+                found.append(row | {"nll_sum": 2 * (loss + more + extra), "n_tokens": 2})
     return found
 
 
-def predictions(system: str, outcomes: Sequence[str], readers: Sequence[str] = READERS) -> list[Row]:
+def predictions(system: str, outcomes: Sequence[str], readers: Sequence[str] = READERS, shown: int = 1) -> list[Row]:
     """Rows from strings such as "aabb++--"; a blank answer is no row, a blank passage none shown. Readers agree."""
     return [
-        _prediction(system, reader, seed, number, told[number], told[number + len(GROUPS)])
+        _prediction(system, reader, seed, shown, number, told[number], told[number + len(GROUPS)])
         for reader in readers
         for seed, told in enumerate(outcomes)
         for number in range(len(GROUPS))
@@ -100,18 +107,19 @@ def predictions(system: str, outcomes: Sequence[str], readers: Sequence[str] = R
     ]
 
 
-def _prediction(system: str, reader: str, seed: int, number: int, passage: str, right: str) -> Row:
-    shown = [] if passage == " " else [f"q{number}{passage}"]
-    retrieves = system in RUNS or system in ("bm25", "untrained")
+def _prediction(system: str, reader: str, seed: int, shown: int, number: int, passage: str, right: str) -> Row:
+    first = [] if passage == " " else [f"q{number}{passage}"]
+    ranked = [*first, "q9a"] if system in WITH_FIVE else []
     return {
         "system": system,
         "reader": reader,
         "seed": seed,
+        "shown": shown,
         "query_id": f"q{number}",
         "group_id": GROUPS[number],
-        "ranked_ids": [*shown, "q9a"] if retrieves else [],
-        "ranked_scores": [1.0, 0.5] if retrieves else [],
-        "shown_ids": shown,
+        "ranked_ids": ranked,
+        "ranked_scores": [1.0, 0.5][: len(ranked)],
+        "shown_ids": ranked[:shown] or first,
         "answer": "the Calder" if right == "+" else "<b>Oskal</b>",
         "answer_nll": 0.5 if right == "+" else 2.0,
         "em": float(right == "+"),
@@ -122,8 +130,14 @@ def _prediction(system: str, reader: str, seed: int, number: int, passage: str, 
     }
 
 
-def asked(roles: bool = True) -> Questions:
-    return questions(prepared(roles), human())
+def known(**changes: Any) -> Known:
+    losses = {"reader_a": passage_losses(soft()), "reader_b": passage_losses(soft(more=0.25))}
+    unaided = dict.fromkeys(READERS, {f"q{number}": float(number == 3) for number in range(len(GROUPS))})
+    return Known(**{"losses": losses, "labeller": "reader_a", "unaided": unaided} | changes)
+
+
+def asked(roles: bool = True, **changes: Any) -> Questions:
+    return questions(prepared(roles), human(), known(**changes))
 
 
 def judged(answers: Sequence[str] = ("the Calder", "<b>Oskal</b>")) -> Verdicts:
@@ -152,10 +166,12 @@ def write_workspace(folder: Path, roles: bool = True, judge: bool = True) -> Non
         write_rows(folder / f"data/prepared/{split}.parquet", rows, PREPARED)
         write_rows(folder / f"data/labels/human/{split}.parquet", human(), BINARY_LABELS)
         write_rows(folder / f"data/labels/reader_a/{split}.parquet", soft(), SOFT_LABELS)
+        write_rows(folder / f"data/labels/reader_b/{split}.parquet", soft(more=0.25), SOFT_LABELS)
     for kind, systems in {"runs": RUNS, "controls": CONTROLS}.items():
         for name, outcomes in systems.items():
             path = folder / f"data/predictions/{kind}/{name}.parquet"
-            write_rows(path, predictions(name, outcomes), PREDICTIONS)
+            five = predictions(name, WITH_FIVE.get(name, []), shown=5)
+            write_rows(path, predictions(name, outcomes) + five, PREDICTIONS)
     cases = [Case(row["query"], ("Calder",), answer) for row in rows for answer in ("the Calder", "<b>Oskal</b>")]
     write_rows(folder / "data/judgements.parquet", judgements(RuleJudge(), cases if judge else []), JUDGEMENTS)
     for run in RUNS:

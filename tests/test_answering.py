@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 from bitter_retrieval.answer_loss import Scorer, Triple
-from bitter_retrieval.answering import Shown, predict
+from bitter_retrieval.answering import Shown, predict, top
 from bitter_retrieval.generation import generate_answers
 from bitter_retrieval.journal import Journal
 from bitter_retrieval.language_model import Reader
@@ -38,7 +38,7 @@ def shown(count: int = 1) -> list[Shown]:
 
 
 def ask(reader: Reader, journal: Journal, items: list[Shown], system: str = "kl", seed: int = 2) -> list[Row]:
-    return predict(system, reader, seed, items, TEXTS, BUDGET, journal)
+    return predict(system, reader, seed, 3, items, TEXTS, BUDGET, journal)
 
 
 def test_rows_have_the_tables_columns_and_types(journal: Journal) -> None:
@@ -51,7 +51,7 @@ def test_rows_have_the_tables_columns_and_types(journal: Journal) -> None:
 def test_rows_say_what_was_asked_ranked_and_shown(journal: Journal) -> None:
     row = ask(tiny.tiny_reader(), journal, shown(2))[1]
     ids = [passage["passage_id"] for passage in ROWS[1]["passages"]]
-    assert (row["system"], row["reader"], row["seed"]) == ("kl", "tiny", 2)
+    assert (row["system"], row["reader"], row["seed"], row["shown"]) == ("kl", "tiny", 2, 3)
     assert (row["query_id"], row["group_id"]) == ("q1", "g0")
     assert row["ranked_ids"] == [*ids, "p9"] and row["ranked_scores"] == [0.9, 0.5, 0.4, -0.1]
     assert (row["shown_ids"], row["candidate_ids"], row["candidate_ranks"]) == (ids[:2], ids, [1, 2, 3])
@@ -75,6 +75,31 @@ def test_answers_and_losses_are_those_of_the_passages_shown(count: int, journal:
         means = [loss.nll_sum / loss.n_tokens for loss in losses]
         assert row["answer"] == answer and row["answer_nll"] == pytest.approx(min(means), abs=2e-5)
         assert len({round(mean, 3) for mean in means}) == 3
+
+
+def test_the_first_passages_of_a_ranking_are_shown() -> None:
+    rankings = [item.ranking for item in shown()]
+    for count in (1, 3):
+        for item, row, ranking in zip(top(ROWS, rankings, count), ROWS, rankings, strict=True):
+            assert item == Shown(row, ranking.ids[:count], ranking) and len(item.passage_ids) == count
+
+
+def test_the_empty_passage_is_no_passage_to_the_reader(journal: Journal) -> None:
+    """Retrieved alone it is the question without a passage; among others it leaves no blank line."""
+    reader, texts = tiny.tiny_reader(), TEXTS | {"": ""}
+    alone, none, among, without = (
+        predict("kl", reader, 0, 1, [replace(item, passage_ids=ids(item)) for item in shown()], texts, BUDGET, journal)
+        for ids in (
+            lambda item: [""],
+            lambda item: [],
+            lambda item: [item.passage_ids[0], "", "p9"],
+            lambda item: [item.passage_ids[0], "p9"],
+        )
+    )
+    for empty, other in ((alone, none), (among, without)):
+        assert [row["answer_nll"] for row in empty] == [row["answer_nll"] for row in other]
+        assert all("" in row["shown_ids"] for row in empty)
+    assert alone[0]["answer_nll"] != without[0]["answer_nll"]
 
 
 def test_answers_are_scored_against_the_references(journal: Journal) -> None:

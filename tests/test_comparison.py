@@ -4,6 +4,7 @@ import json
 import math
 import random
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from bitter_retrieval.outcomes import ComparisonError, Outcomes, Verdicts, outco
 from bitter_retrieval.params import load_params
 from bitter_retrieval.records import RecordError, read_rows
 
-SETTINGS = Settings("test", "infonce", "kl", "reader_a", world.READERS, "reader_a", "human", 2, 200, 0, 0.02)
+SETTINGS = Settings("test", "infonce", "kl", "reader_a", world.READERS, "reader_a", "human", 2, 200, 0, 0.02, (1, 5))
 LABELS = {"infonce": "human", "kl": "reader_a", "kl_permuted": "permuted"}
 
 
@@ -36,15 +37,17 @@ def systems(verdicts: Verdicts, roles: bool = True, **told: list[str]) -> dict[s
     for name, usual in (world.RUNS | world.CONTROLS).items():
         rows = world.predictions(name, told.get(name, usual))
         read = outcomes(name, rows, world.asked(roles), verdicts)
+        rows = world.predictions(name, world.WITH_FIVE.get(name, []), shown=5)
+        five = outcomes(name, rows, world.asked(roles), verdicts)
         kind = "run" if name in LABELS else "control"
-        made[name] = System(kind, name, LABELS.get(name), name == "kl_permuted", read)
+        made[name] = System(kind, name, LABELS.get(name), name == "kl_permuted", read, {5: five} if five else {})
     return made
 
 
 def report(verdicts: Verdicts | None = None, roles: bool = True, **told: list[str]) -> dict[str, Any]:
     verdicts = verdicts or world.judged()
     made = compare(world.asked(roles), systems(verdicts, roles, **told), verdicts, SETTINGS)
-    made["about"]["judge"] = "a rule; not a language model"
+    made["about"] |= {"judge": "a rule; not a language model", "corpus": 13}
     split = plain(disagreement(world.prepared(roles), world.human(), world.soft()))
     return made | {"disagreement": {"train": split, "test": split}}
 
@@ -82,6 +85,33 @@ def test_controls_count_what_is_shown_and_no_passage_retrieves_nothing() -> None
     nothing = found("no_passage", world.CONTROLS["no_passage"])["reader_a"]
     assert np.isnan(nothing.scores["retrieval"]).all() and np.isnan(nothing.scores["success"]).all()
     np.testing.assert_array_equal(nothing.scores["em"], [[0, 0, 0, 1]])
+
+
+def test_rankings_are_measured_by_the_annotators_labels() -> None:
+    kl = found("kl", world.RUNS["kl"], ranked_ids=["q0c", "q0a", "q1b"])["reader_a"].scores
+    np.testing.assert_allclose(kl["ndcg_10"], [[1 / np.log2(3), 1 / 2, 0, np.nan]] * 2)
+    np.testing.assert_allclose(kl["mrr_10"], [[1 / 2, 1 / 3, 0, np.nan]] * 2)
+    for metric, wanted in {"recall_1": [0, 0, 0, np.nan], "recall_5": [1, 1, 0, np.nan]}.items():
+        np.testing.assert_array_equal(kl[metric], [wanted] * 2)
+    np.testing.assert_array_equal(kl["recall_10"], kl["recall_5"])
+    usual = found("infonce", world.RUNS["infonce"])["reader_b"].scores
+    np.testing.assert_array_equal(usual["recall_1"], usual["retrieval"])
+    for nothing in (found("oracle", world.CONTROLS["oracle"]), found("no_passage", world.CONTROLS["no_passage"])):
+        assert all(np.isnan(nothing["reader_a"].scores[metric]).all() for metric in ("ndcg_10", "mrr_10", "recall_1"))
+
+
+def test_the_empty_passage_is_counted_where_the_corpus_holds_it() -> None:
+    rows = world.predictions("kl", world.RUNS["kl"], shown=5)
+    rows[1] |= {"ranked_ids": ["", "q1a"], "shown_ids": ["", "q1a"]}
+    for shown, wanted in (([""], [0, 1, 0, 0]), (["q9a", ""], [0, 1, 0, 0]), (["q9a"], [0, 0, 0, 0])):
+        rows[1]["shown_ids"] = shown
+        read = outcomes("kl", rows, world.asked(empty_passage=True), world.judged())["reader_a"]
+        np.testing.assert_array_equal(read.scores["empty"], [wanted, [0, 0, 0, 0]])
+        assert read.scores["retrieval"][0, 1] == read.scores["success"][0, 1] == 0
+    assert np.isnan(outcomes("kl", rows, world.asked(), world.judged())["reader_a"].scores["empty"]).all()
+    control = world.predictions("no_passage", world.CONTROLS["no_passage"])
+    read = outcomes("no_passage", control, world.asked(empty_passage=True), world.judged())["reader_a"]
+    assert np.isnan(read.scores["empty"]).all()  # it retrieves nothing
 
 
 def test_a_question_that_is_twice_there_or_not_in_the_test_split() -> None:
@@ -126,6 +156,39 @@ def test_equal_runs_are_equivalent_and_nothing_is_divided_by_zero() -> None:
     assert same["mde"] is None
 
 
+def test_other_numbers_of_passages_shown_are_compared_apart() -> None:
+    made = report()
+    assert list(made["further"]) == ["5"] and made["about"]["shown"] == [1, 5]
+    five = made["further"]["5"]
+    assert list(five["systems"]) == list(world.WITH_FIVE)  # those that retrieve
+    exact = {name: one["scores"]["reader_a"]["em"]["mean"] for name, one in five["systems"].items()}
+    assert exact == {"infonce": 6 / 8, "kl": 7 / 8, "kl_permuted": 0, "bm25": 0.5, "untrained": 0.25}
+    assert five["differences"]["reader_b"]["em"]["kl"]["mean"] == 1 / 8
+    assert set(five["differences"]["reader_a"]) == {"em", "accuracy"}
+    assert made["differences"] == report_with((1,))["differences"] and report_with((1,))["further"] == {}
+    assert five["systems"]["kl"]["truncated"] == 4 and "The same, 5 shown: 4 (kl 4)." in wording.notes(made)
+    assert summary(made) == summary(report_with((1,)) | {"disagreement": made["disagreement"]})
+
+
+def test_a_run_without_answers_to_one_of_the_numbers_is_refused() -> None:
+    verdicts = world.judged()
+    made = systems(verdicts)
+    with pytest.raises(ComparisonError, match=r"runs/kl.parquet has no answers of reader 'reader_a' with 5 shown"):
+        compare(world.asked(), made | {"kl": replace(made["kl"], further={})}, verdicts, SETTINGS)
+
+
+def report_with(shown: tuple[int, ...]) -> dict[str, Any]:
+    verdicts = world.judged()
+    return compare(world.asked(), systems(verdicts), verdicts, replace(SETTINGS, shown=shown))
+
+
+def test_what_cannot_be_measured_is_null_and_counted() -> None:
+    scores = report()["systems"]["kl"]["scores"]["reader_a"]
+    assert scores["ndcg_10"]["n_missing"] == 2 and scores["ndcg_10"]["n_questions"] == 3  # q3 has no label
+    assert scores["empty"] is None and scores["harm"]["mean"] == 1 / 8
+    assert report()["systems"]["oracle"]["scores"]["reader_a"]["ndcg_10"] is None
+
+
 def test_the_summary_has_em_by_run_and_the_primary_difference() -> None:
     made = report()
     figures = summary(made)
@@ -137,7 +200,7 @@ def test_the_summary_has_em_by_run_and_the_primary_difference() -> None:
 
 def test_one_question_gets_a_mean_and_no_interval() -> None:
     row, verdicts = world.prepared()[:1], world.judged()
-    asked = world.questions(row, world.human())
+    asked = world.questions(row, world.human(), world.known())
     read = {n: outcomes(n, world.predictions(n, world.RUNS[n])[:1], asked, verdicts) for n in ("infonce", "kl")}
     made = {name: System("run", "", LABELS[name], False, found) for name, found in read.items()}
     one = compare(
@@ -161,7 +224,7 @@ def test_missing_judgements_are_left_out_in_pairs_and_bounded() -> None:
     lost = "Where was person 3 born? the Calder"  # kl's answer to q3 for seed 1, and that of no_passage
     verdicts.verdicts = dict(verdicts.verdicts) | {lost: ("missing", "timeout")}
     made = report(verdicts)
-    assert made["missing"] == {"answers": 102, "missing": 4, "reasons": {"timeout": 4}}
+    assert made["missing"] == {"answers": 166, "missing": 10, "reasons": {"timeout": 10}}
     accuracy = made["systems"]["kl"]["scores"]["reader_a"]["accuracy"]
     assert (accuracy["mean"], accuracy["n_missing"]) == (0.857143, 1)  # 6 of 7
     difference = made["differences"]["reader_a"]["accuracy"]["kl"]
@@ -177,7 +240,7 @@ def test_without_any_judgement_no_accuracy_is_invented() -> None:
     assert made["differences"]["reader_a"]["accuracy"] == {}
     assert plots.judged_metric(made) == "em" and plots.judged_metric(report()) == "accuracy"
     assert printed(made).count("not judged") == len(made["systems"])
-    assert "102 of 102 answers (not in the judgements file 102)" in printed(made)
+    assert "166 of 166 answers (not in the judgements file 166)" in printed(made)
 
 
 def test_without_roles_true_support_is_a_dash() -> None:
@@ -195,7 +258,7 @@ def test_without_roles_true_support_is_a_dash() -> None:
         (lambda rows: [row for row in rows if row["reader"] == "reader_a"], "no answers of reader 'reader_b'"),
         (lambda rows: [row for row in rows if row["seed"] == 0], r"1 seeds \[0\], train.seeds has 2"),
         (lambda rows: [row | {"seed": row["seed"] + 7} for row in rows] + rows, r"4 seeds \[0, 1, 7, 8\]"),
-        (lambda rows: rows[1:], "lacks 1 of 4 questions for some seed of reader 'reader_a', 'q0' first"),
+        (lambda rows: rows[1:], "lacks 1 of 4 questions for some seed of reader 'reader_a' with 1 shown, 'q0' first"),
     ],
 )
 def test_a_run_that_cannot_be_paired_is_refused(rows: Any, message: str) -> None:
@@ -216,9 +279,8 @@ def test_a_control_has_one_draw_or_as_many_as_runs_have_seeds() -> None:
 def test_other_seeds_of_the_same_number_are_paired_in_order() -> None:
     verdicts, rows = world.judged(), world.predictions("kl", world.RUNS["kl"])
     read = outcomes("kl", [row | {"seed": row["seed"] + 7} for row in rows], world.asked(), verdicts)
-    made = compare(
-        world.asked(), systems(verdicts) | {"kl": System("run", "", "reader_a", False, read)}, verdicts, SETTINGS
-    )
+    usual = systems(verdicts)
+    made = compare(world.asked(), usual | {"kl": replace(usual["kl"], outcomes=read)}, verdicts, SETTINGS)
     assert made["differences"] == report()["differences"]
 
 
@@ -397,11 +459,13 @@ def test_the_page_is_whole_and_loads_nothing(workspace: Path) -> None:
     assert not re.search(r"https?:|url\(|@import|<script", text)
     assert "&lt;b&gt;Oskal&lt;/b&gt;" in text and "<b>Oskal" not in text
     assert text.count("<details") == 5  # four questions and the params
-    for words in ["Truncated contexts: 4", "learning_rate: 0.001", "minimum detectable effect", "Text a of 2."]:
+    said = ["Truncated contexts, 1 shown: 4", "5 passages shown", "Rankings of 12 passages", "nDCG@10"]
+    for words in [*said, "learning_rate: 0.001", "minimum detectable effect", "Text a of 2."]:
         assert words in text
 
 
 def test_the_settings_are_those_of_params(workspace: Path) -> None:
     made = stage.settings(load_params())
     assert (made.baseline, made.seeds, made.draws, list(made.readers)) == ("infonce", 2, 200, ["reader_a", "reader_b"])
-    assert len(read_rows("data/predictions/runs/kl.parquet", stage.NEEDED)) == 16
+    assert made.shown == [1, 5]
+    assert len(read_rows("data/predictions/runs/kl.parquet", stage.NEEDED)) == 32

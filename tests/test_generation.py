@@ -1,17 +1,29 @@
 """Batched generation against Hugging Face's greedy decoding, one prompt at a time, and where an answer ends."""
 
 import copy
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
+import tiny_tokenizers
 import torch
+import yaml
 
-from bitter_retrieval.generation import Answer, generate_answers
-from bitter_retrieval.language_model import Reader, ReaderError
+from bitter_retrieval.checkpoints import fingerprint
+from bitter_retrieval.generation import Answer, end_tokens, generate_answers, generate_tokens
+from bitter_retrieval.journal import content_key
+from bitter_retrieval.language_model import Reader, ReaderError, ReaderSettings, load_reader, save_settings
+from bitter_retrieval.params import ParamsError, load_params
 
-BUDGET = 300  # prompt tokens: several batches, of several prompts of unequal length each
+BUDGET = 400  # tokens with the longest answers: several batches, of several prompts of unequal length each
 ITEMS = [(row["query"], p["text"]) for row in tiny.world(6) for p in [*row["passages"], {"text": ""}]]
 
 
@@ -73,6 +85,155 @@ def test_nothing_asked_nothing_answered() -> None:
     assert generate_answers(tiny.tiny_reader(), [], BUDGET) == []
 
 
+# -- the library's own greedy decoding -------------------------------------------------------------------------------
+
+CLOSE = 1e-4  # logits that rounding may swap
+FOUR = ["qwen3", "llama", "gpt2", "gemma3_text"]
+ASKED = {
+    "plain": ("bpe", {}),
+    "word": ("word", {}),
+    "begins": ("llama3", {}),  # with a token before every text
+    "chat": ("chat", {"chat": True}),
+    "cut": ("bpe", {"max_length": 48}),
+}
+CASES = [*((architecture, asked) for architecture in FOUR for asked in ASKED), ("bloom", "plain"), ("mamba", "plain")]
+
+
+def talker(architecture: str, asked: str = "plain") -> Reader:
+    """A reader whose answers have many lengths: a tenth of its vocabulary ends them, as its checkpoint says."""
+    kind, changes = ASKED[asked]
+    tokenizer = tiny.tokenizer_of(kind) if kind in ("bpe", "word") else tiny_tokenizers.tokenizer_of(kind)
+    model = tiny.tiny_model(architecture, len(tokenizer), tie_word_embeddings=False)
+    generator = torch.Generator().manual_seed(1)
+    model.generation_config.eos_token_id = torch.randperm(len(tokenizer), generator=generator)[::10].tolist()
+    settings = {"max_length": 200, "max_new_tokens": 20, **changes}
+    return tiny.tiny_reader(model=model, tokenizer_object=tokenizer, **settings)
+
+
+def alone(reader: Reader, prompt: list[int]) -> tuple[list[int], list[float]]:
+    """What `generate` says to one prompt without padding; at each step, how far its two best logits are apart."""
+    ends = end_tokens(reader)
+    made = reader.model.generate(
+        torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        max_new_tokens=reader.max_new_tokens,
+        do_sample=False,
+        eos_token_id=sorted(ends),
+        pad_token_id=reader.pad,
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    tokens = made.sequences[0, len(prompt) :].tolist()
+    best = torch.cat(made.logits).topk(2).values
+    for place, token in enumerate(tokens):
+        if token in ends:
+            tokens = tokens[:place]
+        elif "\n" in reader.tokenizer.decode(tokens[: place + 1], skip_special_tokens=True):
+            tokens = tokens[: place + 1]
+    return tokens, (best[:, 0] - best[:, 1]).tolist()
+
+
+@pytest.mark.parametrize(("architecture", "asked"), CASES)
+def test_tokens_are_those_of_the_library_alone(architecture: str, asked: str) -> None:
+    """Wherever its two best logits are not close; answers that part there are counted, and are few."""
+    reader = talker(architecture, asked)
+    encoded = reader.encode(*zip(*ITEMS, strict=True), None)
+    assert any(item.truncated for item in encoded) == (asked == "cut")
+    found = generate_tokens(reader, [item.ids for item in encoded], BUDGET)
+    excepted, lengths = 0, set()
+    for item, tokens in zip(encoded, found, strict=True):
+        wanted, apart = alone(reader, item.ids)
+        lengths.add(len(wanted))
+        if tokens != wanted:
+            assert apart[len(os.path.commonprefix([tokens, wanted]))] <= CLOSE
+            excepted += 1
+    assert excepted <= len(ITEMS) // 10
+    assert len(lengths) > 3 and len(set(map(tuple, found))) > 6
+
+
+@contextmanager
+def rows_computed(reader: Reader) -> Iterator[list[int]]:
+    """Rows of each call of the model while it lasts."""
+    assert reader.packs is not None  # calls the model to find out
+    rows: list[int] = []
+    hook = reader.model.register_forward_pre_hook(
+        lambda module, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    try:
+        yield rows
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "gemma3_text", "mamba"])
+def test_what_has_ended_is_no_longer_computed(architecture: str) -> None:
+    """At most one row beside each that goes on; where states cannot be dropped, all until the last one has ended."""
+    reader = talker(architecture, "word")  # has no line break
+    prompts = [item.ids for item in reader.encode(*zip(*ITEMS, strict=True), None)]
+    with rows_computed(reader) as rows:
+        said = generate_tokens(reader, prompts, 10**6)
+    steps = [min(len(tokens) + 1, reader.max_new_tokens) for tokens in said]
+    left = [sum(step > done for step in steps) for done in range(max(steps))]
+    assert len(rows) == max(steps) and rows[0] == len(prompts) and min(left) < len(prompts) / 3
+    if reader.packs:
+        assert all(going_on <= computed < 2 * going_on for computed, going_on in zip(rows, left, strict=True))
+    else:
+        assert set(rows) == {len(prompts)}
+
+
+# -- memory ----------------------------------------------------------------------------------------------------------
+
+
+def batches_made(reader: Reader, monkeypatch: pytest.MonkeyPatch, most: float = float("inf")) -> list[tuple[int, int]]:
+    """Rows and columns of the batches that are begun; beyond `most` tokens, prompts and answers, memory is out."""
+    begun: list[tuple[int, int]] = []
+    generate = reader.model.generate
+
+    def limited(ids: torch.Tensor, **settings: Any) -> Any:
+        if "past_key_values" not in settings:
+            begun.append(tuple(ids.shape))
+            if len(ids) * (ids.shape[1] + reader.max_new_tokens) > most:
+                raise MemoryError
+        return generate(ids, **settings)
+
+    monkeypatch.setattr(reader.model, "generate", limited)
+    return begun
+
+
+def test_batches_keep_to_the_budget_with_the_answers_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = talker("llama")
+    begun = batches_made(reader, monkeypatch)
+    generate_answers(reader, ITEMS, BUDGET)
+    assert len(begun) > 2 and sum(rows for rows, _ in begun) == len(ITEMS)
+    assert all(rows * (columns + reader.max_new_tokens) <= BUDGET for rows, columns in begun)
+    assert max(rows for rows, _ in begun) > 5
+
+
+def test_batches_are_halved_until_memory_suffices(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = talker("llama")
+    wanted = generate_answers(reader, ITEMS, BUDGET)
+    begun = batches_made(reader, monkeypatch, 300)
+    assert generate_answers(reader, ITEMS, 10**6) == wanted
+    tokens = [rows * (columns + reader.max_new_tokens) for rows, columns in begun]
+    failed = [spent for spent in tokens if spent > 300]
+    assert 1 < len(failed) < 5 and tokens[: len(failed)] == failed  # what has been learnt holds
+    monkeypatch.undo()
+    batches_made(reader, monkeypatch, 40)
+    with pytest.raises(ReaderError, match="memory does not suffice.*readers.tiny.max_length"):
+        generate_answers(reader, ITEMS, 10**6)
+
+
+def test_other_errors_are_not_taken_for_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = talker("llama")
+
+    def broken(*arguments: Any, **settings: Any) -> None:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(reader.model, "generate", broken)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        generate_answers(reader, ITEMS, BUDGET)
+
+
 # -- where an answer ends --------------------------------------------------------------------------------------------
 
 
@@ -126,3 +287,131 @@ def test_answer_that_has_ended_is_not_continued_beside_longer_ones() -> None:
     answers = [answer.text for answer in generate_answers(reader, ITEMS, 10**6)]
     assert answers == [one_by_one(reader, *item) for item in ITEMS]
     assert len({len(answer.split()) for answer in answers}) > 2
+
+
+@pytest.mark.parametrize(
+    ("stop", "text", "steps"),
+    [
+        ([" owns"], "born in", 3),
+        (["n in o"], "bor", 3),  # over several tokens
+        (["owns", "in"], "born", 2),  # whichever comes first
+        (["Owns", "born  in"], "born in owns a was", 5),  # as written
+        (["n.*"], "born in owns a was", 5),
+    ],
+)
+def test_answer_ends_before_a_stop_text(stop: list[str], text: str, steps: int) -> None:
+    reader = replace(scripted("Ġborn", "Ġin", "Ġowns", "Ġa", "Ġwas", "Ġcat"), stop=stop)
+    with rows_computed(reader) as rows:
+        assert generate_answers(reader, ITEMS[:1], BUDGET) == [Answer(text, False)]
+    assert len(rows) == steps
+
+
+def test_stop_text_that_is_a_special_token_ends_an_answer() -> None:
+    reader = scripted("Ġborn", "<pad>", "Ġin", "Ġowns")
+    assert generate_answers(reader, ITEMS[:1], BUDGET)[0].text.startswith("born in owns")
+    reader.stop = ["<pad>"]
+    assert generate_answers(reader, ITEMS[:1], BUDGET)[0].text == "born"
+
+
+def test_end_tokens_of_the_checkpoint_end_an_answer() -> None:
+    reader = scripted("Ġborn", "Ġin", "Ġowns", "Ġa", "Ġwas")
+    ends = reader.tokenizer.convert_tokens_to_ids(["Ġowns", "Ġin"])
+    for named, text in ((ends[0], "born in"), (ends, "born"), (None, "born in owns a was")):
+        reader.model.generation_config.eos_token_id = named
+        assert generate_answers(reader, ITEMS[:1], BUDGET)[0].text == text
+
+
+# -- what a checkpoint wishes for ------------------------------------------------------------------------------------
+
+WISHES: dict[str, dict[str, Any]] = {
+    "sampling": {"do_sample": True, "temperature": 50.0, "top_k": 0},
+    "penalty": {"repetition_penalty": 30.0},
+    "repeats": {"no_repeat_ngram_size": 1},
+    "forced": {"forced_eos_token_id": 7},
+    "suppressed": {"suppress_tokens": list(range(3, 300))},
+    "shorter": {"max_length": 35},
+    "longer": {"max_new_tokens": 60, "min_new_tokens": 60},
+    "time": {"max_time": 1e-9},
+    "beams": {"num_beams": 8, "length_penalty": -5.0},
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "reader"
+    reader = tiny.tiny_reader("llama", "bpe")  # repeats itself
+    reader.model.save_pretrained(folder)
+    reader.tokenizer.save_pretrained(folder)
+    save_settings(folder, ReaderSettings(tiny.PROMPT.template, "float32", 120, 12))
+    return folder
+
+
+@pytest.mark.parametrize("wish", WISHES)
+def test_checkpoint_does_not_change_what_greedy_means(wish: str, saved: Path, tmp_path: Path) -> None:
+    wanted = generate_answers(load_reader(saved), ITEMS, BUDGET)
+    folder = Path(shutil.copytree(saved, tmp_path / "reader"))
+    settings = json.loads((folder / "generation_config.json").read_text()) | WISHES[wish]
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    reader = load_reader(folder)
+    torch.manual_seed(0)
+    assert generate_answers(reader, ITEMS, BUDGET) == wanted
+    ids = reader.encode(*zip(*ITEMS[:1], strict=True), None)[0].ids
+    left_to_it = reader.model.generate(  # still what it was, and the wish is one that would be granted
+        torch.tensor([ids]),
+        attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+        **({} if {"max_length", "max_new_tokens"} & WISHES[wish].keys() else {"max_new_tokens": 12}),
+    )
+    text = reader.tokenizer.decode(left_to_it[0, len(ids) :], skip_special_tokens=True)
+    assert text.split("\n")[0].strip() != wanted[0].text
+
+
+def test_wishes_in_a_config_of_old_do_not_count_either(saved: Path, tmp_path: Path) -> None:
+    """Before there was a generation_config.json, config.json held them."""
+    wanted = generate_answers(load_reader(saved), ITEMS, BUDGET)
+    folder = Path(shutil.copytree(saved, tmp_path / "reader"))
+    (folder / "generation_config.json").unlink()
+    config = json.loads((folder / "config.json").read_text()) | WISHES["penalty"]
+    (folder / "config.json").write_text(json.dumps(config))
+    reader = load_reader(folder)
+    assert reader.model.generation_config.repetition_penalty == 30
+    assert generate_answers(reader, ITEMS, BUDGET) == wanted
+
+
+# -- the parameter ---------------------------------------------------------------------------------------------------
+
+
+def params_with(tmp_path: Path, **reader: Any) -> Any:
+    tree = yaml.safe_load(tiny.PROFILE.read_text(encoding="utf-8"))
+    tree["readers"]["reader_a"] |= reader
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return load_params(tmp_path / "params.yaml").readers["reader_a"]
+
+
+def test_stop_texts_are_a_readers_parameter(tmp_path: Path) -> None:
+    assert params_with(tmp_path).stop is None
+    assert params_with(tmp_path, stop=[".", "Question:"]).stop == [".", "Question:"]
+
+
+@pytest.mark.parametrize("stop", [[], [""], [".", " \n"], "."])
+def test_stop_texts_that_cannot_be_meant_are_refused(stop: object, tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="readers.reader_a.stop"):
+        params_with(tmp_path, stop=stop)
+
+
+def test_reader_without_stop_texts_is_the_one_that_it_was(saved: Path) -> None:
+    """Or its journalled scores and answers would be asked for again."""
+    stated = json.loads((saved / "reader.json").read_text())
+    assert list(stated) == ["prompt", "dtype", "max_length", "max_new_tokens", "chat", "answer_end"]
+    reader = load_reader(saved)
+    device = reader.model.device.type
+    assert reader.identity == content_key(weights=fingerprint(str(saved), None), settings=stated, device=device)
+
+
+def test_stop_texts_are_part_of_a_saved_reader(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "source.json").write_text(json.dumps({"model": str(saved), "revision": None}))
+    readers = []
+    for stop in (None, ["in"], ["owns"]):
+        save_settings(tmp_path, ReaderSettings(tiny.PROMPT.template, "float32", 120, 12, stop=stop))
+        readers.append(load_reader(tmp_path))
+    assert [list(reader.stop) for reader in readers] == [[], ["in"], ["owns"]]
+    assert len({reader.identity for reader in readers}) == 3

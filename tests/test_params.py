@@ -228,7 +228,10 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ),
     ({"derived_labels/second": SECOND, "compare/label_source": "second"}, "compare.label_source", ["is none of"]),
     # evaluate and compare
-    ({"evaluate/shown": 11}, "evaluate.shown", ["at most top_k (10)", "11"]),
+    ({"evaluate/shown": [1, 11]}, "evaluate.shown", ["at most top_k (10)", "11"]),
+    ({"evaluate/shown": []}, "evaluate.shown", ["distinct numbers, at least one"]),
+    ({"evaluate/shown": [5, 5]}, "evaluate.shown", ["distinct numbers"]),
+    ({"evaluate/top_k": 9}, "evaluate.top_k", ["at least 10", "recall@10"]),
     ({"compare/baseline": "infonse"}, "compare.baseline", ["Did you mean 'infonce'?"]),
     ({"compare/label_source": "permuted"}, "compare.label_source", ["none of reader_a, reader_b"]),
     ({"compare/human_source": "reader_a"}, "compare.human_source", ["none of human, truth, has_answer"]),

@@ -3,12 +3,14 @@
 import re
 from collections import Counter
 from math import log
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from bitter_retrieval import retrieval
-from bitter_retrieval.retrieval import Ranking, rank_by_bm25, rank_by_vectors
+from bitter_retrieval.retrieval import Ranking, RetrievalError, rank_by_bm25, rank_by_vectors
 
 IDS = [f"p{number}" for number in (7, 3, 9, 1, 4, 8, 0, 2, 6, 5)]  # ids in another order than places
 TEXTS = [
@@ -49,10 +51,17 @@ def bm25(query: str, texts: list[str]) -> list[float]:
     return scores
 
 
-@pytest.mark.parametrize("at_once", [1, 3, 256])
+def blocks(monkeypatch: pytest.MonkeyPatch, queries: int, passages: int) -> None:
+    monkeypatch.setattr(retrieval, "QUERIES_AT_ONCE", queries)
+    monkeypatch.setattr(retrieval, "PASSAGES_AT_ONCE", passages)
+
+
+@pytest.mark.parametrize(("queries_at_once", "passages_at_once"), [(1, 40), (3, 7), (256, 1), (2, 39), (256, 4096)])
 @pytest.mark.parametrize("k", [1, 4, 50])
-def test_vectors_rank_like_a_sort_ties_included(at_once: int, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "QUERIES_AT_ONCE", at_once)
+def test_vectors_rank_like_a_sort_ties_included(
+    queries_at_once: int, passages_at_once: int, k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks(monkeypatch, queries_at_once, passages_at_once)
     rng = np.random.default_rng(0)
     queries = rng.integers(-1, 2, size=(7, 3)).astype(np.float32)  # few values: ties everywhere
     passages = rng.integers(-1, 2, size=(40, 3)).astype(np.float32)
@@ -67,15 +76,75 @@ def test_vectors_rank_like_a_sort_ties_included(at_once: int, k: int, monkeypatc
 @pytest.mark.parametrize("k", [1, 7, 299, 300, 301])
 def test_best_are_those_of_a_sort_of_the_whole_row(kind: str, k: int) -> None:
     rng = np.random.default_rng(0)
-    odd = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.5]
+    odd = [0.0, -0.0, 1e-45, -1e-45, 3e38, -3e38, 1.5, np.nextafter(np.float32(1.5), np.float32(2))]
     rows = {
         "distinct": rng.normal(size=(9, 300)),
         "ties": rng.integers(-2, 3, size=(9, 300)) / 4,
         "nothing found": np.where(rng.random((9, 300)) < 0.01, 1.0, 0.0),
         "odd": rng.choice(odd, size=(9, 300)),
     }
-    for row in rows[kind].astype(np.float32):
-        assert retrieval._best(row, k).tolist() == np.argsort(-row, kind="stable")[:k].tolist()
+    scores = rows[kind].astype(np.float32)
+    best = retrieval._largest(retrieval._keys(torch.from_numpy(scores), first=1000), k)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(retrieval._place_of(best), order + 1000)
+    np.testing.assert_array_equal(retrieval._score_of(best), np.take_along_axis(scores, order, 1))
+
+
+def test_no_more_scores_are_computed_at_once_than_a_block_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a block without candidates is computed once, however many candidates there are elsewhere."""
+    blocks(monkeypatch, 2, 10)
+    rng = np.random.default_rng(1)
+    queries, passages = (rng.normal(size=(size, 4)).astype(np.float32) for size in (5, 95))
+    ids, asked = [str(place) for place in range(95)], []
+    products = retrieval._products
+
+    def counted(*vectors: object) -> retrieval.Scores:
+        scores = products(*vectors)
+
+        def told(some: slice, block: slice) -> torch.Tensor:
+            asked.append((some.start, block.start))
+            found = scores(some, block)
+            assert found.shape[0] <= 2 and found.shape[1] <= 10
+            return found
+
+        return told
+
+    monkeypatch.setattr(retrieval, "_products", counted)
+    found = rank_by_vectors(queries, passages, ids, [["3", "8"]] * 4 + [["94"]], 3)
+    assert len(asked) == 3 * 10 + 2 + 1 and asked.count((0, 0)) == 2 and asked.count((0, 10)) == 1
+    scores = queries @ passages.T
+    assert found[4].candidate_ranks == [1 + int((scores[4] > scores[4, 94]).sum())]
+
+
+def test_a_memory_map_ranks_like_what_it_maps(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    queries, passages = (rng.normal(size=(size, 8)).astype(np.float32) for size in (3, 20))
+    np.save(tmp_path / "passages.npy", passages)
+    ids = [str(place) for place in range(20)]
+    mapped = np.load(tmp_path / "passages.npy", mmap_mode="r")
+    found = [rank_by_vectors(queries, vectors, ids, [ids[:2]] * 3, 5) for vectors in (passages, mapped)]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_similarity_that_is_no_number_is_refused(bad: float) -> None:
+    passages = np.eye(3, dtype=np.float32)
+    passages[1, 1] = bad
+    with pytest.raises(RetrievalError, match="not a finite number.*lower learning rate"):
+        rank_by_vectors(np.ones((1, 3), dtype=np.float32), passages, list("abc"), [["a"]], k=1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_ranks_like_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small whole numbers: both compute them exactly, with ties."""
+    blocks(monkeypatch, 3, 64)
+    rng = np.random.default_rng(0)
+    queries, passages = (rng.integers(-2, 3, size=(size, 16)).astype(np.float32) for size in (10, 300))
+    ids = [f"p{place}" for place in range(300)]
+    candidates = [ids[at : at + 40 : 5] for at in range(10)]
+    found = [rank_by_vectors(queries, passages, ids, candidates, 10, device) for device in ("cpu", "cuda")]
+    assert found[0] == found[1]
 
 
 def test_vectors_by_hand() -> None:

@@ -1,4 +1,7 @@
-"""Normalisation, exact match and F1 by hand."""
+"""Normalisation, exact match and F1 by hand, and against SQuAD v1.1's definition written out."""
+
+import random
+from itertools import groupby
 
 import pytest
 
@@ -64,8 +67,8 @@ def test_f1_takes_the_best_reference_not_the_union() -> None:
 
 
 @pytest.mark.parametrize("answer", ["", "The", " ?! "])
-def test_nothing_left_equals_nothing_left_only(answer: str) -> None:
-    assert exact_match(answer, ["A."]) == f1(answer, ["A."]) == 1.0
+def test_nothing_left_equals_nothing_left_and_shares_no_word(answer: str) -> None:
+    assert (exact_match(answer, ["A."]), f1(answer, ["A."])) == (1.0, 0.0)
     assert exact_match(answer, ["Calder"]) == f1(answer, ["Calder"]) == 0.0
     assert f1("Calder", ["A."]) == 0.0
 
@@ -75,3 +78,79 @@ def test_references_must_be_a_list_with_something_in_it(references: list[str]) -
     for score in (exact_match, f1):
         with pytest.raises(ValueError, match="references"):
             score("Calder", references)
+
+
+# -- SQuAD v1.1 --------------------------------------------------------------------------------------------------------
+
+PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+WORDS = "Calder bridge 1,990 U.S. theatre Ann café cafe\u0301 Straße İzmir ΟΔΟΣ 北京 ９ a\u0301 x² it's".split()
+ARTICLES = ["a", "an", "the", "A", "An", "THE", "The"]
+MARKS = [".", "!", "'s", "-", "–", "—", "“", "”", "…", "$", "_", "(", ")", "?!", "«", "。", "🙂"]
+SPACES = [" ", "  ", "\t", "\n", "\u00a0", "\u2003", "\u200b", "\x1f", ""]
+
+
+def official_words(text: str) -> list[str]:
+    """Lower case, then without punctuation, then without the articles among the runs of letters and digits."""
+    left = [letter for letter in text.lower() if letter not in PUNCTUATION]
+    runs = ("".join(run) for _, run in groupby(left, lambda letter: letter.isalnum()))
+    return "".join(" " if run in ("a", "an", "the") else run for run in runs).split()
+
+
+def official_exact_match(answer: str, references: list[str]) -> float:
+    return max(float(official_words(answer) == official_words(reference)) for reference in references)
+
+
+def official_f1(answer: str, references: list[str]) -> float:
+    return max(official_f1_of_one(official_words(answer), official_words(reference)) for reference in references)
+
+
+def official_f1_of_one(said: list[str], meant: list[str]) -> float:
+    left, shared = list(meant), 0
+    for word in said:
+        if word in left:
+            left.remove(word)
+            shared += 1
+    if shared == 0:
+        return 0.0
+    precision, recall = shared / len(said), shared / len(meant)
+    return 2 * precision * recall / (precision + recall)
+
+
+def drawn_text(draw: random.Random) -> str:
+    pieces = []
+    for _ in range(draw.choice([1, 1, 2, 3, 5])):
+        kind = draw.choices([WORDS, ARTICLES, MARKS], [9, 3, 2])[0]
+        pieces += [draw.choice(kind), draw.choice(SPACES)]
+    return "".join(pieces)
+
+
+def said_otherwise(text: str, draw: random.Random) -> str:
+    """What has the same words, or nearly."""
+    words = text.split()
+    if draw.random() < 0.4:
+        draw.shuffle(words)
+    if draw.random() < 0.4:
+        words.insert(draw.randrange(len(words) + 1), draw.choice(WORDS + ARTICLES))
+    if words and draw.random() < 0.3:
+        words.pop()
+    changed = draw.choice(["", "The ", "a "]) + draw.choice(SPACES[:-1]).join(words) + draw.choice([*MARKS, ""])
+    return draw.choice([str.upper, str.title, str])(changed)
+
+
+def test_scores_are_those_of_squad_on_generated_answers() -> None:
+    draw = random.Random(0)
+    found = []
+    for _ in range(500):
+        references = [drawn_text(draw) for _ in range(draw.choice([1, 1, 2, 3, 4]))]
+        answer = draw.choice([draw.choice(references), said_otherwise(draw.choice(references), draw), drawn_text(draw)])
+        answer = draw.choices([answer, draw.choice(["", " ", "the", "?!", "\u200b"])], [9, 1])[0]
+        assert normalise(answer) == " ".join(official_words(answer)), answer
+        scores = exact_match(answer, references), f1(answer, references)
+        assert scores[0] == official_exact_match(answer, references), (answer, references)
+        assert scores[1] == pytest.approx(official_f1(answer, references), abs=1e-12), (answer, references)
+        found.append((answer, len(references), *scores))
+    assert sum(0 < score < 1 for *_, score in found) > 50
+    assert 100 < sum(exact for *_, exact, _ in found) < 400
+    assert sum(exact > score for *_, exact, score in found) > 2  # nothing left
+    assert sum(not normalise(answer) for answer, *_ in found) > 20
+    assert sum(number > 1 for _, number, *_ in found) > 100

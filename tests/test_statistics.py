@@ -1,10 +1,11 @@
-"""The bootstrap against slow loops over its own draws, its coverage in simulated experiments, and degenerate input."""
+"""Errors and bootstrap against slow loops, errors against t tests, what simulated experiments say, degenerate input."""
 
 import math
 from dataclasses import astuple
 
 import numpy as np
 import pytest
+from scipy.stats import norm, t, ttest_1samp
 
 from bitter_retrieval.statistics import Design, Difference, chance_disagreement, disagreement
 
@@ -44,11 +45,24 @@ def test_draws_take_as_many_groups_and_seeds_as_there_are() -> None:
     assert (design.group_counts != Design(uneven_groups(), 3, 200, 1).group_counts).any()
 
 
+def slow_error(groups: list[str], cells: np.ndarray) -> tuple[float, float]:
+    """Standard error and degrees of freedom: what each group, then each seed, moves the mean by."""
+    known = [(group, seed, x) for seed, row in enumerate(cells) for group, x in zip(groups, row, strict=True) if x == x]
+    mean, parts = sum(x for *_, x in known) / len(known), []
+    for which in (0, 1):
+        names = {one[which] for one in known}
+        moves = [sum(x - mean for *key, x in known if key[which] == name) / len(known) for name in names]
+        parts.append((len(names) / (len(names) - 1) * sum(move**2 for move in moves), len(names) - 1))
+    total = sum(part for part, _ in parts)
+    return math.sqrt(total), total**2 / sum(part**2 / free for part, free in parts)
+
+
 def test_estimate_equals_the_slow_loop() -> None:
     design, cells = Design(uneven_groups(), 3, 60, 0), simulated(1, missing=0.2)
-    low, high = np.quantile(slow_draws(design, uneven_groups(), cells), [0.025, 0.975])
+    error, free = slow_error(uneven_groups(), cells)
     estimate = design.estimate(cells)
-    assert (estimate.mean, estimate.low, estimate.high) == pytest.approx((np.nanmean(cells), low, high))
+    ends = np.nanmean(cells) - t.ppf(0.975, free) * error, np.nanmean(cells) + t.ppf(0.975, free) * error
+    assert (estimate.mean, estimate.low, estimate.high) == pytest.approx((np.nanmean(cells), *ends))
     assert estimate.seed_sd == pytest.approx(np.std(np.nanmean(cells, axis=1), ddof=1))
     assert estimate.n_missing == np.isnan(cells).sum() > 0
     assert estimate.n_questions == (~np.isnan(cells).all(0)).sum()
@@ -60,18 +74,46 @@ def test_differences_equal_the_slow_loop() -> None:
     systems = {"close": simulated(2, missing=0.2), "far": simulated(3, rate=0.95)}
     pairs = {name: system - baseline for name, system in systems.items()}
     shifts = {name: np.array(slow_draws(design, groups, x)) - np.nanmean(x) for name, x in pairs.items()}
-    errors = {name: shift.std(ddof=1) for name, shift in shifts.items()}
-    largest = [max(abs(shifts[name][draw]) / errors[name] for name in systems) for draw in range(draws)]
-    c = sorted(largest)[94]  # the 95th of 99
+    largest = [max(abs(shift[draw]) / shift.std(ddof=1) for shift in shifts.values()) for draw in range(draws)]
     for name, found in design.differences(systems, baseline, equivalence=0.1).items():
-        mean, error = np.nanmean(pairs[name]), errors[name]
-        p_adjusted = (1 + sum(t >= abs(mean) / error for t in largest)) / (draws + 1)
-        below = (1 + sum(shifts[name] >= mean + 0.1)) / (draws + 1)
-        above = (1 + sum(shifts[name] <= mean - 0.1)) / (draws + 1)
-        assert (found.mean, found.low, found.high) == pytest.approx((mean, mean - c * error, mean + c * error))
-        assert found.p_adjusted == pytest.approx(max(p_adjusted, 2**-5))
-        assert found.p_equivalent == pytest.approx(max(below, above, 2**-6))
-        assert found.mde == pytest.approx(2.8 * error)
+        mean, (error, free) = np.nanmean(pairs[name]), slow_error(groups, pairs[name])
+        reach = error * t.isf(norm.sf(sorted(largest)[94]), free)  # the 95th of 99
+        alone = t.sf(abs(mean) / error, free)
+        p_adjusted = (1 + sum(one >= norm.isf(alone) for one in largest)) / (draws + 1)
+        assert (found.mean, found.low, found.high) == pytest.approx((mean, mean - reach, mean + reach))
+        assert found.p_adjusted == pytest.approx(max(p_adjusted, 2 * alone, 2**-5))
+        assert found.p_equivalent == pytest.approx(max(t.sf((0.1 - abs(mean)) / error, free), 2**-6))
+        assert found.mde == pytest.approx(error * (t.isf(0.025, free) + t.isf(0.2, free)))
+
+
+def test_one_difference_is_tested_by_min_f() -> None:
+    """Clark's min F' from the two t tests that it is made of, where every group has as many questions."""
+    baseline, system = simulated(1, (3, 40)), simulated(2, (3, 40), rate=0.75)
+    pairs = (system - baseline).reshape(3, 10, 4)
+    by_group, by_seed = (ttest_1samp(pairs.mean(axes), 0).statistic ** 2 for axes in ((0, 2), (1, 2)))
+    free = (by_group + by_seed) ** 2 / (by_group**2 / 2 + by_seed**2 / 9)
+    error = abs(pairs.mean()) / math.sqrt(by_group * by_seed / (by_group + by_seed))
+    found = Design(np.repeat(np.arange(10), 4), 3, 200, 0).differences({"x": system}, baseline)["x"]
+    assert found.mde == pytest.approx(error * (t.isf(0.025, free) + t.isf(0.2, free)))
+    assert found.p_adjusted >= 2 * t.sf(abs(pairs.mean()) / error, free)  # which the bootstrap of one difference nears
+    assert found.p_adjusted == pytest.approx(2 * t.sf(abs(pairs.mean()) / error, free), abs=0.05)
+
+
+def test_seeds_that_differ_widen_the_interval_by_more_than_normal_quantiles_would() -> None:
+    generator, groups = np.random.default_rng(0), np.repeat(np.arange(80), 8)
+    cells = np.tile((generator.random(640) < 0.5).astype(float), (3, 1))
+    apart = np.array([[-0.1], [0.0], [0.1]])
+    calm, torn = (Design(groups, 3, 500, 0).estimate(one) for one in (cells, cells + apart))
+    seeds_alone = t.ppf(0.975, 2) * 0.1 / math.sqrt(3)
+    assert calm.high - calm.low < 0.1
+    assert 1.5 * seeds_alone < torn.high - torn.low < 2.2 * seeds_alone  # 1.96 for t's 4.3 would give 0.9
+
+
+def test_an_interval_of_a_mean_stays_within_the_scores() -> None:
+    cells = np.ones((2, 40))
+    cells[0, 0] = 0
+    estimate = Design(np.repeat(np.arange(10), 4), 2, 50, 0).estimate(cells)
+    assert 0.9 < estimate.low < estimate.mean < estimate.high == 1
 
 
 def test_many_groups_are_weighted_in_blocks_without_seams() -> None:
@@ -248,18 +290,22 @@ def test_all_missing() -> None:
 
 
 def test_draws_that_meet_only_missing_scores_do_not_count() -> None:
-    cells = np.full((1, 8), np.nan)
-    cells[0, :2] = 0, 1
-    estimate = Design(range(8), 1, 200, 0).estimate(cells)  # a tenth of the draws holds neither
-    assert (estimate.mean, estimate.low, estimate.high) == (0.5, 0.0, 1.0)
+    cells = np.full((1, 12), np.nan)
+    cells[0, :3] = 0.2, 0.4, 0.5
+    design = Design(range(12), 1, 200, 0)
+    assert (design.group_counts[:, :3].sum(1) == 0).any()
+    found = design.differences({"x": cells, "y": cells / 2}, np.zeros((1, 12)))["x"]
+    assert found.n_missing == 9 and found.low < 0 < found.high < 2 and 0.05 < found.p_adjusted < 1
 
 
-def test_one_seed_is_not_resampled() -> None:
-    design, cells = Design(uneven_groups(), 1, 60, 0), simulated(1, (1, 24))
+def test_one_seed_says_nothing_of_seeds() -> None:
+    design, cells = Design(np.repeat(np.arange(8), 3), 1, 60, 0), simulated(1, (1, 24))
     assert (design.seed_counts == 1).all()
-    low, high = np.quantile(slow_draws(design, uneven_groups(), cells), [0.025, 0.975])
+    groups = ttest_1samp(cells.reshape(8, 3).mean(1), 0).confidence_interval()
     estimate = design.estimate(cells)
-    assert (estimate.low, estimate.high) == pytest.approx((low, high)) and math.isnan(estimate.seed_sd)
+    assert (estimate.low, estimate.high) == pytest.approx(tuple(groups)) and math.isnan(estimate.seed_sd)
+    found = design.differences({"x": cells}, np.zeros_like(cells))["x"]
+    assert found.verdict == "better" and math.isnan(found.seed_sd) and found.low > 0
 
 
 def test_a_system_without_seeds_meets_every_seed_of_the_other() -> None:

@@ -158,9 +158,9 @@ def test_run_of_the_query_side_is_evaluated_with_the_passages_it_started_from(
         loaded.embed(list(texts.values()), "passage", 64), start.embed(list(texts.values()), "passage", 64)
     )
     assert np.abs(loaded.embed(queries, "query", 64) - start.embed(queries, "query", 64)).max() > 0.01
-    shown = evaluate.retrieve(folder, VALIDATION, texts, load_params().evaluate)
+    found = evaluate.retrieve(folder, VALIDATION, texts, load_params().evaluate)
     scores = loaded.embed(queries, "query", 64) @ start.embed(list(texts.values()), "passage", 64).T
-    assert [found.ranking.ids[0] for found in shown] == [list(texts)[place] for place in scores.argmax(1)]
+    assert [ranking.ids[0] for ranking in found] == [list(texts)[place] for place in scores.argmax(1)]
     shutil.move(project / "models/encoders/mini", project / "elsewhere")
     with pytest.raises(CheckpointError, match="encoders/mini: no such folder"):
         load_encoder(folder)

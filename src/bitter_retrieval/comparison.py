@@ -6,20 +6,22 @@ That dict is metrics/report.json. Shares lie in [0, 1], answer losses are nats a
      "systems": {"kl": {"kind": "run", "labels": "reader_a", "truncated": 0, "scores": {"reader_a": {
          "em": {"mean": 0.596, "low": 0.561, "high": 0.631, "seed_sd": 0.006, "n_questions": 640, "n_missing": 0}}}}},
      "differences": {"reader_a": {"em": {"kl": {"mean": 0.046, "low": 0.017, …, "verdict": "better"}}}},
+     "further": {"5": {"systems": {"kl": {"truncated": 0, "scores": {…}}}, "differences": {"reader_a": {"em": {…}}}}},
      "negative_controls": {"kl_permuted": {…}}, "missing": {"answers": 46080, "missing": 0, "reasons": {}}}
 
-Intervals are 95%: of each system alone in `systems`, of all runs at once in `differences`.
+`further` has what changes when the reader sees another number of passages, by evaluate.shown from the second on, and
+only of what retrieves. Intervals are 95%: of each system alone in `systems`, of all runs at once in `differences`.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from bitter_retrieval.outcomes import METRICS, ComparisonError, Outcomes, Questions, Verdicts
+from bitter_retrieval.outcomes import METRICS, OF_SHOWN, ComparisonError, Outcomes, Questions, Verdicts
 from bitter_retrieval.statistics import Design
 
 CONTROLS = {
@@ -31,6 +33,7 @@ CONTROLS = {
     "untrained": "the encoder ranks the corpus before any training",
 }
 COMPARED = ("em", "accuracy", "retrieval", "success")  # metrics whose difference to the baseline is tested
+COMPARED_FURTHER = ("em", "accuracy")  # of them, those that depend on how many passages are shown
 DIGITS = 6  # of every figure in report.json
 
 
@@ -49,6 +52,7 @@ class Settings:
     draws: int
     seed: int
     equivalence: float
+    shown: Sequence[int] = (1,)  # evaluate.shown; the first is that of the primary figure
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ class System:
     about: str
     labels: str | None  # label source of a run
     negative: bool  # trained on labels that carry no information
-    outcomes: Mapping[str, Outcomes]
+    outcomes: Mapping[str, Outcomes]  # with the first number of passages shown
+    further: Mapping[int, Mapping[str, Outcomes]] = field(default_factory=dict)  # by other numbers; of what retrieves
 
 
 def compare(
@@ -73,12 +78,13 @@ def compare(
 
     verdicts: those of the outcomes, for what is missing. watch: sees the systems go by, as a progress bar does.
     """
-    _check(systems, settings, asked)
+    _check(systems, settings, asked, settings.shown[0])
     design = Design(asked.groups, settings.seeds, settings.draws, settings.seed)
     report = {
         "about": _about(asked, systems, settings),
         "systems": {name: _system(design, systems[name], settings.readers) for name in watch(list(systems))},
-        "differences": {reader: _differences(design, systems, reader, settings) for reader in settings.readers},
+        "differences": _differences(design, systems, COMPARED, settings),
+        "further": {shown: _further(design, systems, shown, asked, settings) for shown in settings.shown[1:]},
         "negative_controls": _negative_controls(design, systems, settings),
         "missing": {
             "answers": verdicts.asked,
@@ -136,14 +142,16 @@ def _about(asked: Questions, systems: Mapping[str, System], settings: Settings) 
 
 
 def _system(design: Design, system: System, readers: Sequence[str]) -> dict[str, Any]:
+    about = {"kind": system.kind, "about": system.about, "labels": system.labels}
+    return about | _scores(design, system, METRICS, readers)
+
+
+def _scores(design: Design, system: System, metrics: Sequence[str], readers: Sequence[str]) -> dict[str, Any]:
     read = {reader: system.outcomes[reader] for reader in readers if reader in system.outcomes}
     return {
-        "kind": system.kind,
-        "about": system.about,
-        "labels": system.labels,
         "truncated": sum(outcomes.truncated for outcomes in read.values()),
         "scores": {
-            reader: {metric: _estimate(design, outcomes.scores[metric]) for metric in METRICS}
+            reader: {metric: _estimate(design, outcomes.scores[metric]) for metric in metrics}
             for reader, outcomes in read.items()
         },
     }
@@ -153,12 +161,33 @@ def _estimate(design: Design, scores: np.ndarray) -> Any:
     return design.estimate(scores) if np.isfinite(scores).any() else None
 
 
-def _differences(design: Design, systems: Mapping[str, System], reader: str, settings: Settings) -> dict[str, Any]:
-    """Runs against the baseline; all of a metric's runs share one adjustment. Controls are no part of it."""
+def _further(
+    design: Design, systems: Mapping[str, System], shown: int, asked: Questions, settings: Settings
+) -> dict[str, Any]:
+    """What changes where the reader sees `shown` passages. Raises ComparisonError where a run lacks answers to them."""
+    read = {
+        name: replace(system, outcomes=system.further.get(shown, {}))
+        for name, system in systems.items()
+        if system.kind == "run" or shown in system.further
+    }
+    _check(read, settings, asked, shown)
+    return {
+        "systems": {name: _scores(design, system, OF_SHOWN, settings.readers) for name, system in read.items()},
+        "differences": _differences(design, read, COMPARED_FURTHER, settings),
+    }
+
+
+def _differences(
+    design: Design, systems: Mapping[str, System], metrics: Sequence[str], settings: Settings
+) -> dict[str, dict[str, Any]]:
+    """By reader, runs against the baseline; all of a metric's runs share one adjustment. Controls are no part of it."""
     others = [name for name, system in systems.items() if system.kind == "run" and name != settings.baseline]
     return {
-        metric: _against(design, systems, others, settings.baseline, reader, metric, settings.equivalence)
-        for metric in COMPARED
+        reader: {
+            metric: _against(design, systems, others, settings.baseline, reader, metric, settings.equivalence)
+            for metric in metrics
+        }
+        for reader in settings.readers
     }
 
 
@@ -187,11 +216,12 @@ def _negative_controls(design: Design, systems: Mapping[str, System], settings: 
     return _against(design, systems, names, "untrained", settings.reader, "em", settings.equivalence)
 
 
-def _check(systems: Mapping[str, System], settings: Settings, asked: Questions) -> None:
+def _check(systems: Mapping[str, System], settings: Settings, asked: Questions, shown: int) -> None:
     for name, system in systems.items():
         for reader in settings.readers:
             if system.kind == "run":
-                _check_run(name, reader, system.outcomes.get(reader), settings, asked)
+                answers = f"reader {reader!r} with {shown} shown"
+                _check_run(name, answers, system.outcomes.get(reader), settings, asked)
             elif reader in system.outcomes:
                 _check_control(name, system.outcomes[reader], settings)
 
@@ -204,10 +234,10 @@ def _check_control(name: str, found: Outcomes, settings: Settings) -> None:
         )
 
 
-def _check_run(name: str, reader: str, found: Outcomes | None, settings: Settings, asked: Questions) -> None:
+def _check_run(name: str, answers_of: str, found: Outcomes | None, settings: Settings, asked: Questions) -> None:
     remedy = f"run `dvc repro evaluate@{name}`."
     if found is None:
-        raise ComparisonError(f"data/predictions/runs/{name}.parquet has no answers of reader {reader!r}: {remedy}")
+        raise ComparisonError(f"data/predictions/runs/{name}.parquet has no answers of {answers_of}: {remedy}")
     if len(found.seeds) != settings.seeds:
         raise ComparisonError(
             f"run {name!r} has {len(found.seeds)} seeds {list(found.seeds)}, train.seeds has {settings.seeds}: "
@@ -217,5 +247,5 @@ def _check_run(name: str, reader: str, found: Outcomes | None, settings: Setting
     if absent:
         raise ComparisonError(
             f"data/predictions/runs/{name}.parquet lacks {len(absent)} of {len(asked.rows)} questions "
-            f"for some seed of reader {reader!r}, {absent[0]!r} first: {remedy}"
+            f"for some seed of {answers_of}, {absent[0]!r} first: {remedy}"
         )

@@ -33,6 +33,11 @@ class ReaderSettings:
     max_new_tokens: int
     chat: bool = False  # put the prompt into the tokenizer's chat template, as what the user says
     answer_end: str = ""  # scored after every answer: "" nothing, <eos> the tokenizer's end token, else this text
+    stop: Sequence[str] | None = None  # texts that end a generated answer, as a line break does
+
+    def stated(self) -> dict[str, Any]:
+        """The fields without those that are left out: a reader stays the same one when there is more to leave out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 class ReaderError(ValueError):
@@ -61,6 +66,7 @@ class Reader:
     identity: str  # what decides its outputs: weights, precision, prompt, limits
     chat: bool = False
     answer_end: str = ""
+    stop: Sequence[str] = ()  # texts that end a generated answer
 
     @property
     def pad(self) -> int:
@@ -213,7 +219,7 @@ class Reader:
 def save_settings(folder: Path, settings: ReaderSettings) -> None:
     """Write how the reader in `folder` is asked, so that whatever loads it depends on that folder alone."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / SETTINGS).write_text(json.dumps(asdict(settings), indent=2) + "\n")
+    (folder / SETTINGS).write_text(json.dumps(settings.stated(), indent=2) + "\n")
 
 
 def load_reader(folder: Path) -> Reader:
@@ -245,7 +251,8 @@ def open_reader(name: str, model: str, revision: str | None, settings: ReaderSet
         Prompt(settings.prompt),
         settings.max_length,
         settings.max_new_tokens,
-        content_key(weights=weights, settings=asdict(settings), device=device),
+        content_key(weights=weights, settings=settings.stated(), device=device),
         settings.chat,
         settings.answer_end,
+        settings.stop or (),
     )

@@ -2,11 +2,13 @@
 
 Rows of data/predictions/runs/kl.parquet such as
 
-    {"system": "kl", "reader": "reader_a", "seed": 1, "query_id": "test-3-1", "ranked_ids": ["test-3-p0", …],
-     "shown_ids": ["test-3-p0"], "answer": "Calder", "answer_nll": 0.02, "em": 1.0, "f1": 1.0, "truncated": 0}
+    {"system": "kl", "reader": "reader_a", "seed": 1, "shown": 1, "query_id": "test-3-1",
+     "ranked_ids": ["test-3-p0", …], "shown_ids": ["test-3-p0"], "answer": "Calder",
+     "answer_nll": 0.02, "em": 1.0, "f1": 1.0, "truncated": 0}
 
-become, for each reader, `Outcomes` with scores["em"][1, 17] == 1.0, 17 being the question's place in the split.
-NaN is "not measured" (a judgement is missing) or "does not apply" (retrieval accuracy where nobody labelled).
+become, for each entry of evaluate.shown and each reader, `Outcomes` with scores["em"][1, 17] == 1.0, 17 being the
+question's place in the split. NaN is "not measured" (a judgement is missing) or "does not apply" (retrieval accuracy
+where nobody labelled).
 """
 
 from collections import Counter
@@ -16,10 +18,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from bitter_retrieval.records import PREDICTIONS, Row, relevant_passages, supporting_passages
+from bitter_retrieval import ranking_metrics
+from bitter_retrieval.records import NO_PASSAGE, PREDICTIONS, Row, relevant_passages, supporting_passages
+from bitter_retrieval.utility import Known, Utility, utilities
 
-METRICS = ("em", "f1", "accuracy", "answer_nll", "retrieval", "success")
-COLUMNS = ("reader", "seed", "query_id", "ranked_ids", "shown_ids", "answer", "answer_nll", "em", "f1", "truncated")
+OF_SHOWN = ("em", "f1", "accuracy", "answer_nll", "regret", "regret_labeller", "harm", "empty")  # of the passages shown
+METRICS = (*OF_SHOWN, "retrieval", "success", *ranking_metrics.NAMES)  # the others are of the ranking
+COLUMNS = ("reader", "seed", "shown", "query_id", "ranked_ids", "shown_ids")
+COLUMNS += ("answer", "answer_nll", "em", "f1", "truncated")
 NEEDED = pa.schema([PREDICTIONS.field(name) for name in COLUMNS])  # what compare reads of a prediction file
 
 
@@ -35,6 +41,7 @@ class Questions:
     index: Mapping[str, int]  # place of a query_id
     relevant: Sequence[frozenset[str]]  # passage_ids that the annotators selected; empty: nobody labelled it
     supporting: Sequence[frozenset[str] | None]  # passage_ids that truly support the answer; None: not known
+    known: Known
 
     @property
     def groups(self) -> list[str]:
@@ -45,7 +52,7 @@ class Questions:
         return sum(not selected for selected in self.relevant)
 
 
-def questions(rows: Sequence[Row], human: Iterable[Row]) -> Questions:
+def questions(rows: Sequence[Row], human: Iterable[Row], known: Known) -> Questions:
     """Join prepared rows with binary label rows (query_id, passage_id, relevant)."""
     selected = relevant_passages(human)
     return Questions(
@@ -53,6 +60,7 @@ def questions(rows: Sequence[Row], human: Iterable[Row]) -> Questions:
         index={row["query_id"]: place for place, row in enumerate(rows)},
         relevant=[selected.get(row["query_id"], frozenset()) for row in rows],
         supporting=[supporting_passages(row) for row in rows],
+        known=known,
     )
 
 
@@ -86,15 +94,30 @@ class Outcomes:
     truncated: int  # predictions for which the context was cut
 
 
+def readings(rows: Iterable[Row]) -> dict[int, list[Row]]:
+    """A system's prediction rows by entry of evaluate.shown."""
+    found: dict[int, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["shown"], []).append(row)
+    return found
+
+
 def outcomes(system: str, rows: Iterable[Row], asked: Questions, verdicts: Verdicts) -> dict[str, Outcomes]:
-    """Outcomes by reader. Raises ComparisonError for a question that is not in the evaluated split, or twice there."""
+    """Outcomes by reader, of one reading.
+
+    Raises ComparisonError for a question that is not in the evaluated split, or twice there.
+    """
     by_reader: dict[str, list[Row]] = {}
     for row in rows:
         by_reader.setdefault(row["reader"], []).append(row)
-    return {reader: _one_reader(f"{system} × {reader}", found, asked, verdicts) for reader, found in by_reader.items()}
+    utility = utilities(by_reader, asked.rows, asked.known)
+    return {
+        reader: _one_reader(f"{system} × {reader}", found, asked, verdicts, utility[reader])
+        for reader, found in by_reader.items()
+    }
 
 
-def _one_reader(name: str, rows: Sequence[Row], asked: Questions, verdicts: Verdicts) -> Outcomes:
+def _one_reader(name: str, rows: Sequence[Row], asked: Questions, verdicts: Verdicts, utility: Utility) -> Outcomes:
     seeds = tuple(sorted({row["seed"] for row in rows}))
     shape = (len(seeds), len(asked.rows))
     scores = {metric: np.full(shape, np.nan) for metric in METRICS}
@@ -107,9 +130,21 @@ def _one_reader(name: str, rows: Sequence[Row], asked: Questions, verdicts: Verd
                 "Delete the file and run `dvc repro`."
             )
         answers[at], top[at] = row["answer"], _top(row)
-        for metric, value in _scores(row, top[at], at[1], asked, verdicts).items():
+        found = _scores(row, top[at], at[1], asked, verdicts) | utility.scores(row)
+        for metric, value in found.items():
             scores[metric][at] = value
+    for at, seed in enumerate(seeds):
+        for query_id, found in _ranked([row for row in rows if row["seed"] == seed], asked).items():
+            for metric, value in found.items():
+                scores[metric][at, asked.index[query_id]] = value
     return Outcomes(seeds, scores, answers, top, sum(bool(row["truncated"]) for row in rows))
+
+
+def _ranked(rows: Iterable[Row], asked: Questions) -> dict[str, dict[str, float]]:
+    """Metrics of the rankings, where there is one and somebody labelled."""
+    rankings = {row["query_id"]: row["ranked_ids"] for row in rows if row["ranked_ids"]}
+    relevant = {query_id: asked.relevant[asked.index[query_id]] for query_id in rankings}
+    return ranking_metrics.ranking_metrics(rankings, relevant)
 
 
 def _place(name: str, row: Row, asked: Questions) -> int:
@@ -127,6 +162,7 @@ def _top(row: Row) -> str | None:
 
 
 def _scores(row: Row, top: str | None, place: int, asked: Questions, verdicts: Verdicts) -> dict[str, float]:
+    could_be_empty = asked.known.empty_passage and row["ranked_ids"]
     return {
         "em": _number(row["em"]),
         "f1": _number(row["f1"]),
@@ -134,6 +170,7 @@ def _scores(row: Row, top: str | None, place: int, asked: Questions, verdicts: V
         "answer_nll": _number(row["answer_nll"]),
         "retrieval": _hit(top, asked.relevant[place] or None),
         "success": _hit(top, asked.supporting[place]),
+        "empty": _hit(NO_PASSAGE, frozenset(row["shown_ids"]) if could_be_empty else None),
     }
 
 
@@ -141,6 +178,6 @@ def _number(value: float | None) -> float:
     return np.nan if value is None else float(value)
 
 
-def _hit(top: str | None, wanted: frozenset[str] | None) -> float:
-    """Whether the top passage is one of those wanted; NaN where nothing is shown or nobody knows."""
-    return np.nan if top is None or wanted is None else float(top in wanted)
+def _hit(passage: str | None, wanted: frozenset[str] | None) -> float:
+    """Whether the passage is one of those wanted; NaN where nothing is shown or nobody knows."""
+    return np.nan if passage is None or wanted is None else float(passage in wanted)

@@ -40,15 +40,26 @@ def is_prompt(text: str) -> bool:
     return text.count("{query}") == 1 == text.count("{passage}") and text == text.rstrip()
 
 
+def is_judge_prompt(text: str) -> bool:
+    return all(text.count(place) == 1 for place in ("{query}", "{references}", "{answer}")) and text == text.rstrip()
+
+
 NAME = "made of a-z, 0-9, _ and - (it names files and params; a dot nests in DVC's params)"
 PROMPT = "text with {query} and {passage} once each and no space at its end (one space precedes the answer)"
 Name = Annotated[str, Rule(lambda text: re.fullmatch("[a-z0-9_-]+", text) is not None, NAME)]
 Prompt = Annotated[str, Rule(is_prompt, PROMPT)]
+JUDGE_PROMPT = "text with {query}, {references} and {answer} once each and no space at its end"
+JUDGE_MODEL = "a model's name (gemini), or a reader's name, a path, pkg://package/folder or a hub id (llm)"
+JudgePrompt = Annotated[str, Rule(is_judge_prompt, JUDGE_PROMPT)]
+JudgeModel = Annotated[str, Rule(lambda text: text.strip() not in ("", "fit"), JUDGE_MODEL)]
 Model = Annotated[str, Rule(lambda text: text.strip() != "", "fit, a path, pkg://package/folder or a hub id")]
 Count = Annotated[int, Rule(lambda number: number >= 1, "at least 1")]
 CountOrZero = Annotated[int, Rule(lambda number: number >= 0, "0 or more")]
 Seed = Annotated[int, Rule(lambda number: 0 <= number < 2**31, "from 0 to 2147483647")]
 Seeds = Annotated[list[Seed], Rule(lambda seeds: 0 < len(seeds) == len(set(seeds)), "distinct seeds, at least one")]
+Text = Annotated[str, Rule(lambda text: text.strip() != "", "text that is not blank")]
+Stops = Annotated[list[Text], Rule(lambda texts: len(texts) > 0, "texts, at least one")]
+Shown = Annotated[list[Count], Rule(lambda ks: 0 < len(ks) == len(set(ks)), "distinct numbers, at least one")]
 Positive = Annotated[float, Rule(lambda number: number > 0, "above 0")]
 NotNegative = Annotated[float, Rule(lambda number: number >= 0, "0 or more")]
 Share = Annotated[float, Rule(lambda number: 0 <= number <= 1, "from 0 to 1")]
@@ -126,6 +137,7 @@ class Reader:
     fit: ReaderFit | None = None  # exactly when model is fit
     chat: bool = False  # the prompt is what the user says in the tokenizer's chat template
     answer_end: str = ""  # scored after every answer
+    stop: Stops | None = None  # texts that end a generated answer
 
 
 @dataclass(frozen=True)
@@ -220,8 +232,10 @@ class Train:
 @dataclass(frozen=True)
 class Evaluate:
     split: Literal["test", "validation"]
-    top_k: Count
-    shown: Count
+    corpus_size: Count | None  # None: all of corpus.parquet
+    empty_passage: bool
+    top_k: Annotated[int, Rule(lambda number: number >= 10, "at least 10, which nDCG@10 and recall@10 look at")]
+    shown: Shown
     batch_tokens: Count
 
 
@@ -234,8 +248,41 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Calls:
+    in_flight: Count
+    per_minute: Positive
+    timeout: Positive
+    attempts: Count
+    first_wait: NotNegative
+    longest_wait: Positive
+    output_tokens: Count
+
+
+@dataclass(frozen=True)
+class Cost:
+    limit: Positive
+    input: NotNegative
+    output: NotNegative
+
+
+@dataclass(frozen=True)
+class Scoring:
+    revision: str | None
+    dtype: Literal["float32", "bfloat16", "float16"]
+    chat: bool
+    max_length: Count
+    batch_tokens: Count
+
+
+@dataclass(frozen=True)
 class Judge:
-    kind: Literal["rule"]
+    kind: Literal["rule", "gemini", "llm"]
+    model: JudgeModel | None = None  # JUDGE_FIELDS says which kind has which of these
+    min_coverage: Share | None = None
+    calls: Calls | None = None
+    cost: Cost | None = None
+    scoring: Scoring | None = None
+    prompt: JudgePrompt | None = None  # None: judges.PROMPT
 
 
 @dataclass(frozen=True)
@@ -270,10 +317,20 @@ class Params:
         """Whatever a run's labels may name."""
         return {**self.labels, **self.derived_labels}
 
+    def losses_of(self, reader: str) -> str | None:
+        """The label source that holds this reader's own answer losses, if there is one."""
+        wanted = f"models/readers/{reader}"
+        return next((n for n, one in self.labels.items() if one.kind == "reader" and one.needs == wanted), None)
+
 
 SOFT_KINDS = ("reader", "permuted", "on_policy", "reranker")  # answer losses; the others are binary
 LABEL_FIELDS = {"annotators": {"annotator", "noise", "seed"}, "permuted": {"seed"}}  # beside kind and needs
 DERIVED_FIELDS = {"mined": {"per_query", "depth", "below"}, "on_policy": {"per_query"}, "reranker": {"fit"}}
+JUDGE_FIELDS = {
+    "rule": set(),
+    "gemini": {"model", "min_coverage", "calls", "cost"},
+    "llm": {"model", "min_coverage", "scoring"},
+}
 NEVER_LOOK = {"margin", "margin_mse", "mse_minmax"}  # beyond the own candidates; nor does kl with in_batch none
 OTHER_DATA = {"synthetic": {"selected"}, "squad": {"truth", "annotators"}}  # kinds that such data cannot give
 
@@ -433,7 +490,8 @@ def _relations(params: Params) -> Relations:
     for name, run in params.runs.items():
         yield from _run_relations(f"runs.{name}", run, params)
     shown, top_k = params.evaluate.shown, params.evaluate.top_k
-    yield shown > top_k, f"evaluate.shown: must be at most top_k ({top_k}), got {shown}."
+    yield max(shown) > top_k, f"evaluate.shown: must be at most top_k ({top_k}), got {max(shown)}."
+    yield from _judge_relations(params.judge, params.readers)
 
 
 def _references(params: Params) -> Iterator[tuple[str, str, Iterable[str]]]:
@@ -483,12 +541,29 @@ def _model_relations(at: str, model: Reader | Encoder) -> Relations:
     if fit is not None:
         wrong = fit.width % fit.heads != 0
         yield wrong, f"{at}.fit.width: must be a multiple of heads ({fit.heads}), got {fit.width}."
-    yield not hub and revision is not None, f"{at}.revision: must be null as {name!r} is no hub id, got {revision!r}."
+    yield from _revision_relations(f"{at}.revision", name, revision, hub, ["fit"])
+
+
+def _revision_relations(at: str, name: str, revision: str | None, hub: bool, others: Iterable[str]) -> Relations:
+    """others: what may stand in the place of a hub id."""
+    yield not hub and revision is not None, f"{at}: must be null as {name!r} is no hub id, got {revision!r}."
     yield hub and not re.fullmatch("[0-9a-f]{40}", revision or ""), (
-        f"{at}.revision: must be a 40-hex commit as model {name!r} is a hub id, got {revision!r}. A branch can move "
+        f"{at}: must be a 40-hex commit as model {name!r} is a hub id, got {revision!r}. A branch can move "
         f"unnoticed: `git ls-remote https://huggingface.co/{name} {revision or 'main'}` prints the commit to paste; "
-        f"a folder is written ./{name}.{_nearest(name, ['fit'])}"
+        f"a folder is written ./{name}.{_nearest(name, others)}"
     )
+
+
+def _judge_relations(judge: Judge, readers: Iterable[str]) -> Relations:
+    kind, used = judge.kind, JUDGE_FIELDS[judge.kind]
+    for field in ("model", "min_coverage", "calls", "cost", "scoring"):
+        absent = getattr(judge, field) is None
+        yield field in used and absent, f"judge.{field}: missing. Kind {kind} needs it."
+        yield field not in used and not absent, f"judge.{field}: kind {kind} does not use it; remove it."
+    yield not used and judge.prompt is not None, f"judge.prompt: kind {kind} does not use it; remove it."
+    if judge.scoring is not None:
+        hub = judge.model not in readers and is_hub_id(judge.model)
+        yield from _revision_relations("judge.scoring.revision", judge.model, judge.scoring.revision, hub, readers)
 
 
 def _label_relations(at: str, labels: Labels, data_source: str) -> Relations:

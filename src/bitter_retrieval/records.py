@@ -58,6 +58,7 @@ PREDICTIONS = pa.schema(
         ("system", pa.string()),  # run or control
         ("reader", pa.string()),
         ("seed", pa.int32()),
+        ("shown", pa.int32()),  # entry of evaluate.shown; the first for controls that show what no ranking chose
         ("query_id", pa.string()),
         ("group_id", pa.string()),
         ("ranked_ids", pa.list_(pa.string())),  # best first; empty for controls that do not retrieve

@@ -26,6 +26,17 @@ HEADS = {
     "retrieval": "Retrieval accuracy",
     "success": "True support",
 }
+SECONDARY_HEADS = {
+    "ndcg_10": "nDCG@10",
+    "mrr_10": "MRR@10",
+    "recall_1": "Recall@1",
+    "recall_5": "Recall@5",
+    "recall_10": "Recall@10",
+    "regret": "Regret",
+    "regret_labeller": "Regret of the labeller",
+    "harm": "Harm",
+    "empty": "Empty passage",
+}
 OTHER_HEADS = {
     "labels": "Labels",
     "difference": "Difference",
@@ -55,6 +66,7 @@ def render(
         about=about,
         words=wording,
         heads=HEADS,
+        secondary_heads=SECONDARY_HEADS,
         compared=COMPARED,
         kinds={"Runs": _of_kind(report, "run"), "Controls": _of_kind(report, "control")},
         definitions=_definitions(about),
@@ -76,7 +88,7 @@ def _compared(report: Mapping[str, Any]) -> Mapping[str, Mapping]:
 
 def _definitions(about: Mapping[str, Any]) -> dict[str, str]:
     meaning = {name: words.format(equivalence=100 * about["equivalence"]) for name, words in wording.MEANING.items()}
-    return {head: meaning[name] for name, head in (HEADS | OTHER_HEADS).items()}
+    return {head: meaning[name] for name, head in (HEADS | SECONDARY_HEADS | OTHER_HEADS).items()}
 
 
 def _bars(found: Mapping[str, Mapping], equivalence: float, off: Container[str]) -> dict[str, Any]:

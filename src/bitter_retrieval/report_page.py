@@ -55,7 +55,7 @@ MACROS = """
 
 {% macro score(scores, metric) -%}
 {% if metric == "accuracy" and not scores.get(metric) %}not judged
-{%- elif metric == "answer_nll" %}{{ estimate(scores.get(metric), 1, 2) }}
+{%- elif metric in words.IN_NATS %}{{ estimate(scores.get(metric), 1, 2) }}
 {%- else %}{{ estimate(scores.get(metric)) }}{% endif %}
 {%- endmacro %}
 
@@ -135,6 +135,39 @@ Interval and p hold for all runs at once. Grey: the region called equivalent.</c
 <dl>{% for systems in kinds.values() %}{% for name, system in systems.items() %}
 <dt>{{ name }}</dt><dd>{{ system.about }}</dd>
 {% endfor %}{% endfor %}</dl>
+
+<h2>Rankings and utility</h2>
+<div class="wide"><table>
+<caption>Secondary. Rankings of {{ about.corpus }} passages by the labels of {{ about.human_source }}, and what
+{{ about.reader }} was shown against the best candidate and against no passage: %, regret in nats a token, the 95%
+interval below.</caption>
+<thead><tr><th class="left">System</th><th class="left">Labels</th>
+{% for head in secondary_heads.values() %}<th>{{ head }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for name, system in report.systems.items() %}
+<tr{{ row_class(name) }}>{{ row_head(name) }}
+{% for metric in secondary_heads %}<td>{{ score(system.scores.get(about.reader, {}), metric) }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+
+{% for shown, found in report.further.items() %}
+<h2>{{ shown }} passages shown</h2>
+<div class="wide"><table>
+<caption>Secondary. {{ about.reader }} answers from the first {{ shown }} passages: exact match, %, and its difference
+to {{ about.baseline }}, points, with an interval and p that hold for all runs at once.</caption>
+<thead><tr><th class="left">System</th><th class="left">Labels</th><th>EM</th><th>Difference</th><th>Adjusted p</th>
+<th class="left">Verdict</th><th>Answer NLL</th><th>Regret</th><th>Harm</th></tr></thead>
+<tbody>
+{% for name, system in found.systems.items() %}
+{% set scores = system.scores.get(about.reader, {}) %}
+{% set one = found.differences[about.reader].em.get(name) %}
+<tr{{ row_class(name) }}>{{ row_head(name) }}<td>{{ score(scores, "em") }}</td><td>{{ words.points(one) }}</td>
+<td>{{ words.probability(one and one.p_adjusted) }}</td>
+<td class="left {{ one.verdict if one }}">{{ one.verdict if one else words.NOTHING }}</td>
+{% for metric in ("answer_nll", "regret", "harm") %}<td>{{ score(scores, metric) }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+{% endfor %}
 
 <h2>Pictures</h2>
 {% for name, picture in pictures.items() %}

@@ -8,8 +8,7 @@ came with it: lower case; the 32 punctuation marks of ASCII deleted, not replace
 taken out; runs of white space made one space. Nothing else is folded: accents, typographic quotes and dashes stay, and
 a letter that is one code point differs from the same letter with a combining accent. The best reference counts.
 
-One departure: where a text has nothing left ("The", "?!"), v1.1 calls two such texts an exact match with F1 0. Here F1
-then equals exact match, as in the script of SQuAD 2.0, so that F1 is never below exact match.
+Two texts of which nothing is left ("The", "?!") are an exact match with F1 0: v1.1 finds no word that they share.
 """
 
 import re
@@ -42,10 +41,8 @@ def f1(answer: str, references: Sequence[str]) -> float:
 
 
 def _overlap(said: list[str], meant: list[str]) -> float:
-    if not said and not meant:
-        return 1.0
     shared = (Counter(said) & Counter(meant)).total()
-    return 2 * shared / (len(said) + len(meant))  # 2pr / (p + r) with p = shared / said, r = shared / meant
+    return 2 * shared / max(1, len(said) + len(meant))  # 2pr / (p + r) with p = shared / said, r = shared / meant
 
 
 def _checked(references: Sequence[str]) -> Sequence[str]:

@@ -24,6 +24,14 @@ HEADS = {
     "retrieval": "retrieval",
     "success": "success",
 }
+RANKING_HEADS = {
+    "ndcg_10": "nDCG@10",
+    "mrr_10": "MRR@10",
+    "recall_1": "recall@1",
+    "recall_5": "recall@5",
+    "recall_10": "recall@10",
+}
+UTILITY_HEADS = {"regret": "regret", "regret_labeller": "labeller's", "harm": "harm", "empty": "empty"}
 STYLES = {"better": "green", "worse": "red", "equivalent": "cyan", "inconclusive": "yellow"}
 Report = Mapping[str, Any]
 
@@ -39,6 +47,8 @@ def everything(report: Report, width: int) -> Iterator[RenderableType]:
     """All tables and notes in reading order, for a console of so many columns."""
     yield from scores(report, width)
     yield differences(report, width)
+    yield from secondary(report, width)
+    yield from (further(report, shown, width) for shown in report["further"])
     yield from readers(report, width)
     yield disagreement(report)
     yield from (Text(note) for note in wording.notes(report))
@@ -46,21 +56,64 @@ def everything(report: Report, width: int) -> Iterator[RenderableType]:
 
 def scores(report: Report, width: int) -> list[RenderableType]:
     """Every system with every metric of the primary reader."""
-    metrics = list(HEADS)
-    parts = [metrics] if width >= WIDE else [metrics[:3], metrics[3:]]
     title = f"Answers of {report['about']['reader']}: mean ±half a 95% interval, % (NLL: nats a token)"
-    return [_titled(title, _scores(report, part)) for part in parts]
+    return _parts(title, report, HEADS, width)
 
 
-def _scores(report: Report, metrics: Sequence[str]) -> Table:
+def secondary(report: Report, width: int) -> list[RenderableType]:
+    """Rankings against the annotators' labels, and what was shown against what could have been."""
+    about = report["about"]
+    ranking = f"Rankings of {about['corpus']} passages by the labels of {about['human_source']}, % (secondary)"
+    utility = (
+        f"What {about['reader']} was shown against the best candidate (regret: nats a token, and by the labeller's "
+        "losses) and no passage (harm: %) (secondary)"
+    )
+    return _parts(ranking, report, RANKING_HEADS, width) + _parts(utility, report, UTILITY_HEADS, width)
+
+
+def _parts(title: str, report: Report, heads: Mapping[str, str], width: int) -> list[RenderableType]:
+    """One table, or one for each three metrics."""
+    metrics, size = list(heads), len(heads) if width >= WIDE else 3
+    parts = [metrics[at : at + size] for at in range(0, len(metrics), size)]
+    return [_titled(title, _scores(report, {metric: heads[metric] for metric in part})) for part in parts]
+
+
+def _scores(report: Report, heads: Mapping[str, str]) -> Table:
+    """The systems with these metrics of the primary reader; those that have none of them are left out."""
     reader = report["about"]["reader"]
     table = _table("system", "labels")
-    for metric in metrics:
-        table.add_column(HEADS[metric], justify="right", no_wrap=True)
+    for head in heads.values():
+        table.add_column(head, justify="right", no_wrap=True)
     for name, system in report["systems"].items():
         of_reader = system["scores"].get(reader, {})
-        _add(table, report, name, [_cell(metric, of_reader.get(metric)) for metric in metrics])
+        if any(of_reader.get(metric) for metric in heads):
+            _add(table, report, name, [_cell(metric, of_reader.get(metric)) for metric in heads])
     return table
+
+
+def further(report: Report, shown: str | int, width: int) -> RenderableType:
+    """What retrieves, where the reader sees another number of passages; a narrow console gets fewer columns."""
+    about, found = report["about"], report["further"][shown]
+    wide = width >= WIDE
+    heads = ["EM", "difference", "verdict", *["adjusted p", "harm"] * wide]
+    table = _table(*["system", "labels"][: 1 + wide])
+    for head in heads:
+        table.add_column(head, justify="left" if head == "verdict" else "right", no_wrap=True)
+    for name, system in found["systems"].items():
+        scores = system["scores"].get(about["reader"], {})
+        difference = found["differences"][about["reader"]]["em"].get(name)
+        cells = [wording.share(scores.get("em")), wording.points(difference), _verdict(difference)]
+        if wide:
+            cells.append(wording.probability(difference and difference["p_adjusted"]))
+            cells.append(wording.share(scores.get("harm")))
+        _add(table, report, name, cells, labels=wide)
+    title = f"{shown} passages shown to {about['reader']}: exact match, and against {about['baseline']} (secondary)"
+    return _titled(title, table)
+
+
+def _verdict(difference: Mapping[str, Any] | None) -> Text:
+    verdict = difference["verdict"] if difference else wording.NOTHING
+    return Text(verdict, style=STYLES.get(verdict, ""))
 
 
 def _add(table: Table, report: Report, name: str, cells: Sequence[RenderableType], labels: bool = True) -> None:
@@ -76,7 +129,7 @@ def _add(table: Table, report: Report, name: str, cells: Sequence[RenderableType
 def _cell(metric: str, estimate: Mapping[str, Any] | None) -> str:
     if metric == "accuracy" and estimate is None:
         return "not judged"
-    return wording.nats(estimate) if metric == "answer_nll" else wording.share(estimate)
+    return wording.figure(metric, estimate)
 
 
 def differences(report: Report, width: int) -> RenderableType:
@@ -96,11 +149,10 @@ def differences(report: Report, width: int) -> RenderableType:
 
 
 def _judged(difference: Mapping[str, Any]) -> list[RenderableType]:
-    verdict = difference["verdict"]
     return [
         wording.points(difference),
         wording.probability(difference["p_adjusted"]),
-        Text(verdict, style=STYLES.get(verdict, "")),
+        _verdict(difference),
         wording.size(difference["mde"]),
         wording.size(difference["seed_sd"]),
     ]

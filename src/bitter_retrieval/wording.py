@@ -22,6 +22,19 @@ MEANING = {
     "in %; questions without a human label are left out",
     "success": "share of questions whose top-ranked (or shown) passage truly supports the answer, in %; "
     "known in the generated world alone",
+    "ndcg_10": "nDCG@10 against the annotators' labels, in %; 100 has every selected passage above all others",
+    "mrr_10": "MRR@10: one over the rank of the first selected passage, 0 beyond the tenth, in %",
+    "recall_1": "recall@1: share of a question's selected passages that are ranked first, in %",
+    "recall_5": "recall@5: the same among the first five",
+    "recall_10": "recall@10: the same among the first ten",
+    "regret": "answer NLL given what was shown less the lowest of the question's candidates, by the answering reader's "
+    "own losses, in nats a token; below 0 where what was shown is better than each candidate alone",
+    "regret_labeller": "regret by the losses of the reader that gave the labels, of what was shown to the one that "
+    "answers",
+    "harm": "share of questions that the reader answers wrongly from what it was shown and rightly without a passage "
+    "(exact match), in %",
+    "empty": "share of questions for which the empty passage is among those retrieved and shown, in %; only where the "
+    "corpus holds it",
     "difference": "mean over questions and seeds of run minus baseline, in points (hundredths), with an interval that "
     "holds for all runs at once",
     "p": "p value of the difference, adjusted for the number of runs (largest |t| over the bootstrap)",
@@ -30,6 +43,8 @@ MEANING = {
     "mde": "minimum detectable effect: the difference that this test set would find with 80% power, in points",
     "seed_sd": "standard deviation of the seeds' means, in points",
 }
+
+IN_NATS = ("answer_nll", "regret", "regret_labeller")  # other metrics are shares
 
 DISAGREEMENT = {  # what is said of each split: where it stands in the report
     "questions with both labels": "questions",
@@ -59,6 +74,11 @@ def share(estimate: Figures | None, scale: float = 100, digits: int = 1) -> str:
 def nats(estimate: Figures | None) -> str:
     """Like share, in nats a token."""
     return share(estimate, scale=1, digits=2)
+
+
+def figure(metric: str, estimate: Figures | None) -> str:
+    """A metric's estimate in its unit."""
+    return nats(estimate) if metric in IN_NATS else share(estimate)
 
 
 def interval(estimate: Figures | None, scale: float = 100, digits: int = 1) -> str:
@@ -134,16 +154,22 @@ def _nested(split: Figures, path: str) -> str:
 def notes(report: Figures) -> list[str]:
     """Sentences on what was counted, what is missing and who judged."""
     about, missing = report["about"], report["missing"]
-    cut = {name: system["truncated"] for name, system in report["systems"].items() if system["truncated"]}
     return [
         f"Judge: {about['judge']}.",
         f"{about['questions']} questions in {about['groups']} groups, {about['seeds']} seeds.",
+        f"Passages that are searched: {about['corpus']}.",
         f"Missing judgements: {missing['missing']} of {missing['answers']} answers{_listed(missing['reasons'])}.",
         *[_bounds(name, bounds) for name, bounds in _incomplete(report).items()],
-        f"Truncated contexts: {sum(cut.values())}{_listed(cut)}.",
+        _truncated(f"Truncated contexts, {about['shown'][0]} shown", report["systems"]),
+        *[_truncated(f"The same, {shown} shown", one["systems"]) for shown, one in report["further"].items()],
         f"Test questions without a human label: {about['without_human_label']}.",
         *[_negative(name, one) for name, one in report["negative_controls"].items()],
     ]
+
+
+def _truncated(what: str, systems: Mapping[str, Figures]) -> str:
+    cut = {name: system["truncated"] for name, system in systems.items() if system["truncated"]}
+    return f"{what}: {sum(cut.values())}{_listed(cut)}."
 
 
 def _listed(counts: Mapping[str, int]) -> str:

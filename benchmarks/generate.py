@@ -1,0 +1,287 @@
+"""How fast answers are generated: one by one, in padded batches, and ours, to the same questions in one run.
+
+    python benchmarks/generate.py                   # on the CPU: the default experiment's reader, and a Qwen3 of 100M
+    python benchmarks/generate.py --device cuda     # the same; --models qwen3_8b for one of 8B, bfloat16
+    python benchmarks/generate.py --smoke           # seconds: does everything run, are the answers the same?
+
+Writes benchmarks/results/generate-<device>.md and .json. Qwen3 has random weights and reads random words at the lengths
+of MS MARCO; every fifteenth token of its vocabulary ends an answer, so that its answers have MS MARCO's length too.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "src"))  # last: src/evaluate.py must not hide evaluate
+
+import bitter_retrieval  # noqa: F401, I001  first: sets what torch and progress bars read when they are loaded
+import measuring
+import torch
+from label import ROOT, SHAPES, NotMeasured, random_reader, random_triples, say
+from measuring import Table, size, spread
+
+from bitter_retrieval.generation import end_tokens, generate_answers
+from bitter_retrieval.language_model import Encoded, Reader, load_reader
+from bitter_retrieval.memory import keep_freed_memory
+
+ALONE, PADDED, OURS_ALIKE, OURS = "one by one", "padded", "ours, as many at once", "ours"
+PRELOADED = ["transformers.models.qwen3.modeling_qwen3"]
+DEFAULT_MODELS, SMOKE_MODELS = ["reader", "qwen3_100m"], ["reader", "tiny"]
+QUESTIONS = {("qwen3_100m", "cpu"): 64, ("qwen3_100m", "cuda"): 256, ("qwen3_8b", "cuda"): 64}
+SMOKE_QUESTIONS = 8
+ANSWER_TOKENS = 15  # an answer's mean, where weights are random
+MOST_TOKENS = 64  # of such an answer
+AGREE = 1e-4  # logits that rounding may swap, in float32
+
+
+@dataclass
+class Case:
+    """A reader and what it is asked, in the order of the file."""
+
+    reader: Reader
+    items: list[tuple[str, str]]  # (query, passage)
+
+    @cached_property
+    def texts(self) -> list[str]:
+        return [passage.join(self.reader.prompt.parts(query)) for query, passage in self.items]
+
+    @cached_property
+    def encoded(self) -> list[Encoded]:
+        """The prompts; theirs are the same tokens, and none of them cut. Raises SystemExit if not."""
+        found = self.reader.encode(*zip(*self.items, strict=True), None)
+        for text, item in zip(self.texts, found, strict=True):
+            if isinstance(item, Exception):
+                raise item
+            if item.truncated or self.reader.tokenizer(text).input_ids != item.ids:
+                raise SystemExit(f"{self.reader.name}: {text!r} is not the same tokens to every way.")
+        return found
+
+
+# -- the ways --------------------------------------------------------------------------------------------------------
+
+
+def answer_padded(case: Case, batch: int) -> list[str]:
+    """Hugging Face's greedy `generate` on batches in the order of the file, padded to the longest."""
+    ends, answers = end_tokens(case.reader), []
+    for first in range(0, len(case.texts), batch):
+        made, width = generate(case, case.texts[first : first + batch])
+        for row in made.sequences[:, width:].tolist():
+            said = list(takewhile(lambda token: token not in ends, row))
+            answers.append(case.reader.tokenizer.decode(said, skip_special_tokens=True).split("\n")[0].strip())
+    return answers
+
+
+def generate(case: Case, texts: list[str], **wanted: Any) -> tuple[Any, int]:
+    """(what `generate` returns, tokens of the padded prompts)"""
+    reader = case.reader
+    inputs = reader.tokenizer(texts, padding=len(texts) > 1, padding_side="left", return_tensors="pt")
+    made = reader.model.generate(
+        inputs.input_ids.to(reader.model.device),
+        attention_mask=inputs.attention_mask.to(reader.model.device),
+        max_new_tokens=reader.max_new_tokens,
+        do_sample=False,
+        eos_token_id=sorted(end_tokens(reader)),
+        pad_token_id=reader.pad,
+        return_dict_in_generate=True,
+        **wanted,
+    )
+    return made, inputs.input_ids.shape[1]
+
+
+def answer_ours(case: Case, budget: int) -> list[str]:
+    return [answer.text for answer in generate_answers(case.reader, case.items, budget)]
+
+
+def answer_ours_alike(case: Case, batch: int) -> list[str]:
+    """In batches of as many as the padded ones have, by length."""
+    order = sorted(range(len(case.items)), key=lambda place: len(case.encoded[place].ids))
+    answers: dict[int, str] = {}
+    for first in range(0, len(order), batch):
+        places = order[first : first + batch]
+        found = generate_answers(case.reader, [case.items[place] for place in places], sys.maxsize)
+        answers |= {place: answer.text for place, answer in zip(places, found, strict=True)}
+    return [answers[place] for place in range(len(order))]
+
+
+WAYS = {ALONE: answer_padded, PADDED: answer_padded, OURS_ALIKE: answer_ours_alike, OURS: answer_ours}
+THEIRS = (ALONE, PADDED)
+
+
+# -- models and questions --------------------------------------------------------------------------------------------
+
+
+def load_case(name: str, options: argparse.Namespace) -> Case:
+    """Raises NotMeasured where its files are absent."""
+    if name == "reader":
+        return fitted_case(options)
+    questions = options.questions or QUESTIONS.get((name, options.device), SMOKE_QUESTIONS)
+    reader = replace(random_reader(name, options.device), max_new_tokens=MOST_TOKENS)
+    vocabulary = reader.model.config.vocab_size
+    reader.model.generation_config.eos_token_id = list(range(ANSWER_TOKENS, vocabulary, ANSWER_TOKENS))
+    asked = {triple.query: triple.passage for triple in random_triples(reader.tokenizer, questions) if triple.passage}
+    return Case(reader, list(asked.items()))
+
+
+def fitted_case(options: argparse.Namespace) -> Case:
+    """The default experiment's reader on its test questions, each with its first candidate."""
+    for path in (options.reader, options.rows):
+        if not path.exists():
+            raise NotMeasured(f"not run: there is no {path.name} here; `dvc repro` makes it")
+    from bitter_retrieval.records import PREPARED, read_rows
+
+    reader = load_reader(options.reader)
+    reader.model.to(options.device)
+    rows = read_rows(options.rows, PREPARED)[: options.questions or (SMOKE_QUESTIONS if options.smoke else None)]
+    return Case(reader, [(row["query"], row["passages"][0]["text"]) for row in rows])
+
+
+# -- measuring -------------------------------------------------------------------------------------------------------
+
+
+def differing(case: Case, way: str, answers: list[str], alone: list[str]) -> int:
+    """Answers that are not those given one by one. Raises SystemExit where no close call in float32 explains it."""
+    apart = [place for place, answer in enumerate(answers) if answer != alone[place]]
+    for place in apart if case.reader.model.dtype == torch.float32 else []:
+        logits = torch.cat(generate(case, [case.texts[place]], output_logits=True)[0].logits)
+        best = logits.topk(2).values
+        if (best[:, 0] - best[:, 1]).min() > AGREE:
+            said = f"is answered {alone[place]!r} one by one and {answers[place]!r} by the way {way!r}."
+            raise SystemExit(f"{case.reader.name}: {case.texts[place]!r} {said}")
+    return len(apart)
+
+
+def memory_of_way(name: str, options: argparse.Namespace, way: str, batches: dict[str, int]) -> int | None:
+    """In a process of its own: bytes beyond the loaded model and the questions."""
+    if way not in THEIRS:
+        keep_freed_memory()
+    case = load_case(name, options)
+    assert case.encoded  # made now
+    return measuring.cpu_peak(partial(WAYS[way], case, batches[way]))
+
+
+def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Everything about one model, as JSON holds it."""
+    case, device = load_case(name, options), options.device
+    prompt_tokens = sum(len(item.ids) for item in case.encoded)
+    say(f"{name}: {len(case.items):,} questions, {prompt_tokens:,} tokens; warming up")
+    batches = {ALONE: 1, PADDED: options.batch, OURS_ALIKE: options.batch, OURS: options.budget}
+    runs = {way: partial(answer, case, batches[way]) for way, answer in WAYS.items()}
+    peaks, answers = {}, {}
+    for way, run in runs.items():
+        if device == "cuda":
+            peaks[way], answers[way] = measuring.cuda_peak(run)
+        else:
+            answers[way] = run()
+    differences = {way: differing(case, way, found, answers[ALONE]) for way, found in answers.items() if way != ALONE}
+    seconds: dict[str, list[float]] = {way: [] for way in runs}
+    lent: dict[str, list[float]] = {way: [] for way in THEIRS if device == "cpu"}
+    for turn in range(options.turns):
+        say(f"{name}: turn {turn + 1} of {options.turns}")
+        for way, run in runs.items():
+            with measuring.system_allocator() if way in THEIRS else nullcontext():
+                seconds[way].append(measuring.timed(run, device)[0])
+        for way in lent:
+            lent[way].append(measuring.timed(runs[way], device)[0])
+    if device == "cpu":
+        say(f"{name}: memory")
+        peaks = {way: measuring.in_fresh_process(PRELOADED, memory_of_way, name, options, way, batches) for way in runs}
+    return {
+        "parameters": sum(parameter.numel() for parameter in case.reader.model.parameters()),
+        "dtype": str(case.reader.model.dtype).removeprefix("torch."),
+        "questions": len(case.items),
+        "prompt_tokens": prompt_tokens,
+        "answer_tokens": sum(map(len, case.reader.tokenizer(answers[ALONE]).input_ids)),
+        "most_new_tokens": case.reader.max_new_tokens,
+        "batches": batches,
+        "differing": differences,
+        "seconds": seconds,
+        "seconds_with_our_allocator": lent,
+        "peak_memory": peaks,
+    }
+
+
+# -- report ----------------------------------------------------------------------------------------------------------
+
+
+def table(name: str, found: dict[str, Any]) -> Table:
+    if "not_run" in found:
+        return Table(name, ["", ""], [["", found["not_run"]]])
+    seconds, lent = found["seconds"], found["seconds_with_our_allocator"]
+    rows = []
+    for way in WAYS:
+        median, peak = statistics.median(seconds[way]), found["peak_memory"][way]
+        rows.append(
+            [
+                way,
+                f"{found['batches'][way]:,}" + (" tokens" if way == OURS else ""),
+                f"{median:.3g}",
+                f"{found['questions'] / median:,.1f}",
+                "" if way == OURS else spread(measuring.ratios(seconds[way], seconds[OURS])),
+                spread(measuring.ratios(lent[way], seconds[OURS])) if way in lent else "",
+                "not known" if peak is None else size(peak),
+                "" if way == ALONE else f"{found['differing'][way]:,}",
+            ]
+        )
+    title = (
+        f"{name} ({found['parameters'] / 1e6:,.4g}M parameters, {found['dtype']}): {found['questions']:,} questions, "
+        f"{found['prompt_tokens']:,} tokens, {found['answer_tokens']:,} in the answers, at most "
+        f"{found['most_new_tokens']} in one"
+    )
+    heads = ["way", "batch", "s a turn", "answers/s", "ours is faster, times", "with our allocator lent"]
+    return Table(title, [*heads, "memory beyond the model", "answers that differ"], rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    keep_freed_memory()  # as the evaluate stage does
+    found: dict[str, Any] = {}
+    for name in options.models:
+        try:
+            found[name] = measure(name, options)
+        except NotMeasured as error:
+            found[name] = {"not_run": str(error)}
+        if options.device == "cuda":
+            torch.cuda.empty_cache()
+    settings = ("turns", "questions", "batch", "budget", "smoke")
+    measured = {
+        "machine": measuring.machine(options.device),
+        "versions": measuring.versions("torch", "transformers", "tokenizers"),
+        "parameters": {key: value for key, value in vars(options).items() if key in settings and value},
+        "models": found,
+    }
+    shown = [table(name, part) for name, part in found.items()]
+    measuring.show(shown)
+    if options.out:
+        measuring.write(options.out, f"generate-{options.device}", "Generating answers: speed", measured, shown)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--models", nargs="+", choices=["reader", *SHAPES], help="default: reader qwen3_100m")
+    parser.add_argument("--turns", type=int, help="rounds in which the ways take turns (default 5)")
+    parser.add_argument("--questions", type=int, help="questions that a model is asked (default: some minutes in all)")
+    parser.add_argument("--batch", type=int, default=32, help="prompts in a padded batch (default 32)")
+    parser.add_argument("--budget", type=int, default=8192, help="tokens in a batch of ours (default 8192)")
+    parser.add_argument("--reader", type=Path, default=ROOT / "models/readers/reader_a", help="folder of a reader")
+    parser.add_argument("--rows", type=Path, default=ROOT / "data/prepared/test.parquet", help="what it is asked")
+    parser.add_argument("--out", type=Path, help="folder of the report (default benchmarks/results; --smoke: none)")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes: seconds, no meaningful figures")
+    options = parser.parse_args(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("torch sees no CUDA device: install a CUDA build of it, or leave --device out")
+    options.models = options.models or (SMOKE_MODELS if options.smoke else DEFAULT_MODELS)
+    options.out = options.out or (None if options.smoke else ROOT / "benchmarks/results")
+    options.turns = options.turns or (1 if options.smoke else 5)
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""How far two judges agree on the answers of every run and control.
+
+    python src/agreement.py data/judgements.parquet                 # against the rule, which is free
+    python src/agreement.py data/judgements.parquet other.parquet
+
+Each file holds the verdicts of one judge, as the stage judge writes them: keep a copy before judging by another one
+(`dvc get . data/judgements.parquet --rev <commit> -o other.parquet` fetches that of a commit). Answers are those of
+data/predictions, each distinct one counted once, over all and by run.
+"""
+
+import argparse
+import math
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+
+from bitter_retrieval import tables
+from bitter_retrieval.agreement import Agreement, Verdicts, agreement
+from bitter_retrieval.comparison import CONTROLS
+from bitter_retrieval.judges import Case, RuleJudge, judgements
+from bitter_retrieval.params import Params, load_params
+from bitter_retrieval.records import JUDGEMENTS, PREDICTIONS, PREPARED, RecordError, read_rows, read_table
+from bitter_retrieval.stage import run_stage
+
+PREPARED_FOLDER = Path("data/prepared")
+PREDICTED = Path("data/predictions")
+Cases = dict[Case, str]  # with the group of its question
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Agreement of two judges: Cohen's kappa, by class and by run.")
+    parser.add_argument("first", type=Path, help="judgements of one judge")
+    parser.add_argument("second", type=Path, nargs="?", help="judgements of another; by default the rule's")
+    options = parser.parse_args(arguments)
+    params = load_params()
+    systems = dict(answered(params))
+    everything: Cases = dict(chain.from_iterable(cases.items() for cases in systems.values()))
+    first = Verdicts(read_rows(options.first, JUDGEMENTS), str(options.first))
+    if options.second is None:
+        second = Verdicts(judgements(RuleJudge(), everything), "the rule")
+    else:
+        second = Verdicts(read_rows(options.second, JUDGEMENTS), str(options.second))
+    found = {
+        name: agreement(cases, first, second, params.compare.draws, params.compare.seed)
+        for name, cases in {"all": everything, **systems}.items()
+    }
+    show(found, first, second)
+
+
+def answered(params: Params) -> Iterator[tuple[str, Cases]]:
+    """The distinct answers of each run that params declare and of each control."""
+    split = PREPARED_FOLDER / f"{params.evaluate.split}.parquet"
+    questions = {row["query_id"]: row for row in read_rows(split, PREPARED)}
+    files = [PREDICTED / f"runs/{run}.parquet" for run in params.runs]
+    for file in files + [PREDICTED / f"controls/{control}.parquet" for control in CONTROLS]:
+        given = read_table(file, PREDICTIONS).select(["query_id", "answer"]).to_pylist()
+        unknown = next((row["query_id"] for row in given if row["query_id"] not in questions), None)
+        if unknown is not None:
+            raise RecordError(f"{file}: query_id {unknown!r} is not in {split}. Delete the file and run `dvc repro`.")
+        rows = ((questions[row["query_id"]], row["answer"]) for row in given)
+        yield file.stem, {Case(row["query"], tuple(row["answers"]), said): row["group_id"] for row, said in rows}
+
+
+def show(found: dict[str, Agreement], first: Verdicts, second: Verdicts) -> None:
+    console = tables.console()
+    everything = found["all"]
+    names = [f"{said.judge} ({said.model})" for said in (first, second)]
+    a, b, c, d = everything.counts
+    console.print(f"First judge: {names[0]}\nSecond judge: {names[1]}", soft_wrap=True)
+    console.print(f"Correct by both {a:,}, by the first alone {b:,}, by the second alone {c:,}, by neither {d:,}.")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    heads = ("", "answers", "agree %", "kappa [95%]", "correct %", "incorrect %", "1st %", "2nd %", "left out")
+    for head in heads:
+        table.add_column(head, justify="right" if head else "left", no_wrap=True)
+    for name, one in found.items():
+        table.add_row(name, *cells(one), end_section=name == "all")
+    console.print(table)
+    console.print(
+        "agree: the same verdict; correct, incorrect: of the judges' verdicts of that class, those that the other one "
+        "shares; 1st, 2nd: called correct by each; left out: answers without a verdict of both.",
+        soft_wrap=True,
+    )
+
+
+def cells(one: Agreement) -> list[str]:
+    shares = one.observed, one.on_correct, one.on_incorrect, one.first_rate, one.second_rate
+    percent = [f"{100 * share:.1f}" if math.isfinite(share) else "-" for share in shares]
+    interval = f" [{one.low:.2f}, {one.high:.2f}]" if math.isfinite(one.low) else ""
+    kappa = f"{one.kappa:.2f}{interval}" if math.isfinite(one.kappa) else "cannot be said"
+    left_out = one.first_alone + one.second_alone + one.neither
+    return [f"{one.answers:,}", percent[0], kappa, *percent[1:], f"{left_out:,}"]
+
+
+if __name__ == "__main__":
+    run_stage(main)

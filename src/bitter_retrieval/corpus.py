@@ -1,0 +1,38 @@
+"""The corpus that is searched: which passages an encoder or BM25 has to choose from.
+
+    questions of the evaluated split come with p1 p2 p3, corpus.parquet holds d1 p1 p2 d2 p3 d3
+
+    corpus_size null    d1 p1 p2 d2 p3 d3
+    corpus_size 4       d1 p1 p2 p3         the pooled passages, and the first distractors, in one order at every size
+    corpus_size 2       refused: the questions' own passages are always searched
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from bitter_retrieval.params import Evaluate
+from bitter_retrieval.records import NO_PASSAGE, Row, passage_texts
+
+
+class CorpusError(ValueError):
+    """A corpus that cannot hold the questions' own passages."""
+
+
+def searched_corpus(corpus: Iterable[Row], rows: Sequence[Row], settings: Evaluate) -> dict[str, str]:
+    """Texts by passage_id, from rows of records.CORPUS and the prepared rows that are evaluated.
+
+    Where settings.empty_passage holds, the empty passage is one more, beyond the size and last.
+    """
+    pooled = passage_texts(rows)
+    everything = {row["passage_id"]: row["text"] for row in corpus} | pooled
+    size = len(everything) if settings.corpus_size is None else settings.corpus_size
+    if size < len(pooled):
+        raise CorpusError(
+            f"params.yaml: evaluate.corpus_size: the {len(rows)} questions of {settings.split} come with "
+            f"{len(pooled)} passages, all of which are searched, got {size}. Give {len(pooled)} or more; null is all "
+            f"{len(everything)}."
+        )
+    distractors = (passage_id for passage_id in everything if passage_id not in pooled)
+    kept = pooled.keys() | set(islice(distractors, size - len(pooled)))
+    found = {passage_id: text for passage_id, text in everything.items() if passage_id in kept}
+    return found | ({NO_PASSAGE: ""} if settings.empty_passage else {})

@@ -1,0 +1,27 @@
+"""How good rankings are by binary labels: trec_eval's measures, question by question, through ir-measures.
+
+    ranking_metrics({"q7": ["p31", "p7", "p2"]}, {"q7": {"p7", "p9"}})
+    {"q7": {"ndcg_10": 0.387, "mrr_10": 0.5, "recall_1": 0.0, "recall_5": 0.5, "recall_10": 0.5}}
+
+trec_eval orders passages by score and breaks ties by their names, which our rankings do not: it is given scores that
+fall by one a rank, so that the order is ours.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+NAMES = {"ndcg_10": "nDCG@10", "mrr_10": "RR@10", "recall_1": "R@1", "recall_5": "R@5", "recall_10": "R@10"}
+
+
+def ranking_metrics(
+    rankings: Mapping[str, Sequence[str]], relevant: Mapping[str, Collection[str]]
+) -> dict[str, dict[str, float]]:
+    """Metrics in NAMES by query_id, of rankings (best first, the first ten at least) that have a relevant passage."""
+    from ir_measures import iter_calc, parse_measure
+
+    measures = {parse_measure(measure): name for name, measure in NAMES.items()}
+    labels = {query: dict.fromkeys(relevant[query], 1) for query in rankings if relevant.get(query)}
+    run = {query: {passage: -float(at) for at, passage in enumerate(rankings[query])} for query in labels}
+    found: dict[str, dict[str, float]] = {query: {} for query in labels}
+    for one in iter_calc(list(measures), labels, run):
+        found[one.query_id][measures[one.measure]] = float(one.value)
+    return found

@@ -1,0 +1,102 @@
+"""Rankings and labels as the files that TREC's tools read: a run file a seed, and one of relevance judgements.
+
+    python src/trec.py kl --output trec/
+
+    trec/kl-seed0.run     test-3-1 Q0 test-3-p7 1 0.815402091 kl-seed0       question, passage, rank, score
+    trec/human.qrels      test-3-1 0 test-3-p7 1                             question, passage, relevant or not
+
+for trec_eval, ir_measures and whatever else takes them: `ir_measures trec/human.qrels trec/kl-seed0.run nDCG@10`. Those
+tools order by score and break ties by name. Where passages tie, the later one's score is therefore the next smaller
+float32, so that their order is ours.
+"""
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from bitter_retrieval.params import Params, ParamsError, load_params
+from bitter_retrieval.records import (
+    BINARY_LABELS,
+    NO_PASSAGE,
+    PREDICTIONS,
+    RecordError,
+    Row,
+    read_rows,
+    relevant_passages,
+)
+from bitter_retrieval.stage import run_stage
+
+LABELS, PREDICTED = Path("data/labels"), Path("data/predictions")
+RETRIEVING = ("bm25", "untrained")  # controls that rank
+RANKED = pa.schema([PREDICTIONS.field(name) for name in ("seed", "query_id", "ranked_ids", "ranked_scores")])
+EMPTY = "no-passage"  # how the empty passage is called: a name cannot be empty
+
+
+def main() -> None:
+    arguments = parse()
+    params = load_params()
+    rows = read_rows(predictions(arguments.name, params), RANKED)
+    source = arguments.labels or params.compare.human_source
+    labels = read_rows(LABELS / source / f"{params.evaluate.split}.parquet", BINARY_LABELS)
+    files = {f"{source}.qrels": qrels(labels)}
+    for seed in sorted({row["seed"] for row in rows}):
+        run = f"{arguments.name}-seed{seed}"
+        files[f"{run}.run"] = run_lines(run, [row for row in rows if row["seed"] == seed])
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    for name, lines in files.items():
+        (arguments.output / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        print(arguments.output / name)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Export the rankings of a run and binary labels in TREC's formats.")
+    parser.add_argument("name", help=f"a run of params.yaml, or {' or '.join(RETRIEVING)}")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--labels", help="binary label source; compare.human_source by default")
+    return parser.parse_args()
+
+
+def predictions(name: str, params: Params) -> Path:
+    if name not in params.runs and name not in RETRIEVING:
+        raise ParamsError(f"params.yaml: runs: {name!r} is none of {', '.join([*params.runs, *RETRIEVING])}.")
+    return PREDICTED / ("runs" if name in params.runs else "controls") / f"{name}.parquet"
+
+
+def run_lines(run: str, rows: Iterable[Row]) -> Iterator[str]:
+    """Lines of a run file; a question that several readers answered has one ranking."""
+    for query_id, row in {row["query_id"]: row for row in rows}.items():
+        ranked = zip(row["ranked_ids"], falling(row["ranked_scores"]), strict=True)
+        for rank, (passage_id, score) in enumerate(ranked, start=1):
+            yield f"{name_of(query_id)} Q0 {name_of(passage_id)} {rank} {score:.9g} {run}"
+
+
+def qrels(labels: Sequence[Row]) -> Iterator[str]:
+    """Lines of a judgements file. As in the report, a question with nothing relevant is left out: it has no label."""
+    labelled = relevant_passages(labels)
+    for label in labels:
+        if label["query_id"] in labelled:
+            yield f"{name_of(label['query_id'])} 0 {name_of(label['passage_id'])} {label['relevant']}"
+
+
+def falling(scores: Sequence[float]) -> list[float]:
+    """Scores, best first, of which each is below the one before, in float32: nine digits tell any two apart."""
+    found: list[np.float32] = []
+    for score in np.asarray(scores, dtype=np.float32):
+        found.append(min(score, np.nextafter(found[-1], np.float32(-np.inf))) if found else score)
+    return [float(score) for score in found]
+
+
+def name_of(identifier: str) -> str:
+    if len(identifier.split()) > 1 or identifier != identifier.strip():
+        raise RecordError(
+            f"id {identifier!r} has white space, which parts the columns of TREC's files: give the data other ids and "
+            "run `dvc repro`."
+        )
+    return EMPTY if identifier == NO_PASSAGE else identifier
+
+
+if __name__ == "__main__":
+    run_stage(main)

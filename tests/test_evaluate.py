@@ -1,0 +1,140 @@
+"""The stages evaluate and control in a small project: who reads what how often, and from which corpus."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import yaml
+
+import control
+import evaluate
+from bitter_retrieval import embeddings
+from bitter_retrieval.corpus import CorpusError
+from bitter_retrieval.records import (
+    BINARY_LABELS,
+    CORPUS,
+    PREDICTIONS,
+    PREPARED,
+    SOFT_LABELS,
+    Row,
+    read_rows,
+    write_rows,
+)
+
+ROWS = tiny.world(6)
+PASSAGES = {p["passage_id"]: p["text"] for row in tiny.world(12) for p in row["passages"]}  # six rows' own, and others
+NOT_RETRIEVED = {"no_passage", "annotated", "oracle", "random"}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    set_params(shown=[1, 3])
+    write_rows("data/prepared/test.parquet", ROWS, PREPARED)
+    write_rows("data/prepared/corpus.parquet", [{"passage_id": p, "text": t} for p, t in PASSAGES.items()], CORPUS)
+    write_rows("data/labels/human/test.parquet", tiny.truth(ROWS), BINARY_LABELS)
+    write_rows("data/labels/reader_a/test.parquet", tiny.soft(ROWS), SOFT_LABELS)
+    for folder, seed in {"encoders/mini": 0, "runs/kl/seed0": 0, "runs/kl/seed7": 7}.items():
+        tiny.tiny_encoder(seed).save(tmp_path / "models" / folder)
+    for module in (evaluate, control):
+        monkeypatch.setattr(module, "keep_freed_memory", lambda: None)
+        monkeypatch.setattr(module, "load_reader", lambda folder: reader(folder.name))
+    return tmp_path
+
+
+def set_params(**changes: Any) -> None:
+    tree = yaml.safe_load(tiny.PROFILE.read_text())
+    tree["evaluate"] |= changes
+    del tree["labels"]["reader_b"]  # which then has no oracle
+    tree["control"]["random_draws"] = 2
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+
+
+def reader(name: str) -> Any:
+    seed = {"reader_a": 0, "reader_b": 1}[name]
+    return replace(tiny.tiny_reader(seed=seed), name=name, identity=name)
+
+
+@pytest.fixture
+def predict(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Row]]:
+    """Run evaluate on the run kl."""
+
+    def run() -> list[Row]:
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", "kl"])
+        evaluate.main()
+        return read_rows("data/predictions/runs/kl.parquet", PREDICTIONS)
+
+    return run
+
+
+def test_every_seed_reader_and_number_of_passages_is_read(predict: Callable[[], list[Row]]) -> None:
+    rows = predict()
+    calls = [(row["seed"], row["reader"], row["shown"]) for row in rows]
+    wanted = [(seed, name, shown) for seed in (0, 7) for name in ("reader_a", "reader_b") for shown in (1, 3)]
+    assert calls == [call for call in wanted for _ in ROWS]
+    for row in rows:
+        assert row["shown_ids"] == row["ranked_ids"][: row["shown"]] and len(row["ranked_ids"]) == 10
+        assert len(row["candidate_ranks"]) == 3
+    assert {row["query_id"] for row in rows} == {row["query_id"] for row in ROWS}
+
+
+def test_the_first_number_reads_the_same_whatever_follows(predict: Callable[[], list[Row]]) -> None:
+    both = predict()
+    set_params(shown=[1])
+    assert predict() == [row for row in both if row["shown"] == 1]
+
+
+def test_what_was_done_once_asks_neither_encoder_nor_reader(
+    predict: Callable[[], list[Row]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = predict()
+    monkeypatch.setattr(embeddings, "load_encoder", None)
+    monkeypatch.setattr(evaluate, "load_reader", lambda folder: replace(reader(folder.name), model=None))
+    assert predict() == first
+
+
+def test_only_the_corpus_of_the_size_is_searched(predict: Callable[[], list[Row]]) -> None:
+    own = {p["passage_id"] for row in ROWS for p in row["passages"]}
+    assert len(own) == 11 and len(PASSAGES) > 12
+    set_params(shown=[1], corpus_size=11)
+    assert {passage for row in predict() for passage in row["ranked_ids"]} <= own
+    set_params(shown=[1], corpus_size=10)
+    with pytest.raises(CorpusError, match="got 10"):
+        predict()
+
+
+def test_the_empty_passage_can_be_retrieved_and_shown(predict: Callable[[], list[Row]]) -> None:
+    set_params(shown=[12], empty_passage=True, top_k=18)
+    rows = predict()
+    assert len(rows[0]["ranked_ids"]) == len(PASSAGES) + 1 and "" in rows[0]["ranked_ids"]
+    assert any("" in row["shown_ids"] for row in rows)
+    assert "" not in rows[0]["candidate_ids"]
+
+
+def test_controls_that_rank_are_read_for_every_number_and_the_others_once(project: Path) -> None:
+    control.main()
+    for name in [*NOT_RETRIEVED, "bm25", "untrained"]:
+        rows = read_rows(f"data/predictions/controls/{name}.parquet", PREDICTIONS)
+        readings = Counter((row["reader"], row["seed"], row["shown"]) for row in rows)
+        readers = ["reader_a"] if name == "oracle" else ["reader_a", "reader_b"]
+        draws = [0, 1] if name == "random" else [0]
+        numbers = [1] if name in NOT_RETRIEVED else [1, 3]
+        wanted = {(one, draw, shown): len(ROWS) for one in readers for draw in draws for shown in numbers}
+        assert readings == wanted, name
+        shown = {len(row["shown_ids"]) for row in rows}
+        assert shown == ({0} if name == "no_passage" else set(numbers))
+
+
+def test_controls_search_the_corpus_that_runs_search(project: Path) -> None:
+    set_params(shown=[1], corpus_size=11, empty_passage=True)
+    control.main()
+    own = {p["passage_id"] for row in ROWS for p in row["passages"]}
+    for name in ("bm25", "untrained"):
+        rows = read_rows(f"data/predictions/controls/{name}.parquet", PREDICTIONS)
+        assert {passage for row in rows for passage in row["ranked_ids"]} <= {*own, ""}
