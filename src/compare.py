@@ -1,6 +1,6 @@
 """compare: is a run's difference to the baseline more than chance? Tables, plots and one page that say so.
 
-Reads data/prepared and data/labels (the evaluated split, and train for the disagreement of labels), data/predictions of
+Reads data/prepared and data/labels (the evaluated split, and train for how labels agree), data/predictions of
 every run and control, data/judgements.parquet and plots/curves; writes metrics/summary.json, metrics/report.json,
 metrics/report.html and three pictures in plots/. Nothing here trains, answers or judges. Run it by `dvc repro compare`;
 `python src/compare.py --show` prints the tables of the last run again.
@@ -8,6 +8,7 @@ metrics/report.html and three pictures in plots/. Nothing here trains, answers o
 
 import csv
 import dataclasses
+import hashlib
 import json
 import sys
 from collections.abc import Iterable
@@ -19,7 +20,8 @@ from bitter_retrieval.comparison import CONTROLS, Settings, System, compare, pla
 from bitter_retrieval.corpus import searched_corpus
 from bitter_retrieval.differing import most_differing
 from bitter_retrieval.disagreement import disagreement, passage_losses
-from bitter_retrieval.judges import Judge, judgement_key, make_judge
+from bitter_retrieval.judges import Named, judgement_key, make_judge
+from bitter_retrieval.label_agreement import Agreement, agreement
 from bitter_retrieval.outcomes import NEEDED, Outcomes, Questions, Verdicts, outcomes, questions, readings
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.progress import track
@@ -31,11 +33,13 @@ from bitter_retrieval.records import (
     SOFT_LABELS,
     RecordError,
     Row,
+    read_labels,
     read_rows,
     sweep,
 )
 from bitter_retrieval.report import render
 from bitter_retrieval.stage import run_stage
+from bitter_retrieval.statistics import Design
 from bitter_retrieval.utility import Known
 
 PREPARED_DIR, LABELS, PREDICTIONS = Path("data/prepared"), Path("data/labels"), Path("data/predictions")
@@ -57,6 +61,7 @@ def main() -> None:
     report = compare(asked, systems, verdicts, settings(params), watch=lambda names: track(names, "resample"))
     report["about"] |= {"judge": judge.about, "corpus": len(corpus)}
     report["disagreement"] = plain({each: of_split(each, params) for each in ("train", split)})
+    report["label_agreement"] = plain({each: sources_agree(each, params) for each in ("train", split)})
     write(report, params, asked, systems, corpus)
     show(report)
 
@@ -96,6 +101,13 @@ def of_split(split: str, params: Params) -> dict[str, Any]:
     return disagreement(prepared(split), human(split, params), soft(split, params.compare.label_source))
 
 
+def sources_agree(split: str, params: Params) -> list[Agreement]:
+    """Every two label sources in one split."""
+    rows, asked = prepared(split), params.compare
+    sources = {name: read_labels(LABELS / name / f"{split}.parquet") for name in params.labels}
+    return agreement(rows, sources, Design([row["group_id"] for row in rows], 1, asked.draws, asked.seed))
+
+
 def read_known(params: Params) -> Known:
     """Answer losses of every reader that has labelled, and what each reader answers without a passage."""
     sources = {reader: params.losses_of(reader) for reader in params.readers}
@@ -110,7 +122,7 @@ def read_known(params: Params) -> Known:
     )
 
 
-def read_verdicts(judge: Judge) -> Verdicts:
+def read_verdicts(judge: Named) -> Verdicts:
     """What this judge said; verdicts of another one are not looked at."""
     found = {row["key"]: (row["verdict"], row["reason"]) for row in read_rows(JUDGED, JUDGEMENTS)}
     return Verdicts(found, lambda *content: judgement_key(*content, judge.name, judge.model))
@@ -123,10 +135,13 @@ def read_systems(params: Params, asked: Questions, verdicts: Verdicts) -> dict[s
         losses = ", ".join(f"{loss} {weight:g}" for loss, weight in run.losses.items())
         negative = params.sources[run.labels].kind == "permuted"
         rows = read_predictions("runs", name, f"evaluate@{name}")
-        systems[name] = System("run", losses, run.labels, negative, *read_by(name, rows, params, asked, verdicts))
+        read, further = read_by(name, rows, params, asked, verdicts)
+        systems[name] = System("run", losses, run.labels, negative, read, further, run.encoder)
     for name, about in CONTROLS.items():
         rows = read_predictions("controls", name, "control")
-        systems[name] = System("control", about, None, False, *read_by(name, rows, params, asked, verdicts))
+        read, further = read_by(name, rows, params, asked, verdicts)
+        encoder = params.control.encoder if name == "untrained" else None
+        systems[name] = System("control", about, None, False, read, further, encoder)
     return systems
 
 
@@ -164,7 +179,8 @@ def write(
     plots.answer_accuracy(report, pictures["answer_accuracy"])
     plots.answer_vs_retrieval(report, pictures["answer_vs_retrieval"])
     plots.training_curves({run: read_curves(CURVES / f"{run}.csv") for run in params.runs}, pictures["training_curves"])
-    page = render(report, differing(params, asked, systems, corpus), dataclasses.asdict(params), pictures)
+    questions = differing(params, asked, systems, corpus)
+    page = render(report, questions, dataclasses.asdict(params), hashes(params), pictures)
     METRICS.mkdir(exist_ok=True)
     (METRICS / "report.html").write_text(page, encoding="utf-8")
     (METRICS / "report.json").write_text(as_json(report), encoding="utf-8")
@@ -178,6 +194,18 @@ def differing(
     runs = {name: systems[name].outcomes[params.compare.reader] for name in params.runs}
     losses = asked.known.losses[asked.known.labeller]
     return most_differing(asked, runs, losses, corpus)
+
+
+def hashes(params: Params) -> dict[str, str]:
+    """MD5 of the files that the page is made of, as DVC counts it."""
+    splits = [f"{split}.parquet" for split in dict.fromkeys(("train", params.evaluate.split))]
+    runs, controls = (
+        [PREDICTIONS / folder / f"{name}.parquet" for name in names]
+        for folder, names in {"runs": params.runs, "controls": CONTROLS}.items()
+    )
+    labels = [LABELS / name / split for name in params.labels for split in splits]
+    paths = [*[PREPARED_DIR / name for name in (*splits, "corpus.parquet")], *labels, *runs, *controls, JUDGED]
+    return {path.as_posix(): hashlib.md5(path.read_bytes()).hexdigest() for path in paths}
 
 
 def as_json(tree: dict[str, Any]) -> str:

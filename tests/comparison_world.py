@@ -164,8 +164,10 @@ def write_workspace(folder: Path, roles: bool = True, judge: bool = True) -> Non
     write_rows(folder / "data/prepared/corpus.parquet", passages, CORPUS)
     for split in ("train", "test"):
         write_rows(folder / f"data/prepared/{split}.parquet", rows, PREPARED)
-        write_rows(folder / f"data/labels/human/{split}.parquet", human(), BINARY_LABELS)
-        write_rows(folder / f"data/labels/reader_a/{split}.parquet", soft(), SOFT_LABELS)
+        for source in ("human", "truth", "has_answer"):
+            write_rows(folder / f"data/labels/{source}/{split}.parquet", human(), BINARY_LABELS)
+        for source in ("reader_a", "permuted"):
+            write_rows(folder / f"data/labels/{source}/{split}.parquet", soft(), SOFT_LABELS)
         write_rows(folder / f"data/labels/reader_b/{split}.parquet", soft(more=0.25), SOFT_LABELS)
     for kind, systems in {"runs": RUNS, "controls": CONTROLS}.items():
         for name, outcomes in systems.items():

@@ -338,7 +338,7 @@ def test_questions_on_which_runs_differ_come_first_and_equal_ones_never() -> Non
     assert [(one["mark"], one["text"]) for one in first["passages"]] == [("A", "Text a of 2."), ("B", "q2b")]
     assert first["passages"][0]["tags"] == ["annotators", "lowest loss", "supports (plain)", "loss 0.50"]
     assert first["passages"][1]["tags"] == ["lowest loss", "no support (mention)", "loss 0.50"]
-    assert first["runs"][0]["seeds"][0] == {"seed": 0, "mark": "B", "answer": "<b>Oskal</b>", "em": 0.0}
+    assert first["runs"][0]["seeds"][0] == {"seed": 0, "mark": "B", "answer": "<b>Oskal</b>", "right": False}
     assert most_differing(world.asked(), {"kl": runs["kl"]}, {}, {}) == []
 
 
@@ -458,9 +458,15 @@ def test_the_page_is_whole_and_loads_nothing(workspace: Path) -> None:
     assert len(links) == 1 + len(PICTURES) and all(link.startswith("data:") for link in links)
     assert not re.search(r"https?:|url\(|@import|<script", text)
     assert "&lt;b&gt;Oskal&lt;/b&gt;" in text and "<b>Oskal" not in text
-    assert text.count("<details") == 5  # four questions and the params
+    assert text.count("<details") == 6  # four questions, params and files
     said = ["Truncated contexts, 1 shown: 4", "5 passages shown", "Rankings of 12 passages", "nDCG@10"]
-    for words in [*said, "learning_rate: 0.001", "minimum detectable effect", "Text a of 2."]:
+    for words in [
+        *said,
+        '<th scope="row">train.learning_rate</th><td>0.001</td>',
+        "if it were tested alone",
+        "minimum detectable effect",
+        "Text a of 2.",
+    ]:
         assert words in text
 
 

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bitter_retrieval.question_files import LEFT_OUT, QuestionsError, read_questions
+from bitter_retrieval.question_files import LEFT_OUT, QuestionsError, read_passages, read_questions
 from bitter_retrieval.records import PREPARED, Row, read_rows, write_rows
+from bitter_retrieval.squad import SquadError
 
 
 def marco(query_id: int, answers: list[str], texts: list[str], selected: list[int], query: str = "Who?") -> Row:
@@ -97,6 +98,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path, suffix: str) -> None:
         "empty_query": 1,
         "unanswerable": 3,
         "no_passages": 2,
+        "duplicate_id": 0,
         "empty_answers": 2,  # of the row that is kept alone
         "duplicate_answers": 1,
         "empty_passages": 1,
@@ -315,3 +317,78 @@ def test_parquet_of_another_layout_is_refused_with_its_columns(tmp_path: Path) -
 
 def test_a_value_that_is_long_is_shortened(tmp_path: Path) -> None:
     assert len(refusal(write(tmp_path / "a.jsonl", [simple(1, answers={"x": "y" * 9999})]))) < 400
+
+
+# -- SQuAD -----------------------------------------------------------------------------------------------------------
+
+
+def squad(version: str, *asked: tuple[str, str, list[str]]) -> Row:
+    """One article; questions (id, question, answers) of one paragraph. v2 says which have none."""
+    qas = [
+        {"id": name, "question": question, "answers": [{"text": text, "answer_start": 0} for text in answers]}
+        | ({"is_impossible": not answers} if version == "v2.0" else {})
+        for name, question, answers in asked
+    ]
+    paragraph = {"qas": qas, "context": " The river is the Vistula. "}
+    return {"version": version, "data": [{"title": "Warsaw", "paragraphs": [paragraph]}]}
+
+
+ASKED = [("a", "Which river? ", ["Vistula", "Vistula", "the Vistula"]), ("b", "Who?", []), ("c", "What?", ["river"])]
+
+
+@pytest.mark.parametrize(("version", "indent", "turned"), [("1.1", None, False), ("v2.0", 2, False), ("v2.0", 1, True)])
+def test_squad_gives_each_question_its_paragraph(
+    tmp_path: Path, version: str, indent: int | None, turned: bool
+) -> None:
+    content = squad(version, *ASKED)
+    content = dict(reversed(content.items())) if turned else content  # v1.1 begins with data
+    (tmp_path / "dev.json").write_text(json.dumps(content, indent=indent))
+    found = read_questions(tmp_path / "dev.json")
+    first, second = found.rows
+    (passage,) = first["passages"]
+    assert (passage["text"], passage["is_selected"]) == ("The river is the Vistula.", 1)
+    assert first["query"] == "Which river?" and first["answers"] == ["Vistula", "the Vistula"]
+    assert (first["query_id"], second["query_id"], first["group_id"]) == ("a", "c", "Warsaw")
+    assert second["passages"] == first["passages"]
+    assert found.left_out == left_out(unanswerable=1, duplicate_answers=1)
+    assert [row["query_id"] for row in read_questions(tmp_path / "dev.json", first=1).rows] == ["c"]
+
+
+def test_squad_in_parquet(tmp_path: Path) -> None:
+    rows = [
+        {
+            "id": name,
+            "title": "Warsaw",
+            "context": "The river is the Vistula.",
+            "question": question,
+            "answers": {"text": answers, "answer_start": [0] * len(answers)},
+        }
+        for name, question, answers in ASKED
+    ]
+    found = read_questions(write(tmp_path / "validation-00000-of-00001.parquet", rows))
+    assert [row["query_id"] for row in found.rows] == ["a", "c"] and found.left_out["unanswerable"] == 1
+
+
+def test_squad_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "dev.json"
+    for text, says in [
+        (json.dumps(squad("1.1", *ASKED))[:-9], "cut off or broken"),
+        (json.dumps({"data": [{"paragraphs": []}]}), "article 1: 'title'"),
+        (json.dumps(squad("v2.0", ("b", "Who?", []))), "no question is left"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(SquadError) as caught:
+            read_questions(path)
+        assert str(path) in str(caught.value) and says in str(caught.value)
+
+
+# -- further passages ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_further_passages_join_those_that_are_known(tmp_path: Path, suffix: str) -> None:
+    given = {"x": "A.", "b": " B. ", "y": "B.", "e": " "}
+    path = write(tmp_path / f"more{suffix}", [{"passage_id": name, "text": text} for name, text in given.items()])
+    assert read_passages(path, {"a": "A."}, Path("mine.jsonl")) == ({"a": "A.", "b": "B."}, 1)
+    with pytest.raises(QuestionsError, match="passage_id 'b' is of two texts, 'B.' and, in mine.jsonl, 'Other.'"):
+        read_passages(path, {"b": "Other."}, Path("mine.jsonl"))

@@ -3,7 +3,7 @@
 That dict is metrics/report.json. Shares lie in [0, 1], answer losses are nats a token, null is "cannot be said":
 
     {"about": {"baseline": "infonce", "primary": "kl", "reader": "reader_a", "questions": 640, "groups": 80, …},
-     "systems": {"kl": {"kind": "run", "labels": "reader_a", "truncated": 0, "scores": {"reader_a": {
+     "systems": {"kl": {"kind": "run", "labels": "reader_a", "encoder": "mini", "truncated": 0, "scores": {"reader_a": {
          "em": {"mean": 0.596, "low": 0.561, "high": 0.631, "seed_sd": 0.006, "n_questions": 640, "n_missing": 0}}}}},
      "differences": {"reader_a": {"em": {"kl": {"mean": 0.046, "low": 0.017, …, "verdict": "better"}}}},
      "further": {"5": {"systems": {"kl": {"truncated": 0, "scores": {…}}}, "differences": {"reader_a": {"em": {…}}}}},
@@ -65,6 +65,7 @@ class System:
     negative: bool  # trained on labels that carry no information
     outcomes: Mapping[str, Outcomes]  # with the first number of passages shown
     further: Mapping[int, Mapping[str, Outcomes]] = field(default_factory=dict)  # by other numbers; of what retrieves
+    encoder: str | None = None  # that training starts from, or that ranks
 
 
 def compare(
@@ -142,7 +143,7 @@ def _about(asked: Questions, systems: Mapping[str, System], settings: Settings) 
 
 
 def _system(design: Design, system: System, readers: Sequence[str]) -> dict[str, Any]:
-    about = {"kind": system.kind, "about": system.about, "labels": system.labels}
+    about = {"kind": system.kind, "about": system.about, "labels": system.labels, "encoder": system.encoder}
     return about | _scores(design, system, METRICS, readers)
 
 

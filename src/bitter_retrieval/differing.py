@@ -2,7 +2,7 @@
 
     {"query": "Where was Ada Brenn born?", "answers": ["Calder"], "spread": 0.25,
      "passages": [{"mark": "A", "text": "Ada Brenn was born in Calder. …", "tags": ["annotators", "loss 0.02"]}, …],
-     "runs": [{"name": "kl", "em": 1.0, "seeds": [{"seed": 0, "mark": "A", "answer": "Calder", "em": 1.0}, …]}, …]}
+     "runs": [{"name": "kl", "seeds": [{"seed": 0, "mark": "A", "answer": "Calder", "right": True}, …]}, …]}
 
 They are chosen because the runs differ, so they say how runs differ, not how often.
 """
@@ -44,11 +44,14 @@ def most_differing(
 ) -> list[dict[str, Any]]:
     """Questions by variance over runs of exact match (mean of the seeds), then by place; only those that vary.
 
+    A run whose exact match is not known on a question has no part in its variance.
+
     runs: outcomes by run for one reader; losses: by query_id and passage_id; texts: by passage_id.
     """
     if not runs:
         return []
-    spread = np.var([found.scores["em"].mean(axis=0) for found in runs.values()], axis=0)
+    exact = [np.ma.masked_invalid(found.scores["em"]).mean(axis=0) for found in runs.values()]
+    spread = np.ma.stack(exact).var(axis=0).filled(0.0)
     order = np.argsort(-np.round(spread, 9), kind="stable")[:count]
     chosen = [int(place) for place in order if spread[place] > 1e-9]
     known = [
@@ -102,8 +105,8 @@ def _run(name: str, found: Outcomes, marks: Mapping[str, str], place: int) -> di
             "seed": seed,
             "mark": marks.get(found.top[at, place], ""),
             "answer": found.answers[at, place],
-            "em": float(found.scores["em"][at, place]),
+            "right": bool(found.scores["em"][at, place] == 1),
         }
         for at, seed in enumerate(found.seeds)
     ]
-    return {"name": name, "em": float(np.mean([one["em"] for one in seeds])), "seeds": seeds}
+    return {"name": name, "seeds": seeds}

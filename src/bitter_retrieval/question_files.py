@@ -1,8 +1,9 @@
-"""Questions with candidate passages that a user brings, in one of three layouts, as prepared rows.
+"""Questions with candidate passages that a user brings, in one of four layouts, as prepared rows.
 
-MS MARCO v1.1 and v2.1 (https://huggingface.co/datasets/microsoft/ms_marco), where the lists in `passages` are parallel;
-the simple layout, which needs query, answers (or one answer) and passages alone; and prepared rows (records.py), which
-are a case of the simple layout and come out as they went in. One question in the first two:
+SQuAD v1.1 and v2 (squad.py), where a question's one candidate is the paragraph that it was asked about; MS MARCO v1.1
+and v2.1 (https://huggingface.co/datasets/microsoft/ms_marco), where the lists in `passages` are parallel; the simple
+layout, which needs query, answers (or one answer) and passages alone; and prepared rows (records.py), which are a case
+of the simple layout and come out as they went in. One question in MS MARCO's layout, and in the simple one:
 
     {"query_id": 1185, "query": "which river is in warsaw", "query_type": "entity", "wellFormedAnswers": [],
      "answers": ["the Vistula"],
@@ -11,14 +12,15 @@ are a case of the simple layout and come out as they went in. One question in th
     {"query": "which river is in warsaw", "answers": "the Vistula",
      "passages": ["Warsaw is …", {"text": "Warsaw lies on …", "passage_id": "w2", "is_selected": 1}]}
 
-Files are parquet, JSON Lines or a JSON array. Blanks around texts go; a text is one passage with one id in all rows.
+Files are parquet, JSON Lines or a JSON array, SQuAD's its one JSON object or parquet in the Hugging Face layout. Blanks
+around texts go; a text is one passage with one id in all rows. Further passages to search are rows of passage_id, text.
 """
 
 import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -27,26 +29,24 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bitter_retrieval import squad
 from bitter_retrieval.records import Row
 
 SUFFIXES = (".parquet", ".jsonl", ".json")
-NEEDED = ("query", "answers", "passages")
-COLUMNS = (*NEEDED, "query_id", "group_id")
-LAYOUTS = (
-    "query, answers and passages, which are a list of texts or of {text, passage_id, is_selected}, or MS MARCO's "
-    "{passage_text: […], is_selected: […]}"
-)
+SQUAD = re.compile(rb'\{[^][{}]*"data"\s*:\s*\[\s*[{\]]')  # how a file in SQuAD's JSON layout begins
 NO_ANSWER = "No Answer Present."  # MS MARCO's mark of a question that its passages do not answer
 LEFT_OUT = (
-    "empty_query",  # this and the next two: whole rows, counted for the first that holds
+    "empty_query",  # this and the next three: whole rows, counted for the first that holds
     "unanswerable",
     "no_passages",
+    "duplicate_id",  # of SQuAD's files; in the others it is an error
     "empty_answers",  # from here on: parts of rows that are kept
     "duplicate_answers",
     "empty_passages",
     "duplicate_passages",
     "replaced_passage_ids",  # the text had an id already, which stays
 )
+HEAD = 4096  # bytes by which layouts of JSON are told apart
 BATCH = 1024  # rows of parquet that are turned into Python objects at a time
 
 
@@ -60,9 +60,26 @@ class Questions:
     left_out: dict[str, int]  # counts by LEFT_OUT
 
 
+@dataclass(frozen=True)
+class _Layout:
+    needed: tuple[str, ...]
+    further: tuple[str, ...]
+    told: str  # to who gave a file of another one
+
+
+QUESTION = _Layout(
+    ("query", "answers", "passages"),
+    ("query_id", "group_id"),
+    "query, answers and passages, which are a list of texts or of {text, passage_id, is_selected}, or MS MARCO's "
+    "{passage_text: […], is_selected: […]}; or SQuAD's, {data: [{title, paragraphs: […]}]} or columns "
+    f"{', '.join(squad.COLUMNS)}",
+)
+PASSAGE = _Layout(("passage_id", "text"), (), "passage_id and text")
+
+
 class _Place(NamedTuple):
     file: Path
-    unit: str  # line or row
+    unit: str  # line, row or question
     number: int  # from 1
 
     def __str__(self) -> str:
@@ -74,13 +91,16 @@ def read_questions(path: Path, split: str | None = None, first: int = 0, last: i
 
     Rows `first` to `last` (from 0, `last` excluded) are counted over all files before anything is left out. A row
     without query_id gets its place, such as train-17, so that a label leads back to its line; one without group_id its
-    query_id; a passage without passage_id a hash of its text. Raises QuestionsError, also where no question is left.
+    query_id; a passage without passage_id a hash of its text. Of a SQuAD file, `first` and `last` count the questions
+    that have an answer, what is left out counts for the whole file, and an article is a group. Raises QuestionsError,
+    also where no question is left, or SquadError.
     """
     if first < 0 or (last is not None and last <= first):
         raise QuestionsError(f"{path}: rows {first} to {last} hold nothing. Ask for 0 <= first < last.")
     rows, ids, asked = [], _PassageIds(), {}
     left_out = Counter(dict.fromkeys(LEFT_OUT, 0))
-    for place, record in islice(chain.from_iterable(map(_records, _files(path, split))), first, last):
+    records = (_records(file, QUESTION, left_out) for file in _files(path, split))
+    for place, record in islice(chain.from_iterable(records), first, last):
         row, counts = _prepared(record, place, ids)
         left_out.update(counts)
         if row is None:
@@ -93,6 +113,27 @@ def read_questions(path: Path, split: str | None = None, first: int = 0, last: i
         asked_for = f"rows {first} to {'the end' if last is None else last}"
         raise QuestionsError(f"{path}: no question is left of {asked_for} ({dict(left_out)}). Give other rows.")
     return Questions(rows, dict(left_out))
+
+
+def read_passages(path: Path, known: Mapping[str, str], source: Path) -> tuple[dict[str, str], int]:
+    """Texts by passage_id: those that are `known`, from the file `source`, and the further ones of `path`.
+
+    A text keeps the id that it has first; the second value counts empty texts, which are left out. Raises
+    QuestionsError.
+    """
+    ids, texts, empty = _PassageIds(), dict(known), 0
+    for passage_id, text in known.items():
+        ids.claim(text, passage_id, source)
+    for file in _files(path, None):
+        for place, record in _records(file, PASSAGE, Counter()):
+            _check_layout(record, place, PASSAGE)
+            name, text = _name(record["passage_id"], "passage_id", place), _text(record["text"], "text", place)
+            if name is None:
+                raise _refusal("passage_id", "text or a whole number", name, place)
+            empty += not text
+            if text:
+                texts.setdefault(ids.claim(text, name, place), text)
+    return texts, empty
 
 
 def _files(path: Path, split: str | None) -> list[Path]:
@@ -119,28 +160,35 @@ def _of_split(file: Path, split: str) -> bool:
     return file.name.startswith(split) or split in re.split(r"[^A-Za-z0-9]+", file.stem)
 
 
-def _records(file: Path) -> Iterator[tuple[_Place, Any]]:
-    return _from_parquet(file) if file.suffix == ".parquet" else _from_json(file)
+def _records(file: Path, layout: _Layout, left_out: Counter[str]) -> Iterator[tuple[_Place, Any]]:
+    return (_from_parquet if file.suffix == ".parquet" else _from_json)(file, layout, left_out)
 
 
-def _from_parquet(file: Path) -> Iterator[tuple[_Place, Any]]:
+def _from_parquet(file: Path, layout: _Layout, left_out: Counter[str]) -> Iterator[tuple[_Place, Any]]:
     try:
         with pq.ParquetFile(file) as table:
             names = table.schema_arrow.names
-            _check_layout(dict.fromkeys(names), file)
-            batches = table.iter_batches(BATCH, columns=[name for name in COLUMNS if name in names])
+            if layout is QUESTION and set(squad.COLUMNS) <= set(names):
+                yield from _from_squad(file, left_out)
+                return
+            _check_layout(dict.fromkeys(names), file, layout)
+            columns = [name for name in (*layout.needed, *layout.further) if name in names]
+            batches = table.iter_batches(BATCH, columns=columns)
             for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
                 yield _Place(file, "row", number), row
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise QuestionsError(f"{file}: cut off or broken ({error}). Fetch the file again.") from error
 
 
-def _from_json(file: Path) -> Iterator[tuple[_Place, Any]]:
+def _from_json(file: Path, layout: _Layout, left_out: Counter[str]) -> Iterator[tuple[_Place, Any]]:
     """JSON Lines or an array, told apart by how they begin: many tools write lines under the name .json."""
     with file.open("rb") as lines:
-        array = lines.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+        head = lines.read(HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")
         lines.seek(0)
-        if array:
+        if layout is QUESTION and SQUAD.match(head):
+            yield from _from_squad(file, left_out)
+            return
+        if head.startswith(b"["):
             try:
                 records = json.loads(lines.read())
             except ValueError as error:  # with line and column
@@ -158,9 +206,24 @@ def _from_json(file: Path) -> Iterator[tuple[_Place, Any]]:
                 yield place, record
 
 
+def _from_squad(file: Path, left_out: Counter[str]) -> Iterator[tuple[_Place, Any]]:
+    questions, counts = squad.read_squad(file)
+    left_out.update(
+        empty_query=counts["empty_question"],
+        unanswerable=counts["unanswerable"],
+        no_passages=counts["empty_context"],
+        duplicate_id=counts["duplicate_id"],
+        duplicate_answers=counts["duplicate_answers"],
+    )
+    for number, asked in enumerate(questions, 1):
+        fields = {"query_id": asked.id, "group_id": asked.article, "query": asked.question}
+        passages = [{"text": asked.context, "is_selected": 1}]
+        yield _Place(file, "question", number), fields | {"answers": list(asked.answers), "passages": passages}
+
+
 def _prepared(record: Any, place: _Place, ids: "_PassageIds") -> tuple[Row | None, Counter[str]]:
     """The prepared row, or None where the row is left out, and what is left out by reason."""
-    _check_layout(record, place)
+    _check_layout(record, place, QUESTION)
     query = _text(record["query"], "query", place)
     answers = _answers(record["answers"], place)
     candidates = [_candidate(item, n, place) for n, item in enumerate(_candidates(record["passages"], place), 1)]
@@ -200,9 +263,9 @@ class _PassageIds:
 
     def __init__(self) -> None:
         self._id_of: dict[str, str] = {}
-        self._text_of: dict[str, tuple[str, _Place]] = {}
+        self._text_of: dict[str, tuple[str, _Place | Path]] = {}
 
-    def claim(self, text: str, given: str | None, place: _Place) -> str:
+    def claim(self, text: str, given: str | None, place: _Place | Path) -> str:
         """The id of the text: the first that it was given, or a hash. Raises where `given` is another text's."""
         passage_id = given or _hash(text)
         other, where = self._text_of.setdefault(passage_id, (text, place))
@@ -216,10 +279,10 @@ def _hash(text: str) -> str:
     return f"p{hashlib.sha1(text.encode()).hexdigest()[:16]}"  # 64 bits: MS MARCO v2.1 has millions of texts
 
 
-def _check_layout(found: Any, place: _Place | Path) -> None:
-    if not isinstance(found, dict) or any(key not in found for key in NEEDED):
+def _check_layout(found: Any, place: _Place | Path, layout: _Layout) -> None:
+    if not isinstance(found, dict) or any(key not in found for key in layout.needed):
         keys = f"keys {list(found)}"[:200] if isinstance(found, dict) else f"no keys but {_short(found)}"
-        raise QuestionsError(f"{place}: unknown layout, found {keys}. Known: {LAYOUTS}. Rename or add keys.")
+        raise QuestionsError(f"{place}: unknown layout, found {keys}. Known: {layout.told}. Rename or add keys.")
 
 
 def _candidates(passages: Any, place: _Place) -> list[Any]:

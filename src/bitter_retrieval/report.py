@@ -1,17 +1,18 @@
 """metrics/report.html: one page that holds the whole comparison and loads nothing from elsewhere.
 
-    page = render(report, questions, params, {"answer_accuracy": Path("plots/answer_accuracy.png")})
+    page = render(report, questions, params, {"data/judgements.parquet": "9a1f…"}, {"answer_accuracy": Path("….png")})
 
-report is what comparison.compare made, questions what differing.most_differing chose, params the values that produced
-both. Pictures are written into the page, so that it can be sent or opened offline. No script, date or path is in it.
+report is what comparison.compare made, questions what differing.most_differing chose, params and files (MD5 by path)
+what produced both. Pictures are written into the page, so that it can be sent or opened offline. No script, date or
+path of a machine is in it.
 """
 
 import base64
-from collections.abc import Container, Mapping, Sequence
+import json
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, StrictUndefined
 
 from bitter_retrieval import wording
@@ -56,7 +57,11 @@ BAR = 160  # width of an interval's picture, in units of its drawing
 
 
 def render(
-    report: Mapping[str, Any], questions: Sequence[Mapping], params: Mapping, pictures: Mapping[str, Path]
+    report: Mapping[str, Any],
+    questions: Sequence[Mapping],
+    params: Mapping[str, Any],
+    files: Mapping[str, str],
+    pictures: Mapping[str, Path],
 ) -> str:
     """The page as text. pictures: PNG files by name in PICTURES."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -71,8 +76,10 @@ def render(
         kinds={"Runs": _of_kind(report, "run"), "Controls": _of_kind(report, "control")},
         definitions=_definitions(about),
         bars={metric: _bars(found, about["equivalence"], off) for metric, found in _compared(report).items()},
+        agreements=list(zip(*report["label_agreement"].values(), strict=True)),
         questions=questions,
-        params=yaml.safe_dump(params, sort_keys=False, allow_unicode=True),
+        params=dict(_leaves(params)),
+        files=files,
         pictures={name: (_inline(path), PICTURES[name]) for name, path in pictures.items()},
         verdict=wording.sentence(about["primary"], about["baseline"], _compared(report)["em"].get(about["primary"])),
     )
@@ -94,11 +101,12 @@ def _definitions(about: Mapping[str, Any]) -> dict[str, str]:
 def _bars(found: Mapping[str, Mapping], equivalence: float, off: Container[str]) -> dict[str, Any]:
     """Places on a drawing BAR wide of each difference and its ends, and of the region called equivalent.
 
-    Runs in `off` may lie beyond the drawing, so that the others are not squeezed.
+    Runs in `off` may lie beyond the drawing, so that the others are not squeezed, and so may an interval's ends beyond
+    a difference of 1.
     """
     near = [one for name, one in found.items() if name not in off]
     ends = [one[end] for one in near for end in ("low", "high", "mean") if one[end] is not None]
-    reach = max([abs(end) for end in ends] + [1.5 * equivalence])
+    reach = min(1.0, max([abs(end) for end in ends] + [1.5 * equivalence]))
     places = {name: {end: _place(one[end], reach) for end in ("low", "mean", "high")} for name, one in found.items()}
     equal = _place(-equivalence, reach)  # from there as far beyond the middle
     return {"width": BAR, "equal": [equal, round(BAR - 2 * equal, 1)], "runs": places}
@@ -106,6 +114,15 @@ def _bars(found: Mapping[str, Mapping], equivalence: float, off: Container[str])
 
 def _place(value: float | None, reach: float) -> float | None:
     return None if value is None else round(BAR / 2 + value / reach * (BAR / 2 - 4), 1)
+
+
+def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """What is set, as ("train.epochs", "3"); what is None is not."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{above}{name}.")
+        elif value is not None:
+            yield f"{above}{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _inline(path: Path) -> str:

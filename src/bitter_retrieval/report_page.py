@@ -10,13 +10,18 @@ h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; border-top: 1px solid var(--lin
 p, li, dd { max-width: 46rem; }
 .soft, caption, figcaption { color: var(--soft); font-size: .875rem; }
 .verdict { font-size: 1.1rem; border-left: 4px solid var(--blue); padding: .25rem 0 .25rem .9rem; margin: 1rem 0; }
+.warning { border-color: var(--orange); }
 .wide { overflow-x: auto; margin: .5rem 0 1rem; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: .35rem; }
+caption { text-align: left; padding-bottom: .35rem; max-width: min(46rem, 100vw - 2rem); }
 th, td { padding: .3rem 1rem .3rem 0; text-align: right; vertical-align: top; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 thead th { vertical-align: bottom; border-bottom: 2px solid var(--ink); }
+th[scope=row] { position: sticky; left: 0; background: #fff; }
+.primary th[scope=row] { background: inherit; }
+td.losses { white-space: normal; min-width: 9rem; }
 th[scope=row], th.left, td.left { text-align: left; }
+thead th[colspan] { text-align: left; }
 tbody th[colspan] { text-align: left; color: var(--soft); font-weight: 400; padding-top: .9rem; }
 td small { display: block; color: var(--soft); font-size: .75rem; }
 .better { color: #1d7a3a; } .worse { color: #b3261e; } .equivalent { color: #1f6f8b; } .inconclusive { color: #8a6100; }
@@ -37,7 +42,7 @@ summary { cursor: pointer; }
 .tag { display: inline-block; font-size: .75rem; border: 1px solid var(--line); border-radius: .6rem;
   padding: 0 .45rem; margin-right: .25rem; color: var(--soft); }
 .right { color: #1d7a3a; }
-pre { overflow-x: auto; font-size: .8rem; line-height: 1.4; background: #f6f7f9; padding: .75rem; }
+.values td { white-space: pre-wrap; overflow-wrap: anywhere; text-align: left; }
 @media (max-width: 44rem) {
   body { padding: 1rem .9rem 3rem; }
   dl { grid-template-columns: 1fr; gap: .1rem; }
@@ -48,7 +53,7 @@ pre { overflow-x: auto; font-size: .8rem; line-height: 1.4; background: #f6f7f9;
 
 MACROS = """
 {% macro estimate(value, scale=100, digits=1) -%}
-{% if value is none or value is undefined %}{{ words.NOTHING }}{% else -%}
+{% if value is none or value is undefined or value.mean is none %}{{ words.NOTHING }}{% else -%}
 {{ words.share(dict(value, low=none), scale, digits) }}<small>{{ words.interval(value, scale, digits) }}</small>
 {%- endif %}
 {%- endmacro %}
@@ -87,12 +92,14 @@ BODY = """
 {% if about.primary %}
 <p class="verdict">Primary figure: {{ verdict }}</p>
 <p>That is the primary figure: the difference in exact match between <b>{{ about.primary }}</b> (trained on the labels
-of {{ about.label_source }}) and <b>{{ about.baseline }}</b>, with {{ about.reader }} answering from what was ranked
-first. Everything else on this page is secondary.</p>
+of {{ about.label_source }}) and <b>{{ about.baseline }}</b>, with {{ about.reader }} answering from the top
+{{ about.shown[0] }} of the ranking. Everything else on this page is secondary.</p>
 {% endif %}
+{% for warning in words.warnings(report) %}<p class="verdict warning">{{ warning }}</p>{% endfor %}
 <p>{{ about.questions }} {{ about.split }} questions in {{ about.groups }} groups, {{ about.seeds }} training seeds a
-run. Intervals are 95%, from {{ about.draws }} resamples of groups of questions and of training seeds together;
-differences are paired by question and seed.</p>
+run. Intervals are 95% and hold for other questions{{ " and other training seeds" if about.seeds > 1 else
+", not for training again" }}; differences are paired by question and seed. How the
+differences err together is taken from {{ about.draws }} resamples of groups of questions and of seeds.</p>
 <p>The judge of answer accuracy: {{ about.judge }}.</p>
 
 <h2>Differences to {{ about.baseline }}</h2>
@@ -174,25 +181,30 @@ to {{ about.baseline }}, points, with an interval and p that hold for all runs a
 <figure><img src="{{ picture[0] }}" alt="{{ name }}"><figcaption>{{ picture[1] }}</figcaption></figure>
 {% endfor %}
 
-<h2>Readers</h2>
+<h2>Exact match by reader</h2>
+{% for shown, found in words.readings(report).items() %}
 <div class="wide"><table>
-<caption>Exact match by the reader that answers, %, and difference to {{ about.baseline }} with that reader, points;
-its interval holds for all runs at once.</caption>
-<thead><tr><th class="left">System</th><th class="left">Labels</th>
+<caption>{{ shown }} shown: exact match by the reader that answers, %, the 95% interval below, and difference to
+{{ about.baseline }} with that reader, points; its interval holds for all runs at once.
+{{ "Secondary but for the primary figure." if loop.first else "Secondary." }}</caption>
+<thead><tr><th class="left">System</th><th class="left">Labels</th><th class="left">Encoder</th>
+<th class="left">Losses</th>
 {% for reader in about.readers %}<th>{{ reader }}</th><th>Difference</th>{% endfor %}</tr></thead>
 {% for kind, systems in kinds.items() %}
 <tbody>
-<tr><th colspan="{{ 2 * about.readers|length + 2 }}">{{ kind }}</th></tr>
-{% for name, system in systems.items() %}
-<tr{{ row_class(name) }}>{{ row_head(name) }}
+<tr><th colspan="{{ 2 * about.readers|length + 4 }}">{{ kind }}</th></tr>
+{% for name, system in systems.items() if name in found.systems %}
+<tr{{ row_class(name) }}>{{ row_head(name) }}<td class="left">{{ system.encoder or words.NOTHING }}</td>
+<td class="left losses">{{ system.about if system.kind == "run" else words.NOTHING }}</td>
 {% for reader in about.readers %}
-<td>{{ estimate(system.scores.get(reader, {}).get("em")) }}</td>
-<td>{{ "baseline" if name == about.baseline else words.points(report.differences[reader].em.get(name)) }}</td>
+<td>{{ estimate(found.systems[name].scores.get(reader, {}).get("em")) }}</td>
+<td>{{ "baseline" if name == about.baseline else words.points(found.differences[reader].em.get(name)) }}</td>
 {% endfor %}</tr>
 {% endfor %}
 </tbody>
 {% endfor %}
 </table></div>
+{% endfor %}
 
 <h2>Where human and soft labels disagree</h2>
 <div class="wide"><table>
@@ -202,6 +214,27 @@ its interval holds for all runs at once.</caption>
 <tbody>
 {% for said, values in words.disagreement_rows(report.disagreement) %}
 <tr><td class="left">{{ said }}</td>{% for value in values %}<td>{{ value }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+
+<h2>How far label sources agree</h2>
+<div class="wide"><table>
+<caption>Every two label sources, the 95% interval below. Tau: Kendall's tau-b between the orders that they give a
+question's candidates, where both are soft; 1 is the same order. Best differs: questions whose best passages are not
+the same, %. By chance: what that would be if one source put a random candidate first. Left out: questions with fewer
+than two candidates that both label, and those whose candidates one of the two puts all level.</caption>
+<thead>
+<tr><th colspan="2"></th>
+{% for split in report.label_agreement %}<th colspan="5">{{ split }} questions</th>{% endfor %}</tr>
+<tr><th class="left">Labels</th><th class="left">against</th>{% for split in report.label_agreement %}
+<th>Tau</th><th>Best differs</th><th>By chance</th><th>Questions</th><th>Left out</th>{% endfor %}</tr></thead>
+<tbody>
+{% for splits in agreements %}
+<tr><th scope="row">{{ splits[0].first }}</th><td class="left">{{ splits[0].second }}</td>
+{% for one in splits %}
+<td>{{ estimate(one.tau, 1, 2) }}</td><td>{{ estimate(one.disagreement) }}</td><td>{{ words.size(one.chance) }}</td>
+<td>{{ one.questions }}</td><td>{{ one.few_candidates }} + {{ one.tied }}</td>
+{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>
 
@@ -231,18 +264,25 @@ names the passage that the run ranked first, from which {{ about.reader }} gave 
 {% for run in one.runs %}
 <tr><th scope="row">{{ run.name }}</th>
 {% for seed in run.seeds %}
-<td{% if seed.em %} class="right"{% endif %}><b>{{ seed.mark }}</b> {{ seed.answer }}{{ " ✓" if seed.em }}</td>
+<td{% if seed.right %} class="right"{% endif %}><b>{{ seed.mark }}</b> {{ seed.answer }}{{ " ✓" if seed.right }}</td>
 {% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>
 </div>
 </details>
 {% else %}
-<p>None: all runs answer alike.</p>
+<p>There is none: as far as exact match is known, no two runs differ in it.</p>
 {% endfor %}
 
-<h2>Parameters</h2>
-<details><summary>The values that produced this page</summary><pre>{{ params }}</pre></details>
+<h2>What this page is made of</h2>
+<details><summary>Parameters</summary><div class="wide"><table class="values"><tbody>
+{% for name, value in params.items() %}<tr><th scope="row">{{ name }}</th><td>{{ value }}</td></tr>
+{% endfor %}
+</tbody></table></div></details>
+<details><summary>Files and their MD5</summary><div class="wide"><table class="values"><tbody>
+{% for path, digest in files.items() %}<tr><th scope="row">{{ path }}</th><td>{{ digest }}</td></tr>
+{% endfor %}
+</tbody></table></div></details>
 """
 
 PAGE = f"""{MACROS}<!DOCTYPE html>

@@ -47,6 +47,7 @@ def everything(report: Report, width: int) -> Iterator[RenderableType]:
     """All tables and notes in reading order, for a console of so many columns."""
     yield from scores(report, width)
     yield differences(report, width)
+    yield from (Text(f"{warning}\n", style="bold") for warning in wording.warnings(report))
     yield from secondary(report, width)
     yield from (further(report, shown, width) for shown in report["further"])
     yield from readers(report, width)
@@ -159,27 +160,32 @@ def _judged(difference: Mapping[str, Any]) -> list[RenderableType]:
 
 
 def readers(report: Report, width: int) -> list[RenderableType]:
-    """Exact match of every system with every reader, and the runs' differences to the baseline."""
-    names = report["about"]["readers"]
+    """Exact match of every system with every reader, and the runs' differences to the baseline, by passages shown."""
+    about = report["about"]
+    names = about["readers"]
     parts = [names] if width >= 40 + 36 * len(names) else [[name] for name in names]
-    title = f"Exact match by reader, %, and difference to {report['about']['baseline']}, points (secondary)"
-    return [_titled(title, _readers(report, part)) for part in parts]
+    title = "Exact match by reader, {} shown, %, and difference to {}, points (secondary)"
+    return [
+        _titled(title.format(shown, about["baseline"]), _readers(report, found, part))
+        for shown, found in wording.readings(report).items()
+        for part in parts
+    ]
 
 
-def _readers(report: Report, names: Sequence[str]) -> Table:
+def _readers(report: Report, found: Report, names: Sequence[str]) -> Table:
     table = _table("system", "labels")
     for reader in names:
         table.add_column(reader, justify="right", no_wrap=True)
         table.add_column("difference", justify="right", no_wrap=True)
-    for name in report["systems"]:
-        _add(table, report, name, [cell for reader in names for cell in _reader_cells(report, name, reader)])
+    for name in found["systems"]:
+        baseline = name == report["about"]["baseline"]
+        _add(table, report, name, [cell for reader in names for cell in _reader_cells(found, name, reader, baseline)])
     return table
 
 
-def _reader_cells(report: Report, name: str, reader: str) -> list[str]:
-    estimate = report["systems"][name]["scores"].get(reader, {}).get("em")
-    difference = report["differences"][reader]["em"].get(name)
-    baseline = name == report["about"]["baseline"]
+def _reader_cells(found: Report, name: str, reader: str, baseline: bool) -> list[str]:
+    estimate = found["systems"][name]["scores"].get(reader, {}).get("em")
+    difference = found["differences"][reader]["em"].get(name)
     return [wording.share(estimate), "baseline" if baseline else wording.points(difference)]
 
 

@@ -5,7 +5,7 @@ points({"mean": 0.046, "low": 0.017, "high": 0.076})    "+4.6 [+1.7, +7.6]"
 probability(0.00004)                                    "<.001"
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Figures = Mapping[str, Any]
@@ -40,7 +40,8 @@ MEANING = {
     "p": "p value of the difference, adjusted for the number of runs (largest |t| over the bootstrap)",
     "verdict": "better or worse: the simultaneous interval leaves out 0. equivalent: the difference is shown to be "
     "within ±{equivalence:g} points. inconclusive: neither",
-    "mde": "minimum detectable effect: the difference that this test set would find with 80% power, in points",
+    "mde": "minimum detectable effect: the difference that this test set would find with 80% power if it were tested "
+    "alone, in points",
     "seed_sd": "standard deviation of the seeds' means, in points",
 }
 
@@ -159,12 +160,43 @@ def notes(report: Figures) -> list[str]:
         f"{about['questions']} questions in {about['groups']} groups, {about['seeds']} seeds.",
         f"Passages that are searched: {about['corpus']}.",
         f"Missing judgements: {missing['missing']} of {missing['answers']} answers{_listed(missing['reasons'])}.",
+        *_unanswered(report),
         *[_bounds(name, bounds) for name, bounds in _incomplete(report).items()],
         _truncated(f"Truncated contexts, {about['shown'][0]} shown", report["systems"]),
         *[_truncated(f"The same, {shown} shown", one["systems"]) for shown, one in report["further"].items()],
         f"Test questions without a human label: {about['without_human_label']}.",
         *[_negative(name, one) for name, one in report["negative_controls"].items()],
     ]
+
+
+def readings(report: Figures) -> dict[str | int, Figures]:
+    """What holds the systems' scores and differences, by the number of passages shown."""
+    return {report["about"]["shown"][0]: report} | report["further"]
+
+
+def warnings(report: Figures) -> list[str]:
+    """Sentences that a reader needs before the tables: where no answer is right, equal scores say nothing."""
+    silent = [
+        f"{reader} with {shown} shown"
+        for shown, found in readings(report).items()
+        for reader in report["about"]["readers"]
+        if _all_zero([system["scores"].get(reader, {}).get("em") for system in found["systems"].values()])
+    ]
+    about = "no run and no control answers any question exactly, so that equal scores and the verdict equivalent say"
+    return [f"With {', '.join(silent)}, {about} nothing about retrieval."] if silent else []
+
+
+def _all_zero(estimates: Sequence[Figures | None]) -> bool:
+    return any(estimates) and all(one is None or one["mean"] == 0 for one in estimates)
+
+
+def _unanswered(report: Figures) -> list[str]:
+    """Controls that some reader did not answer; of runs this is an error."""
+    absent = {
+        name: [reader for reader in report["about"]["readers"] if reader not in system["scores"]]
+        for name, system in report["systems"].items()
+    }
+    return [f"Control {name}: no answers of {', '.join(readers)}." for name, readers in absent.items() if readers]
 
 
 def _truncated(what: str, systems: Mapping[str, Figures]) -> str:
