@@ -25,14 +25,14 @@ from rich.console import Console
 
 from bitter_retrieval import evaluation_summary
 from bitter_retrieval.answering import predict, top
+from bitter_retrieval.arguments import positive, prompt, row_range
 from bitter_retrieval.corpus import searched_corpus
 from bitter_retrieval.embeddings import Embeddings
 from bitter_retrieval.given_models import open_given_reader, point_to_encoder
 from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.language_model import ReaderSettings, load_reader
 from bitter_retrieval.memory import keep_freed_memory
-from bitter_retrieval.params import PROMPT as PROMPT_RULE
-from bitter_retrieval.params import Evaluate, ParamsError, is_prompt, load_params
+from bitter_retrieval.params import Evaluate, ParamsError, load_params
 from bitter_retrieval.progress import bar, track
 from bitter_retrieval.question_files import read_passages, read_questions
 from bitter_retrieval.records import CORPUS, PREDICTIONS, PREPARED, Row, passage_texts, read_rows, sweep, write_rows
@@ -136,26 +136,6 @@ def parse() -> argparse.Namespace:
     if arguments.run is None and missing:
         parser.error(f"give a run of params.yaml, or {', '.join(missing)}")
     return arguments
-
-
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {text}")
-    return number
-
-
-def prompt(text: str) -> str:
-    if not is_prompt(text):
-        raise argparse.ArgumentTypeError(f"must be {PROMPT_RULE}, got {text!r}")
-    return text
-
-
-def row_range(text: str) -> tuple[int, int | None]:
-    first, colon, last = text.partition(":")
-    if not colon:
-        raise argparse.ArgumentTypeError(f"write FIRST:LAST, such as 0:1000, got {text!r}")
-    return int(first or 0), int(last) if last else None
 
 
 def stated(arguments: argparse.Namespace, **fields: str) -> dict[str, Any]:

@@ -13,10 +13,10 @@ import json
 from pathlib import Path
 
 from bitter_retrieval.annotators import annotate
+from bitter_retrieval.arguments import positive, prompt, row_range
 from bitter_retrieval.label_sources import has_answer_labels, permuted_labels, selected_labels, truth_labels
 from bitter_retrieval.memory import keep_freed_memory
-from bitter_retrieval.params import PROMPT as PROMPT_RULE
-from bitter_retrieval.params import Label, Labels, ParamsError, is_prompt, load_params
+from bitter_retrieval.params import Label, Labels, ParamsError, load_params
 from bitter_retrieval.question_files import read_questions
 from bitter_retrieval.reader_labels import score_splits, soft_account
 from bitter_retrieval.records import BINARY_LABELS, PREPARED, SOFT_LABELS, Row, read_rows, write_rows
@@ -117,26 +117,6 @@ def parse() -> argparse.Namespace:
     if arguments.source is None and missing:
         parser.error(f"give a source of params.yaml, or {', '.join(missing)}")
     return arguments
-
-
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {text}")
-    return number
-
-
-def prompt(text: str) -> str:
-    if not is_prompt(text):
-        raise argparse.ArgumentTypeError(f"must be {PROMPT_RULE}, got {text!r}")
-    return text
-
-
-def row_range(text: str) -> tuple[int, int | None]:
-    first, colon, last = text.partition(":")
-    if not colon:
-        raise argparse.ArgumentTypeError(f"write FIRST:LAST, such as 0:1000, got {text!r}")
-    return int(first or 0), int(last) if last else None
 
 
 def label_file(arguments: argparse.Namespace) -> None:

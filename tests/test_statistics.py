@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm, t, ttest_1samp
 
-from bitter_retrieval.statistics import Design, Difference, chance_disagreement, disagreement
+from bitter_retrieval.statistics import Design, Difference
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -336,29 +336,3 @@ def test_scores_that_do_not_fit_are_refused_by_name(scores: np.ndarray) -> None:
 def test_designs_that_cannot_be_drawn_are_refused(groups: list, seeds: int, draws: int) -> None:
     with pytest.raises(ValueError, match="draws"):
         Design(groups, seeds, draws, 0)
-
-
-def test_disagreement_by_hand() -> None:
-    soft = [[0.5, 0.1, 0.9], [0.2, 0.2 + 5e-7, 0.2, 0.7], [0.1, 0.2], [0.3, 0.1]]
-    human = [[1, 0, 0], [1, 1, 0, 0], [0, 0], [0, 1]]
-    share, queries = disagreement(soft, human)
-    assert queries == 3  # the third has no relevant candidate
-    assert share == pytest.approx((1 + 1 / 3 + 0) / 3)
-    assert chance_disagreement(human) == (pytest.approx((2 / 3 + 2 / 4 + 1 / 2) / 3), 3)
-
-
-def test_losses_further_apart_than_a_tie_are_not_one() -> None:
-    assert disagreement([[0.2, 0.2 + 2e-6]], [[0, 1]]) == (1.0, 1)
-
-
-def test_disagreement_without_a_query_to_count() -> None:
-    for share, queries in (disagreement([[0.1]], [[0]]), chance_disagreement([[0], []]), disagreement([], [])):
-        assert math.isnan(share) and queries == 0
-
-
-@pytest.mark.parametrize("losses", [[0.1], [0.1, NAN]])
-def test_disagreement_refuses_candidates_without_a_loss(losses: list[float]) -> None:
-    with pytest.raises(ValueError, match="query 1"):
-        disagreement([[0.1, 0.2], losses], [[1, 0], [1, 0]])
-    with pytest.raises(ValueError, match="argument"):
-        disagreement([[0.1, 0.2]], [[1, 0], [1, 0]])

@@ -12,9 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from bitter_retrieval import statistics
 from bitter_retrieval.records import Row, relevant_passages, supporting_passages
+
+TIE = 1e-6  # nats
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,32 @@ def disagreement(rows: Sequence[Row], human: Iterable[Row], soft: Iterable[Row])
         "questions": len(labelled),
         "left_out": len(rows) - len(labelled),
         "ties": sum(len(one.lowest) > 1 for one in labelled),
-        "disagreement": statistics.disagreement(losses, marks)[0],
-        "chance": statistics.chance_disagreement(marks)[0],
+        "disagreement": share_differing(losses, marks)[0],
+        "chance": share_by_chance(marks)[0],
         "split": _split([one for one in labelled if one.supporting is not None]),
     }
+
+
+def share_differing(soft: Sequence[ArrayLike], human: Sequence[ArrayLike]) -> tuple[float | None, int]:
+    """Share of queries whose lowest-loss candidate people did not mark relevant, and the number of queries.
+
+    soft: NLL of each candidate, an array a query; human: 0 or 1 of the same. Leave "no passage" out of both. A query
+    without a relevant candidate does not count. Where n tie for the lowest loss (within 1e-6), each counts 1/n.
+    (None, 0) if none counts. Raises ValueError on unequal lengths or a NaN loss.
+    """
+    shares = []
+    for number, (losses, marks) in enumerate(zip(soft, human, strict=True)):
+        nll, relevant = np.asarray(losses, dtype=np.float64), np.asarray(marks) > 0
+        if nll.shape != relevant.shape or np.isnan(nll).any():
+            raise ValueError(f"query {number}: losses {losses}, marks {marks}. Give each candidate one of both.")
+        if relevant.any():
+            shares.append(1 - relevant[nll <= nll.min() + TIE].mean())
+    return _mean(shares), len(shares)
+
+
+def share_by_chance(human: Sequence[ArrayLike]) -> tuple[float | None, int]:
+    """What losses that know nothing would give, all tied: mean of 1 - relevant / candidates over the same queries."""
+    return share_differing([np.zeros(len(marks)) for marks in human], human)
 
 
 def passage_losses(soft: Iterable[Row]) -> dict[str, dict[str, float]]:
@@ -74,7 +98,7 @@ def candidate_losses(row: Row, losses: dict[str, dict[str, float]]) -> dict[str,
 
 def lowest_loss(losses: dict[str, float]) -> frozenset[str]:
     """The passages whose loss is the lowest, several in a tie."""
-    return frozenset(passage for passage, loss in losses.items() if loss <= min(losses.values()) + statistics.TIE)
+    return frozenset(passage for passage, loss in losses.items() if loss <= min(losses.values()) + TIE)
 
 
 def _labelled(rows: Sequence[Row], selected: dict[str, frozenset[str]], losses: dict) -> list[Labelled]:

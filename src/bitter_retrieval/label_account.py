@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from bitter_retrieval.disagreement import candidate_losses, disagreement, passage_losses
+from bitter_retrieval.disagreement import TIE, candidate_losses, disagreement, passage_losses
 from bitter_retrieval.label_sources import selected_labels
 from bitter_retrieval.records import NO_PASSAGE, Row, supporting_passages
-from bitter_retrieval.statistics import TIE
 
 Array = NDArray[np.float64]
 GAIN_EDGES = (-1.0, -0.1, 0.1, 1.0, 3.0)  # nats a token; a bin holds its lower edge

@@ -19,9 +19,9 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import kendalltau
 
-from bitter_retrieval.disagreement import candidate_losses, lowest_loss, passage_losses
+from bitter_retrieval.disagreement import TIE, candidate_losses, lowest_loss, passage_losses
 from bitter_retrieval.records import Row
-from bitter_retrieval.statistics import TIE, Design, Estimate
+from bitter_retrieval.statistics import Design, Estimate
 
 Losses = Mapping[str, float]  # of a question's candidates; of a binary source 0 where it marks them, else 1
 

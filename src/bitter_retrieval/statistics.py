@@ -35,7 +35,6 @@ LEVEL = 0.05
 POWER = 0.8
 BLOCK = 500  # draws weighted at a time: bounds memory where every question is a group
 DECIMALS = 12  # beyond them only the order of summing shows
-TIE = 1e-6  # nats
 
 
 @dataclass(frozen=True)
@@ -164,28 +163,6 @@ class Design:
             weighted = tables @ self.group_counts[block].T.astype(np.float64)  # [2, systems, seeds, block]
             sums[..., block] = np.einsum("xksd,ds->xkd", weighted, self.seed_counts[block])
         return np.divide(sums[0], sums[1], out=np.full(sums.shape[1:], np.nan), where=sums[1] > 0)
-
-
-def disagreement(soft: Sequence[ArrayLike], human: Sequence[ArrayLike]) -> tuple[float, int]:
-    """Share of queries whose lowest-loss candidate people did not mark relevant, and the number of queries.
-
-    soft: NLL of each candidate, an array a query; human: 0 or 1 of the same. Leave "no passage" out of both. A query
-    without a relevant candidate does not count. Where n tie for the lowest loss (within 1e-6), each counts 1/n.
-    (NaN, 0) if none counts. Raises ValueError on unequal lengths or a NaN loss.
-    """
-    shares = []
-    for number, (losses, marks) in enumerate(zip(soft, human, strict=True)):
-        nll, relevant = np.asarray(losses, dtype=np.float64), np.asarray(marks) > 0
-        if nll.shape != relevant.shape or np.isnan(nll).any():
-            raise ValueError(f"query {number}: losses {losses}, marks {marks}. Give each candidate one of both.")
-        if relevant.any():
-            shares.append(1 - relevant[nll <= nll.min() + TIE].mean())
-    return _mean(np.array(shares)), len(shares)
-
-
-def chance_disagreement(human: Sequence[ArrayLike]) -> tuple[float, int]:
-    """What losses that know nothing would give, all tied: mean of 1 - relevant / candidates over the same queries."""
-    return disagreement([np.zeros(len(marks)) for marks in human], human)
 
 
 def _counts(generator: np.random.Generator, draws: int, size: int) -> NDArray[np.int16]:
