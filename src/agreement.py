@@ -19,7 +19,6 @@ from rich.table import Table
 
 from bitter_retrieval import tables
 from bitter_retrieval.agreement import Agreement, Verdicts, agreement
-from bitter_retrieval.comparison import CONTROLS
 from bitter_retrieval.judges import Case, RuleJudge, judgements
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.records import JUDGEMENTS, PREDICTIONS, PREPARED, RecordError, read_rows, read_table
@@ -52,10 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def answered(params: Params) -> Iterator[tuple[str, Cases]]:
     """The distinct answers of each run that params declare and of each control."""
-    split = PREPARED_FOLDER / f"{params.evaluate.split}.parquet"
-    questions = {row["query_id"]: row for row in read_rows(split, PREPARED)}
+    split, beyond = (PREPARED_FOLDER / f"{name}.parquet" for name in (params.evaluate.split, "beyond"))
+    questions = {row["query_id"]: row for file in (split, beyond) for row in read_rows(file, PREPARED)}
     files = [PREDICTED / f"runs/{run}.parquet" for run in params.runs]
-    for file in files + [PREDICTED / f"controls/{control}.parquet" for control in CONTROLS]:
+    for file in files + [PREDICTED / f"controls/{control}.parquet" for control in params.controls]:
         given = read_table(file, PREDICTIONS).select(["query_id", "answer"]).to_pylist()
         unknown = next((row["query_id"] for row in given if row["query_id"] not in questions), None)
         if unknown is not None:

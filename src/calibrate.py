@@ -33,7 +33,7 @@ from bitter_retrieval.calibration import (
 )
 from bitter_retrieval.params import Params, ParamsError, load_params
 from bitter_retrieval.progress import track
-from bitter_retrieval.records import PREDICTIONS, RecordError, Row, read_rows
+from bitter_retrieval.records import PREDICTIONS, RecordError, Row, parted, read_rows
 
 RUNS = Path("data/predictions/runs")
 NEEDED = pa.schema([PREDICTIONS.field(name) for name in ("reader", "seed", "shown", "query_id", "group_id", "em")])
@@ -96,7 +96,7 @@ def measured(params: Params) -> tuple[Spread, Shape]:
 
 def read(run: str) -> list[Row]:
     try:
-        return read_rows(RUNS / f"{run}.parquet", NEEDED)
+        return parted(read_rows(RUNS / f"{run}.parquet", NEEDED))[0]
     except RecordError as error:
         raise RecordError(f"{error} `dvc repro evaluate@{run}` makes it, `dvc pull` brings it.") from error
 

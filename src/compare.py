@@ -1,8 +1,9 @@
 """compare: is a run's difference to the baseline more than chance? Tables, plots and one page that say so.
 
-Reads data/prepared and data/labels (the evaluated split, and train for how labels agree), data/predictions of
-every run and control, data/judgements.parquet and plots/curves; writes metrics/summary.json, metrics/report.json,
-metrics/report.html and three pictures in plots/. Nothing here trains, answers or judges. Run it by `dvc repro compare`;
+Reads data/prepared and data/labels (the evaluated split, train for how labels agree, and questions from another domain
+if there are any), data/predictions of every run and control, data/judgements.parquet and plots/curves; writes
+metrics/summary.json, metrics/report.json, metrics/report.html and three pictures in plots/. Nothing here trains,
+answers or judges. Run it by `dvc repro compare`;
 `python src/compare.py --show` prints the tables of the last run again.
 """
 
@@ -17,22 +18,23 @@ from typing import Any
 
 from bitter_retrieval import plots, tables
 from bitter_retrieval.comparison import CONTROLS, Settings, System, compare, plain, summary
-from bitter_retrieval.corpus import searched_corpus
+from bitter_retrieval.corpus import Asked, asked_in
 from bitter_retrieval.differing import most_differing
 from bitter_retrieval.disagreement import disagreement, passage_losses
 from bitter_retrieval.judges import Named, judgement_key, make_judge
 from bitter_retrieval.label_agreement import Agreement, agreement
-from bitter_retrieval.outcomes import NEEDED, Outcomes, Questions, Verdicts, outcomes, questions, readings
+from bitter_retrieval.label_sources import selected_labels
+from bitter_retrieval.outcomes import NEEDED, Questions, Verdicts, outcomes, questions, readings
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.progress import track
 from bitter_retrieval.records import (
     BINARY_LABELS,
-    CORPUS,
     JUDGEMENTS,
     PREPARED,
     SOFT_LABELS,
     RecordError,
     Row,
+    parted,
     read_labels,
     read_rows,
     sweep,
@@ -44,6 +46,7 @@ from bitter_retrieval.utility import Known
 
 PREPARED_DIR, LABELS, PREDICTIONS = Path("data/prepared"), Path("data/labels"), Path("data/predictions")
 JUDGED, CURVES, METRICS, PLOTS = Path("data/judgements.parquet"), Path("plots/curves"), Path("metrics"), Path("plots")
+ACCOUNT = METRICS / "prepare.json"
 
 
 def main() -> None:
@@ -52,18 +55,36 @@ def main() -> None:
         return
     params = load_params()
     sweep(CURVES, params.runs)
-    split = params.evaluate.split
-    asked = questions(prepared(split), human(split, params), read_known(params))
-    corpus = searched_corpus(read_rows(PREPARED_DIR / "corpus.parquet", CORPUS), asked.rows, params.evaluate)
+    split, known = params.evaluate.split, read_known(params)
+    (rows, corpus, _), *others = asked_in(PREPARED_DIR, params.evaluate)
+    asked, beyond = questions(rows, human(split, params), known), from_elsewhere(others, known)
     judge = make_judge(params.judge)
     verdicts = read_verdicts(judge)
-    systems = read_systems(params, asked, verdicts)
-    report = compare(asked, systems, verdicts, settings(params), watch=lambda names: track(names, "resample"))
-    report["about"] |= {"judge": judge.about, "corpus": len(corpus)}
+    systems = read_systems(params, asked, beyond, verdicts)
+    report = compare(asked, systems, verdicts, settings(params), beyond, watch=lambda names: track(names, "resample"))
+    account = read_account()
+    report["about"] |= {"judge": judge.about, "corpus": len(corpus), "origin": origin(account, split)}
+    for other in others:
+        from_there = {"source": params.beyond.source, "origin": origin(account["beyond"], "test")}
+        report["beyond"] |= from_there | {"corpus": len(other.corpus)}
     report["disagreement"] = plain({each: of_split(each, params) for each in ("train", split)})
     report["label_agreement"] = plain({each: sources_agree(each, params) for each in ("train", split)})
     write(report, params, asked, systems, corpus)
     show(report)
+
+
+def read_account() -> dict[str, Any]:
+    """Where the stage prepare has the questions from."""
+    if not ACCOUNT.is_file():
+        raise RecordError(f"{ACCOUNT}: no such file. Run `dvc repro prepare`.")
+    return json.loads(ACCOUNT.read_text(encoding="utf-8"))
+
+
+def origin(account: dict[str, Any], split: str) -> str:
+    """Source and files of a split, as in "data/raw: validation.jsonl (500)"."""
+    files = account["splits"][split].get("from", {})
+    listed = ", ".join(f"{file} ({count})" for file, count in files.items())
+    return account["source"]["name"] + (f": {listed}" if listed else "")
 
 
 def show(report: dict[str, Any]) -> None:
@@ -110,16 +131,24 @@ def sources_agree(split: str, params: Params) -> list[Agreement]:
 
 def read_known(params: Params) -> Known:
     """Answer losses of every reader that has labelled, and what each reader answers without a passage."""
-    sources = {reader: params.losses_of(reader) for reader in params.readers}
+    split, source = params.evaluate.split, params.compare.label_source
+    labeller = params.labels[source].labeller or f"labels {source}"  # no reader has such a name
+    sources = {reader: params.losses_of(reader) for reader in params.readers} | {labeller: source}
     unaided: dict[str, dict[str, float]] = {}
     for row in read_predictions("controls", "no_passage", "control"):
         unaided.setdefault(row["reader"], {})[row["query_id"]] = row["em"]
     return Known(
-        losses={name: passage_losses(soft(params.evaluate.split, one)) for name, one in sources.items() if one},
-        labeller=Path(params.labels[params.compare.label_source].needs).name,
+        losses={name: passage_losses(soft(split, one)) for name, one in sources.items() if one},
+        labeller=labeller,
         unaided=unaided,
         empty_passage=params.evaluate.empty_passage,
     )
+
+
+def from_elsewhere(others: list[Asked], known: Known) -> Questions:
+    """Questions from another domain, whose labels are what their data select; no reader has labelled them."""
+    rows = [row for other in others for row in other.rows]
+    return questions(rows, selected_labels(rows), dataclasses.replace(known, losses={}))
 
 
 def read_verdicts(judge: Named) -> Verdicts:
@@ -128,30 +157,35 @@ def read_verdicts(judge: Named) -> Verdicts:
     return Verdicts(found, lambda *content: judgement_key(*content, judge.name, judge.model))
 
 
-def read_systems(params: Params, asked: Questions, verdicts: Verdicts) -> dict[str, System]:
+def read_systems(params: Params, asked: Questions, beyond: Questions, verdicts: Verdicts) -> dict[str, System]:
     """Runs that params declare, then controls, each with its outcomes by reader."""
     systems = {}
     for name, run in track(params.runs.items(), "read predictions", unit="runs"):
         losses = ", ".join(f"{loss} {weight:g}" for loss, weight in run.losses.items())
         negative = params.sources[run.labels].kind == "permuted"
         rows = read_predictions("runs", name, f"evaluate@{name}")
-        read, further = read_by(name, rows, params, asked, verdicts)
-        systems[name] = System("run", losses, run.labels, negative, read, further, run.encoder)
-    for name, about in CONTROLS.items():
-        rows = read_predictions("controls", name, "control")
-        read, further = read_by(name, rows, params, asked, verdicts)
-        encoder = params.control.encoder if name == "untrained" else None
-        systems[name] = System("control", about, None, False, read, further, encoder)
+        read = read_by(name, rows, params, asked, beyond, verdicts)
+        systems[name] = System("run", losses, run.labels, negative, **read, encoder=run.encoder)
+    for name in params.controls:
+        rows, encoder = read_predictions("controls", name, "control"), params.untrained.get(name)
+        about = CONTROLS["untrained" if encoder else name]
+        read = read_by(name, rows, params, asked, beyond, verdicts)
+        systems[name] = System("control", about, None, False, **read, encoder=encoder)
     return systems
 
 
 def read_by(
-    name: str, rows: Iterable[Row], params: Params, asked: Questions, verdicts: Verdicts
-) -> tuple[dict[str, Outcomes], dict[int, dict[str, Outcomes]]]:
-    """Outcomes by reader with the first number of passages shown, and by number with the others."""
-    parts = readings(rows)
+    name: str, rows: Iterable[Row], params: Params, asked: Questions, beyond: Questions, verdicts: Verdicts
+) -> dict[str, Any]:
+    """Outcomes by reader with the first number of passages shown, by number with the others, and in another domain."""
+    here, elsewhere = parted(rows)
+    parts = readings(here)
     found = {shown: outcomes(name, parts[shown], asked, verdicts) for shown in params.evaluate.shown if shown in parts}
-    return found.pop(params.evaluate.shown[0], {}), found
+    return {
+        "outcomes": found.pop(params.evaluate.shown[0], {}),
+        "further": found,
+        "beyond": outcomes(name, elsewhere, beyond, verdicts),
+    }
 
 
 def read_predictions(folder: str, name: str, stage: str) -> Iterable[Row]:
@@ -199,12 +233,14 @@ def differing(
 def hashes(params: Params) -> dict[str, str]:
     """MD5 of the files that the page is made of, as DVC counts it."""
     splits = [f"{split}.parquet" for split in dict.fromkeys(("train", params.evaluate.split))]
+    beyond = ["beyond.parquet", "beyond_corpus.parquet"] if params.beyond else []
     runs, controls = (
         [PREDICTIONS / folder / f"{name}.parquet" for name in names]
-        for folder, names in {"runs": params.runs, "controls": CONTROLS}.items()
+        for folder, names in {"runs": params.runs, "controls": params.controls}.items()
     )
     labels = [LABELS / name / split for name in params.labels for split in splits]
-    paths = [*[PREPARED_DIR / name for name in (*splits, "corpus.parquet")], *labels, *runs, *controls, JUDGED]
+    read = [PREPARED_DIR / name for name in (*splits, "corpus.parquet", *beyond)]
+    paths = [ACCOUNT, *read, *labels, *runs, *controls, JUDGED]
     return {path.as_posix(): hashlib.md5(path.read_bytes()).hexdigest() for path in paths}
 
 

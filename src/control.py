@@ -2,93 +2,102 @@
 
 no_passage   nothing is shown                        random     a candidate at random, several draws
 annotated    the candidate that humans marked        oracle     the candidate with the reader's own lowest answer loss
-bm25         BM25 retrieves from the corpus          untrained  an encoder before training
+bm25         BM25 retrieves from the corpus          untrained  an encoder before training; untrained_<encoder>: others
 
 What retrieves is read once for each entry of evaluate.shown, the others for the first alone: theirs is no ranking.
-Writes data/predictions/controls/<control>.parquet (records.PREDICTIONS).
+Questions from another domain are answered too, save by `oracle`, as no reader labels them; `annotated` shows what the
+data select there. Writes data/predictions/controls/<control>.parquet (records.PREDICTIONS).
 """
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from bitter_retrieval.answering import Shown, predict, top
-from bitter_retrieval.corpus import searched_corpus
+from bitter_retrieval.corpus import Asked, asked_in
+from bitter_retrieval.disagreement import candidate_losses, passage_losses
 from bitter_retrieval.embeddings import Embeddings
 from bitter_retrieval.journal import Journal, journal_folder
+from bitter_retrieval.label_sources import selected_labels
 from bitter_retrieval.language_model import Reader, load_reader
 from bitter_retrieval.memory import keep_freed_memory
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.progress import track
 from bitter_retrieval.records import (
     BINARY_LABELS,
-    CORPUS,
     PREDICTIONS,
-    PREPARED,
     SOFT_LABELS,
     Row,
+    parted,
     read_rows,
     sweep,
     write_rows,
 )
 from bitter_retrieval.retrieval import Ranking, rank_by_bm25, rank_by_vectors
 from bitter_retrieval.stage import run_stage
-from bitter_retrieval.targets import answer_losses
 
 PREPARED_FOLDER = Path("data/prepared")
 READERS = Path("models/readers")
 ENCODERS = Path("models/encoders")
 LABELS = Path("data/labels")
 PREDICTED = Path("data/predictions/controls")
+LEFT_OUT = {
+    "annotated": "nobody selected a passage of these questions",
+    "oracle": "no reader has labelled these questions",
+}
 NOT_RETRIEVED = ("no_passage", "random", "annotated", "oracle")
 
 
 def main() -> None:
     keep_freed_memory()
     params = load_params()
-    rows = read_rows(PREPARED_FOLDER / f"{params.evaluate.split}.parquet", PREPARED)
-    corpus = searched_corpus(read_rows(PREPARED_FOLDER / "corpus.parquet", CORPUS), rows, params.evaluate)
-    sweep(READERS, params.readers)
-    sweep(LABELS, params.sources)
+    for folder, declared in {READERS: params.readers, ENCODERS: params.encoders, LABELS: params.sources}.items():
+        sweep(folder, declared)
+    parts = asked_in(PREPARED_FOLDER, params.evaluate)
     readers = [load_reader(READERS / reader) for reader in params.readers]
-    controls = {**retrieved(rows, corpus, params), **dict.fromkeys(NOT_RETRIEVED)}
+    rankings = [retrieved(part, params) for part in parts]
     with Journal(journal_folder() / "answers.sqlite") as journal:
-        for name, rankings in track(controls.items(), "control"):
+        for name in track([*rankings[0], *NOT_RETRIEVED], "control"):
             predictions: list[Row] = []
-            for reader in readers:
-                shown = ranked(rows, rankings, params) if rankings else picked(name, rows, reader, params)
-                for asked in shown:
-                    predictions += predict(name, reader, *asked, corpus, params.evaluate.batch_tokens, journal)
+            for part, ranked_by in zip(parts, rankings, strict=True):
+                for reader in readers:
+                    shown = ranked(part, ranked_by[name]) if name in ranked_by else picked(name, part, reader, params)
+                    for asked in shown:
+                        budget = params.evaluate.batch_tokens
+                        predictions += predict(name, reader, *asked, part.corpus, budget, journal)
             write_rows(PREDICTED / f"{name}.parquet", predictions, PREDICTIONS)
+            if not predictions:
+                print(f"control {name}: left out, as {LEFT_OUT[name]}", file=sys.stderr)
 
 
-def retrieved(rows: list[Row], corpus: dict[str, str], params: Params) -> dict[str, list[Ranking]]:
-    """What BM25 and the untrained encoder retrieve for each question."""
-    queries, candidates = [row["query"] for row in rows], [[p["passage_id"] for p in row["passages"]] for row in rows]
-    ids, texts, k = list(corpus), list(corpus.values()), params.evaluate.top_k
-    encoder = ENCODERS / params.control.encoder
-    known = Embeddings(encoder, params.evaluate.batch_tokens, journal_folder() / "embeddings")
-    vectors = known.of(queries, "query"), known.of(texts, "passage")
-    return {
-        "bm25": rank_by_bm25(queries, texts, ids, candidates, k),
-        "untrained": rank_by_vectors(*vectors, ids, candidates, k, known.device),
-    }
+def retrieved(part: Asked, params: Params) -> dict[str, list[Ranking]]:
+    """What BM25 and encoders before training retrieve for each question."""
+    queries, ids, texts = [row["query"] for row in part.rows], list(part.corpus), list(part.corpus.values())
+    candidates, k = [[one["passage_id"] for one in row["passages"]] for row in part.rows], params.evaluate.top_k
+    rankings = {"bm25": rank_by_bm25(queries, texts, ids, candidates, k)}
+    for name, encoder in params.untrained.items():
+        known = Embeddings(ENCODERS / encoder, params.evaluate.batch_tokens, journal_folder() / "embeddings")
+        vectors = known.of(queries, "query"), known.of(texts, "passage")
+        rankings[name] = rank_by_vectors(*vectors, ids, candidates, k, known.device)
+    return rankings
 
 
-Asked = tuple[int, int, list[Shown]]  # draw, entry of evaluate.shown, what is shown each question
+Picked = tuple[int, int, list[Shown]]  # draw, entry of evaluate.shown, what is shown each question
 
 
-def ranked(rows: list[Row], rankings: list[Ranking], params: Params) -> Iterator[Asked]:
+def ranked(part: Asked, rankings: list[Ranking]) -> Iterator[Picked]:
     """The first passages of what a control retrieved."""
-    for count in params.evaluate.shown:
-        yield 0, count, top(rows, rankings, count)
+    for count in part.shown:
+        yield 0, count, top(part.rows, rankings, count)
 
 
-def picked(name: str, rows: list[Row], reader: Reader, params: Params) -> Iterator[Asked]:
+def picked(name: str, part: Asked, reader: Reader, params: Params) -> Iterator[Picked]:
     """What a control without retrieval shows each question; several draws of the random one."""
-    for draw, shown in enumerate(_picked(name, rows, reader, params)):
-        yield draw, params.evaluate.shown[0], shown
+    for draw, shown in enumerate(_picked(name, part.rows, reader, params)):
+        if shown:
+            yield draw, part.shown[0], shown
 
 
 def _picked(name: str, rows: list[Row], reader: Reader, params: Params) -> Iterator[list[Shown]]:
@@ -98,27 +107,29 @@ def _picked(name: str, rows: list[Row], reader: Reader, params: Params) -> Itera
         for seed in range(params.control.random_draws):
             rng = np.random.default_rng([params.control.seed, seed])
             yield [Shown(row, [row["passages"][rng.integers(len(row["passages"]))]["passage_id"]]) for row in rows]
-    elif name == "annotated":
-        chosen = _annotated(LABELS / params.control.human_source / f"{params.evaluate.split}.parquet")
+    else:
+        chosen = _annotated(rows, params) if name == "annotated" else _lowest_loss(rows, reader, params)
         yield [Shown(row, [chosen[row["query_id"]]]) for row in rows if row["query_id"] in chosen]
-    elif (source := params.losses_of(reader.name)) is not None:  # a reader without its own losses has no oracle
-        chosen = _lowest_loss(LABELS / source / f"{params.evaluate.split}.parquet", source, rows)
-        yield [Shown(row, [chosen[row["query_id"]]]) for row in rows]
 
 
-def _annotated(path: Path) -> dict[str, str]:
+def _annotated(rows: list[Row], params: Params) -> dict[str, str]:
     """The first relevant passage of each query that has one."""
+    path = LABELS / params.control.human_source / f"{params.evaluate.split}.parquet"
     chosen: dict[str, str] = {}
-    for label in read_rows(path, BINARY_LABELS):
+    for label in read_rows(path, BINARY_LABELS) + selected_labels(parted(rows)[1]):
         if label["relevant"]:
             chosen.setdefault(label["query_id"], label["passage_id"])
     return chosen
 
 
-def _lowest_loss(path: Path, source: str, rows: list[Row]) -> dict[str, str]:
-    losses = answer_losses(read_rows(path, SOFT_LABELS), "mean", "best", source)
-    ids = {row["query_id"]: [passage["passage_id"] for passage in row["passages"]] for row in rows}
-    return {query: min(own, key=lambda passage, query=query: losses[query, passage]) for query, own in ids.items()}
+def _lowest_loss(rows: list[Row], reader: Reader, params: Params) -> dict[str, str]:
+    """The best passage of each query that this reader has labelled."""
+    source = params.losses_of(reader.name)
+    if source is None:
+        return {}
+    losses = passage_losses(read_rows(LABELS / source / f"{params.evaluate.split}.parquet", SOFT_LABELS))
+    known = {row["query_id"]: candidate_losses(row, losses) for row in parted(rows)[0]}
+    return {query: min(own, key=own.__getitem__) for query, own in known.items() if own}
 
 
 if __name__ == "__main__":

@@ -3,17 +3,19 @@
     python src/encoder.py mini
 
 An encoder with `model: fit` gets a tokenizer and an unsupervised start from data/prepared/reader.parquet; for any
-other, models/encoders/<encoder>/ points to its weights and says how they are used.
+other, models/encoders/<encoder>/ points to its weights and says how they are used. They are loaded once, so that what
+cannot be trained is known before anything is.
 """
 
 import sys
 from pathlib import Path
 
 from bitter_retrieval.checkpoints import resolve_checkpoint, write_pointer
-from bitter_retrieval.encoder import Usage, save_usage
+from bitter_retrieval.encoder import Usage, load_encoder, save_usage
 from bitter_retrieval.encoder_fit import fit_encoder
 from bitter_retrieval.memory import keep_freed_memory
 from bitter_retrieval.params import load_params
+from bitter_retrieval.pretrained import TRAINED, read_config
 from bitter_retrieval.progress import bar
 from bitter_retrieval.records import PREPARED, read_rows
 from bitter_retrieval.stage import run_stage
@@ -37,11 +39,9 @@ def main() -> None:
 
 def point(folder: Path, model: str, revision: str | None, usage: Usage) -> None:
     """Let `folder` stand for weights that lie elsewhere, used as `usage` says."""
-    from transformers import AutoConfig
-
     write_pointer(folder, model, revision)
-    path, revision = resolve_checkpoint(folder)
-    save_usage(folder, usage, AutoConfig.from_pretrained(path, revision=revision).hidden_size)
+    save_usage(folder, usage, read_config(*resolve_checkpoint(folder)).hidden_size)
+    load_encoder(folder, TRAINED)
 
 
 if __name__ == "__main__":

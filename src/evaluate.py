@@ -5,8 +5,9 @@
         --input dev-v1.1.json --examples 500 --output found
 
 Every seed of the run retrieves from the passages of the evaluated split and distractors of corpus.parquet, both in
-data/prepared; every reader answers from as many of them as evaluate.shown says, once for each number. Writes
-data/predictions/runs/<run>.parquet (records.PREDICTIONS).
+data/prepared; every reader answers from as many of them as evaluate.shown says, once for each number. Questions from
+another domain (beyond.parquet, beyond_corpus.parquet), where there are any, are answered too, with the first number.
+Writes data/predictions/runs/<run>.parquet (records.PREDICTIONS).
 
 Outside DVC, one encoder (or BM25) and one reader on a file of questions: predictions.parquet of the same columns and
 summary.json in the folder --output, and the summary on the terminal. What was embedded and answered once is kept in
@@ -26,7 +27,7 @@ from rich.console import Console
 from bitter_retrieval import evaluation_summary
 from bitter_retrieval.answering import predict, top
 from bitter_retrieval.arguments import positive, prompt, row_range
-from bitter_retrieval.corpus import searched_corpus
+from bitter_retrieval.corpus import asked_in
 from bitter_retrieval.embeddings import Embeddings
 from bitter_retrieval.given_models import open_given_reader, point_to_encoder
 from bitter_retrieval.journal import Journal, journal_folder
@@ -35,7 +36,7 @@ from bitter_retrieval.memory import keep_freed_memory
 from bitter_retrieval.params import Evaluate, ParamsError, load_params
 from bitter_retrieval.progress import bar, track
 from bitter_retrieval.question_files import read_passages, read_questions
-from bitter_retrieval.records import CORPUS, PREDICTIONS, PREPARED, Row, passage_texts, read_rows, sweep, write_rows
+from bitter_retrieval.records import PREDICTIONS, Row, passage_texts, sweep, write_rows
 from bitter_retrieval.retrieval import Ranking, rank_by_bm25, rank_by_vectors
 from bitter_retrieval.stage import run_stage
 
@@ -60,18 +61,18 @@ def evaluate_run(name: str) -> None:
     params = load_params()
     if name not in params.runs:
         raise ParamsError(f"params.yaml: runs: {name!r} is none of {', '.join(params.runs)}.")
-    rows = read_rows(PREPARED_FOLDER / f"{params.evaluate.split}.parquet", PREPARED)
-    corpus = searched_corpus(read_rows(PREPARED_FOLDER / "corpus.parquet", CORPUS), rows, params.evaluate)
+    parts = asked_in(PREPARED_FOLDER, params.evaluate)
     sweep(READERS, params.readers)
     readers = [load_reader(READERS / reader) for reader in params.readers]
     seeds = sorted(int(folder.name.removeprefix("seed")) for folder in (RUNS / name).glob("seed*"))
     predictions: list[Row] = []
     with Journal(journal_folder() / "answers.sqlite") as journal, bar(f"evaluate {name}", len(seeds)) as advance:
         for seed in seeds:
-            rankings = retrieve(RUNS / name / f"seed{seed}", rows, corpus, params.evaluate)
-            for reader, count in product(readers, params.evaluate.shown):
-                shown = top(rows, rankings, count)
-                predictions += predict(name, reader, seed, count, shown, corpus, params.evaluate.batch_tokens, journal)
+            for rows, corpus, numbers in parts:
+                rankings = retrieve(RUNS / name / f"seed{seed}", rows, corpus, params.evaluate)
+                for reader, count in product(readers, numbers):
+                    shown, budget = top(rows, rankings, count), params.evaluate.batch_tokens
+                    predictions += predict(name, reader, seed, count, shown, corpus, budget, journal)
             advance(1)
     write_rows(PREDICTED / f"{name}.parquet", predictions, PREDICTIONS)
 

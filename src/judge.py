@@ -3,10 +3,11 @@
     python src/judge.py            # by DVC
     python src/judge.py --dry-run  # says what is still to be asked and what it costs; asks and writes nothing
 
-Reads the evaluated split of data/prepared and data/predictions/{runs,controls}/*.parquet, writes
-data/judgements.parquet, whose verdicts it takes over where the same judge is asked the same (DVC keeps the file for it:
-`persist`). First it sweeps data/predictions/runs of files whose run params.yaml no longer declares: DVC leaves them
-there. Fails where judge.min_coverage is missed, after it has written what it has.
+Reads the evaluated split of data/prepared, questions from another domain if there are any, and
+data/predictions/{runs,controls}/*.parquet. Writes data/judgements.parquet, whose verdicts it takes over where the same
+judge is asked the same (DVC keeps the file for it: `persist`). First it sweeps data/predictions/runs of files whose run
+params.yaml no longer declares: DVC leaves them there. Fails where judge.min_coverage is missed, after it has written
+what it has.
 """
 
 import argparse
@@ -49,7 +50,6 @@ READERS = Path("models/readers")
 RUNS = Path("data/predictions/runs")
 CONTROLS = Path("data/predictions/controls")
 JUDGED = Path("data/judgements.parquet")
-CONTROL_NAMES = ("no_passage", "random", "annotated", "oracle", "bm25", "untrained")
 
 console = Console(highlight=False)
 
@@ -123,9 +123,10 @@ def llm(params: Params) -> Judge:
 
 def asked(params: Params) -> list[Case]:
     """The distinct answers of declared runs and of controls."""
-    split = PREPARED_FOLDER / f"{params.evaluate.split}.parquet"
-    questions = {row["query_id"]: row for row in read_rows(split, PREPARED)}
-    files = [RUNS / f"{run}.parquet" for run in params.runs] + [CONTROLS / f"{name}.parquet" for name in CONTROL_NAMES]
+    split, beyond = (PREPARED_FOLDER / f"{name}.parquet" for name in (params.evaluate.split, "beyond"))
+    questions = {row["query_id"]: row for file in (split, beyond) for row in read_rows(file, PREPARED)}
+    folders = {RUNS: params.runs, CONTROLS: params.controls}
+    files = [folder / f"{name}.parquet" for folder, names in folders.items() for name in names]
     return list(dict.fromkeys(case for file in files for case in cases(file, questions, split)))
 
 

@@ -10,14 +10,18 @@ scored is journalled: a killed command goes on where it was.
 
 import argparse
 import json
+from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 from bitter_retrieval.annotators import annotate
 from bitter_retrieval.arguments import positive, prompt, row_range
+from bitter_retrieval.hub_datasets import hub_parts
 from bitter_retrieval.label_sources import has_answer_labels, permuted_labels, selected_labels, truth_labels
 from bitter_retrieval.memory import keep_freed_memory
-from bitter_retrieval.params import Label, Labels, ParamsError, load_params
-from bitter_retrieval.question_files import read_questions
+from bitter_retrieval.params import SOFT_KINDS, Label, Labels, ParamsError, load_params
+from bitter_retrieval.published_labels import published_labels
+from bitter_retrieval.question_files import data_files, file_records, read_questions
 from bitter_retrieval.reader_labels import score_splits, soft_account
 from bitter_retrieval.records import BINARY_LABELS, PREPARED, SOFT_LABELS, Row, read_rows, write_rows
 from bitter_retrieval.stage import run_stage
@@ -44,16 +48,20 @@ def label_source(name: str) -> None:
         raise ParamsError(f"params.yaml: labels: {name!r} is none of {', '.join(params.labels)}.")
     settings = params.labels[name]
     rows = {split: read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED) for split in SPLITS}
+    more: dict[str, dict] = {}
     if settings.kind == "reader":
         labels = from_reader(Path(settings.needs), rows, params.label)
+    elif settings.kind == "published":
+        labels, more = published(f"labels.{name}", settings, rows)
     elif settings.kind == "permuted":
         labels = {split: permuted(Path(settings.needs) / f"{split}.parquet", settings.seed) for split in SPLITS}
     else:
         labels = {split: binary(settings, rows[split]) for split in SPLITS}
-    soft = settings.kind in {"reader", "permuted"}
+    soft = settings.kind in SOFT_KINDS
     for split in SPLITS:
         write_rows(LABELS / name / f"{split}.parquet", labels[split], SOFT_LABELS if soft else BINARY_LABELS)
     counted = {split: (soft_account(rows[split], labels[split]) if soft else counts(labels[split])) for split in SPLITS}
+    counted |= more
     METRICS.mkdir(parents=True, exist_ok=True)
     (METRICS / f"{name}.json").write_text(json.dumps(counted, indent=2) + "\n")
 
@@ -68,6 +76,16 @@ def from_reader(folder: Path, splits: dict[str, list[Row]], settings: Label) -> 
 
 
 # -- other sources ---------------------------------------------------------------------------------------------------
+
+
+def published(at: str, settings: Labels, splits: dict[str, list[Row]]) -> tuple[dict[str, list[Row]], dict[str, dict]]:
+    """Labels of every split, and what of the published rows, and of ours, has no other."""
+    if settings.hub:
+        where, records = settings.hub.id, chain(*hub_parts(settings.hub, f"{at}.hub", f"{at}.needs").values())
+    else:
+        where, records = settings.needs, file_records(data_files(Path(settings.needs)), Counter())
+    labels, unmatched, unused = published_labels(records, splits, f"{at}: {where}")
+    return labels, {"unmatched": unmatched, "unused": unused}
 
 
 def permuted(path: Path, seed: int) -> list[Row]:

@@ -1,16 +1,21 @@
 """Stage prepare: the data's source, split and in one layout.
 
-Writes data/prepared/{reader,train,validation,test,corpus}.parquet (records.py) and metrics/prepare.json, which counts
-what there is and what was left out.
+Writes data/prepared/{reader,train,validation,test,corpus}.parquet (records.py), the questions from another domain and
+their corpus as beyond.parquet and beyond_corpus.parquet (no rows where params name none), and metrics/prepare.json,
+which says where every split comes from, and counts what there is and what was left out.
 """
 
 import json
 from collections import Counter
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from bitter_retrieval.params import Data, load_params
-from bitter_retrieval.records import CORPUS, PREPARED, Row, passage_texts, write_rows
-from bitter_retrieval.squad import squad_splits
+from bitter_retrieval.hub_datasets import hub_parts
+from bitter_retrieval.params import Data, Params, ParamsError, load_params, origin
+from bitter_retrieval.question_splits import question_splits, split_files
+from bitter_retrieval.records import BEYOND, CORPUS, PREPARED, Row, passage_texts, write_rows
+from bitter_retrieval.squad import from_rows, squad_files, squad_splits
 from bitter_retrieval.stage import run_stage
 from bitter_retrieval.world import World
 
@@ -18,39 +23,119 @@ PREPARED_FOLDER = Path("data/prepared")
 METRICS = Path("metrics/prepare.json")
 SPLITS = ("reader", "train", "validation", "test")
 
-Prepared = tuple[dict[str, list[Row]], list[Row], dict[str, int]]  # splits, corpus, what was left out
+Prepared = tuple[dict[str, list[Row]], list[Row], dict[str, Any]]  # splits, corpus, an account of where they are from
 
 
 def main() -> None:
-    data = load_params().data
-    splits, corpus, counts = from_world(data) if data.source == "synthetic" else from_squad(data)
+    params = load_params()
+    splits, corpus, account = read_source("data", params.data)
+    refuse_empty(splits, account, params)
+    refuse_unlabelled(splits, params)
     for split in SPLITS:
         write_rows(PREPARED_FOLDER / f"{split}.parquet", splits[split], PREPARED)
     write_rows(PREPARED_FOLDER / "corpus.parquet", corpus, CORPUS)
+    counted = summary(splits, corpus, account)
+    beyond, corpus, account = another_domain(params.beyond)
+    write_rows(PREPARED_FOLDER / "beyond.parquet", beyond, PREPARED)
+    write_rows(PREPARED_FOLDER / "beyond_corpus.parquet", corpus, CORPUS)
+    if params.beyond:
+        counted["beyond"] = summary({"test": beyond}, corpus, account)
     METRICS.parent.mkdir(exist_ok=True)
-    METRICS.write_text(json.dumps(summary(splits, corpus, counts), indent=2) + "\n")
+    METRICS.write_text(json.dumps(counted, indent=2) + "\n")
 
 
-def from_world(data: Data) -> Prepared:
+def another_domain(data: Data | None) -> tuple[list[Row], list[Row], dict[str, Any]]:
+    """The questions that would be the test split of other data, under query_ids that those cannot have, and its corpus.
+
+    Nothing of None.
+    """
+    if data is None:
+        return [], [], {}
+    splits, corpus, account = read_source("beyond", data)
+    if not splits["test"]:
+        raise ParamsError(
+            f"params.yaml: beyond: {account['name']} has no question for test ({account.get('read')}). Give other "
+            "files, or raise its entry in beyond.limits or beyond.articles."
+        )
+    return [row | {"query_id": f"{BEYOND}{row['query_id']}"} for row in splits["test"]], corpus, account
+
+
+def read_source(at: str, data: Data) -> Prepared:
+    """What a source gives; `at` is where params describe it."""
+    return {"synthetic": from_world, "squad": from_squad}.get(data.source, from_questions)(at, data)
+
+
+def from_world(at: str, data: Data) -> Prepared:
     """The generated world. Training clusters are drawn last: more of them leave all other splits as they are."""
     world = World(data.seed, data.world.hard_only, data.world.misleading_mentions)
     sizes = {split: getattr(data.world, f"{split}_clusters") for split in ("reader", "validation", "test")}
     splits = world.splits({**sizes, "distractor": data.world.distractor_clusters, "train": data.world.train_clusters})
     texts = passage_texts(splits["test"] + splits.pop("distractor"))
-    return splits, [{"passage_id": key, "text": text} for key, text in texts.items()], {}
+    corpus = [{"passage_id": key, "text": text} for key, text in texts.items()]
+    return splits, corpus, {"name": f"the generated world, seed {data.seed}"}
 
 
-def from_squad(data: Data) -> Prepared:
-    shares = {split: getattr(data.articles, split) for split in SPLITS}
-    return squad_splits(Path(data.path), data.seed, data.candidates, shares)
+def from_squad(at: str, data: Data) -> Prepared:
+    if data.hub:
+        parts = {split: from_rows(rows) for split, rows in hub_parts(data.hub, f"{at}.hub", f"{at}.path").items()}
+    else:
+        parts = squad_files(Path(data.path))
+    sampled = data.num_titles, data.questions_per_title
+    splits, corpus, account = squad_splits(
+        parts, name_of(data), data.seed, data.candidates, vars(data.articles), *sampled
+    )
+    return splits, corpus, {"name": name_of(data), **account}
 
 
-def summary(splits: dict[str, list[Row]], corpus: list[Row], counts: dict[str, int]) -> dict[str, object]:
-    """Counts of questions, groups and candidates by split, and of what was left out."""
+def from_questions(at: str, data: Data) -> Prepared:
+    """MS MARCO, and one's own questions."""
+    if data.hub:
+        found = hub_parts(data.hub, f"{at}.hub", f"{at}.path")
+        parts, further = {split: partial(lambda rows, left_out: rows, rows) for split, rows in found.items()}, None
+    else:
+        parts, further = split_files(Path(data.path))
+    splits, corpus, account = question_splits(parts, name_of(data), data, further)
+    return splits, corpus, {"name": name_of(data), **account}
+
+
+def name_of(data: Data) -> str:
+    if data.hub is None:
+        return data.path
+    return ", ".join(filter(None, (data.hub.id, data.hub.config, f"commit {data.hub.revision}")))
+
+
+def refuse_empty(splits: dict[str, list[Row]], account: dict[str, Any], params: Params) -> None:
+    """Without a model that is fitted here, nothing needs the reader split."""
+    fitted = any(model.fit for model in (*params.readers.values(), *params.encoders.values()))
+    for split in SPLITS if fitted else SPLITS[1:]:
+        if not splits[split]:
+            what = f"{split}, on which readers and encoders are fitted" if split == "reader" else split
+            read = f" ({account['read']})" if "read" in account else ""
+            raise ParamsError(
+                f"params.yaml: data: {account['name']} has no question for {what}{read}. Give other files, or raise "
+                "its entry in data.limits or data.articles."
+            )
+
+
+def refuse_unlabelled(splits: dict[str, list[Row]], params: Params) -> None:
+    """A run on labels that people gave learns nothing where they gave none; every other run does without."""
+    wanting = [name for name, run in params.runs.items() if origin(run.labels, params).kind == "selected"]
+    for split in ("train", "validation"):
+        if wanting and not any(passage["is_selected"] for row in splits[split] for passage in row["passages"]):
+            raise ParamsError(
+                f"params.yaml: runs: {', '.join(wanting)} would learn from the passages that people selected, but none "
+                f"of {split}'s {len(splits[split])} questions has one. Take the runs out, or their labels from "
+                "has_answer or a reader; all else works without."
+            )
+
+
+def summary(splits: dict[str, list[Row]], corpus: list[Row], account: dict[str, Any]) -> dict[str, object]:
+    """Counts of questions, groups and candidates by split, where they come from, and what was left out."""
+    files = {split: {"from": of_split} for split, of_split in account.get("from", {}).items()}
     return {
-        "splits": {split: _split_summary(rows) for split, rows in splits.items()},
+        "splits": {split: _split_summary(rows) | files.get(split, {}) for split, rows in splits.items()},
         "corpus_passages": len(corpus),
-        "source": counts,
+        "source": {name: value for name, value in account.items() if name != "from"},
     }
 
 

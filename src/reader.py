@@ -65,16 +65,20 @@ def fit(name: str, rows: list[Row], settings: object) -> None:
     tokenizer.save_pretrained(MODELS / name)
 
 
-def accuracy(reader: Reader, rows: list[Row]) -> dict[str, float]:
-    """Exact match with a supporting candidate, a random passage of another group, no passage, and by role."""
+def accuracy(reader: Reader, rows: list[Row]) -> dict[str, float | None]:
+    """Exact match with a supporting candidate, a random passage of another group, no passage, and by role.
+
+    None of what no row can show: data without a split for readers has no rows at all.
+    """
     rng = np.random.default_rng(0)
     pool = [(row["group_id"], passage["text"]) for row in rows for passage in row["passages"]]
+    groups = {group for group, _ in pool}
 
     def supporting(row: Row) -> str | None:
         return _any([p["text"] for p in row["passages"] if supports(p)], rng)
 
     def random(row: Row) -> str | None:
-        while True:
+        while len(groups) > 1:
             group, text = pool[rng.integers(len(pool))]
             if group != row["group_id"]:
                 return text
@@ -97,12 +101,12 @@ def _any(options: list[str], rng: np.random.Generator) -> str | None:
     return options[rng.integers(len(options))] if options else None
 
 
-def _em(reader: Reader, rows: list[Row], context: Callable[[Row], str | None]) -> float:
-    """Share of exact matches over the rows that have such a context."""
+def _em(reader: Reader, rows: list[Row], context: Callable[[Row], str | None]) -> float | None:
+    """Share of exact matches over the rows that have such a context; None where there are none."""
     shown = [(row, text) for row in rows if (text := context(row)) is not None]
     answers = generate_answers(reader, [(row["query"], text) for row, text in shown], BATCH_TOKENS)
     hits = [exact_match(answer.text, row["answers"]) for (row, _), answer in zip(shown, answers, strict=True)]
-    return round(float(np.mean(hits)), 4)
+    return round(float(np.mean(hits)), 4) if hits else None
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from bitter_retrieval.encoder import load_encoder, save_passage_encoder
 from bitter_retrieval.journal import journal_folder
 from bitter_retrieval.memory import keep_freed_memory
 from bitter_retrieval.params import Params, Run, load_params
+from bitter_retrieval.pretrained import TRAINED
 from bitter_retrieval.progress import Advance, bar
 from bitter_retrieval.records import PREPARED, read_labels, read_rows
 from bitter_retrieval.stage import run_stage
@@ -70,7 +71,7 @@ def steps_bar(name: str, steps: int, processes: Processes) -> AbstractContextMan
 
 def load_sets(params: Params, run: Run) -> tuple[TrainingSet, TrainingSet]:
     """Training and validation set of a run, tokenised once for all seeds."""
-    encoder = load_encoder(ENCODERS / run.encoder)
+    encoder = load_encoder(ENCODERS / run.encoder, TRAINED)
     rows = {split: read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED) for split in ("train", "validation")}
     mined = mined_negatives(LABELS / run.labels, rows["train"])
     scale = None

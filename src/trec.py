@@ -24,13 +24,13 @@ from bitter_retrieval.records import (
     PREDICTIONS,
     RecordError,
     Row,
+    parted,
     read_rows,
     relevant_passages,
 )
 from bitter_retrieval.stage import run_stage
 
 LABELS, PREDICTED = Path("data/labels"), Path("data/predictions")
-RETRIEVING = ("bm25", "untrained")  # controls that rank
 RANKED = pa.schema([PREDICTIONS.field(name) for name in ("seed", "query_id", "ranked_ids", "ranked_scores")])
 EMPTY = "no-passage"  # how the empty passage is called: a name cannot be empty
 
@@ -38,7 +38,7 @@ EMPTY = "no-passage"  # how the empty passage is called: a name cannot be empty
 def main() -> None:
     arguments = parse()
     params = load_params()
-    rows = read_rows(predictions(arguments.name, params), RANKED)
+    rows, _ = parted(read_rows(predictions(arguments.name, params), RANKED))
     source = arguments.labels or params.compare.human_source
     labels = read_rows(LABELS / source / f"{params.evaluate.split}.parquet", BINARY_LABELS)
     files = {f"{source}.qrels": qrels(labels)}
@@ -53,15 +53,16 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Export the rankings of a run and binary labels in TREC's formats.")
-    parser.add_argument("name", help=f"a run of params.yaml, or {' or '.join(RETRIEVING)}")
+    parser.add_argument("name", help="a run of params.yaml, or a control that ranks: bm25 or untrained")
     parser.add_argument("--output", type=Path, required=True, help="folder to write into")
     parser.add_argument("--labels", help="binary label source; compare.human_source by default")
     return parser.parse_args()
 
 
 def predictions(name: str, params: Params) -> Path:
-    if name not in params.runs and name not in RETRIEVING:
-        raise ParamsError(f"params.yaml: runs: {name!r} is none of {', '.join([*params.runs, *RETRIEVING])}.")
+    ranking = [*params.runs, "bm25", *params.untrained]
+    if name not in ranking:
+        raise ParamsError(f"params.yaml: runs: {name!r} is none of {', '.join(ranking)}.")
     return PREDICTED / ("runs" if name in params.runs else "controls") / f"{name}.parquet"
 
 

@@ -13,6 +13,10 @@ A profile is complete, or names another as its base and then only what differs:
       infonce: {...}
       kl: {...}
 
+Readers and encoders of profiles/presets.yaml are named there by the word preset, and written out in params.yaml:
+
+    readers: {qwen3_8b_base: preset, small: {preset: qwen3_0_6b_base, dtype: float32}}
+
 A complete profile is copied as it stands, comments too. A result that load_params would refuse is not written.
 """
 
@@ -29,6 +33,7 @@ import yaml
 from bitter_retrieval.params import ParamsError, load_params, parse_params, read_yaml
 
 PROFILES = Path("profiles")
+PRESETS = PROFILES / "presets.yaml"
 PARAMS = Path("params.yaml")
 NAMED_MAPS = {"readers", "encoders", "labels", "derived_labels", "runs"}  # replaced whole: half a run means nothing
 
@@ -54,7 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def listing() -> str:
     """One line a profile: its name and its first comment."""
-    return "\n".join(f"{path.stem:<16} {_first_comment(path)}" for path in sorted(PROFILES.glob("*.yaml")))
+    return "\n".join(f"{name:<16} {_first_comment(PROFILES / f'{name}.yaml')}" for name in profiles())
+
+
+def profiles() -> list[str]:
+    """Names of all profiles."""
+    return sorted(path.stem for path in PROFILES.glob("*.yaml") if path != PRESETS)
 
 
 def _first_comment(path: Path) -> str:
@@ -69,6 +79,7 @@ def render(name: str) -> str:
     if len(chain) == 1:
         load_params(path)
         return path.read_text(encoding="utf-8")
+    tree = with_presets(tree, profile_path(chain[0]))
     parse_params(tree, " over ".join(f"profiles/{link}.yaml" for link in chain))
     head = f"# Written by `python src/use_profile.py {name}`: {_first_comment(path)}\n"
     head += f"# Profiles, the first wins: {', '.join(chain)}. Meanings and units stand in profiles/default.yaml.\n\n"
@@ -77,7 +88,7 @@ def render(name: str) -> str:
 
 def profile_path(name: str) -> Path:
     """Raises ParamsError with all profiles and the nearest if there is no profile of that name."""
-    names = [path.stem for path in PROFILES.glob("*.yaml")]
+    names = profiles()
     if name in names:
         return PROFILES / f"{name}.yaml"
     close = get_close_matches(name, names, n=1)
@@ -103,6 +114,29 @@ def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         both_maps = isinstance(value, dict) and isinstance(base.get(key), dict)
         merged[key] = merge(base[key], value) if both_maps and key not in NAMED_MAPS else value
     return merged
+
+
+def with_presets(tree: dict[str, Any], profile: Path) -> dict[str, Any]:
+    """`tree` with the ready entries that it names written out."""
+    written = dict(tree)
+    for section in ("readers", "encoders"):
+        entries = {name: {"preset": name} if entry == "preset" else entry for name, entry in tree[section].items()}
+        written[section] = {
+            name: _preset(section, entry["preset"], profile) | {k: v for k, v in entry.items() if k != "preset"}
+            if isinstance(entry, dict) and "preset" in entry
+            else entry
+            for name, entry in entries.items()
+        }
+    return written
+
+
+def _preset(section: str, name: str, profile: Path) -> dict[str, Any]:
+    ready = read_yaml(PRESETS)[section]
+    if name not in ready:
+        close = get_close_matches(str(name), ready, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ParamsError(f"{profile}: {section}: {name!r} is none of {PRESETS}.{hint} Known: {', '.join(ready)}.")
+    return ready[name]
 
 
 def check(name: str, text: str) -> int:

@@ -10,7 +10,9 @@ Losses are those of reader_a, which gives the labels; reader_b's are a quarter o
 readers answer q3 alone. What retrieves is read again with five passages shown, of which there are two.
 """
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ import yaml
 
 from bitter_retrieval.disagreement import passage_losses
 from bitter_retrieval.judges import Case, RuleJudge, judgements
+from bitter_retrieval.label_sources import selected_labels
 from bitter_retrieval.outcomes import Questions, Verdicts, questions
 from bitter_retrieval.records import (
+    BEYOND,
     BINARY_LABELS,
     CORPUS,
     JUDGEMENTS,
@@ -130,6 +134,30 @@ def _prediction(system: str, reader: str, seed: int, shown: int, number: int, pa
     }
 
 
+def beyond(rows: Sequence[Row] = ()) -> Questions:
+    """Questions from another domain: none, or these with the passages that their data select."""
+    return questions(rows, selected_labels(list(rows)), replace(known(), losses={}))
+
+
+def far() -> list[Row]:
+    """The same questions as from another domain: a is selected in all of them but q3."""
+    return [
+        row
+        | {
+            "query_id": f"{BEYOND}{row['query_id']}",
+            "passages": [
+                one | {"is_selected": int(one["passage_id"].endswith("a") and row["query_id"] != "q3"), "role": None}
+                for one in row["passages"]
+            ],
+        }
+        for row in prepared()
+    ]
+
+
+def far_predictions(system: str, outcomes: Sequence[str]) -> list[Row]:
+    return [row | {"query_id": f"{BEYOND}{row['query_id']}"} for row in predictions(system, outcomes)]
+
+
 def known(**changes: Any) -> Known:
     losses = {"reader_a": passage_losses(soft()), "reader_b": passage_losses(soft(more=0.25))}
     unaided = dict.fromkeys(READERS, {f"q{number}": float(number == 3) for number in range(len(GROUPS))})
@@ -156,12 +184,22 @@ def params() -> dict[str, Any]:
     return tree
 
 
+def write_beyond(folder: Path, rows: Sequence[Row]) -> None:
+    corpus = [{"passage_id": one["passage_id"], "text": one["text"]} for row in rows for one in row["passages"]]
+    write_rows(folder / "data/prepared/beyond.parquet", rows, PREPARED)
+    write_rows(folder / "data/prepared/beyond_corpus.parquet", corpus, CORPUS)
+
+
 def write_workspace(folder: Path, roles: bool = True, judge: bool = True) -> None:
     """Everything that the stage compare reads."""
+    write_beyond(folder, [])
     (folder / "params.yaml").write_text(yaml.safe_dump(params(), sort_keys=False), encoding="utf-8")
     rows = prepared(roles)
     passages = [{"passage_id": one["passage_id"], "text": one["text"]} for row in rows for one in row["passages"]]
     write_rows(folder / "data/prepared/corpus.parquet", passages, CORPUS)
+    account = {"splits": {"test": {"from": {"test.jsonl": len(rows)}}}, "source": {"name": "data/raw"}}
+    (folder / "metrics").mkdir()
+    (folder / "metrics/prepare.json").write_text(json.dumps(account | {"beyond": account}), encoding="utf-8")
     for split in ("train", "test"):
         write_rows(folder / f"data/prepared/{split}.parquet", rows, PREPARED)
         for source in ("human", "truth", "has_answer"):

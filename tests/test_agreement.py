@@ -148,7 +148,8 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(PARAMS, "params.yaml")
     shared = {"answers": ["Calder"], "passages": []}
     questions = [shared | {"query_id": f"q{n}", "group_id": f"g{n // 2}", "query": f"Where is {n}?"} for n in range(6)]
-    write_rows(command.PREPARED_FOLDER / "test.parquet", questions, PREPARED)
+    for name, asked in {"test": questions, "beyond": []}.items():
+        write_rows(command.PREPARED_FOLDER / f"{name}.parquet", asked, PREPARED)
     for folder, names in {"runs": load_params().runs, "controls": CONTROLS}.items():
         for name in names:
             answers = ["the Calder"] * 4 + ["Brenn", name]

@@ -22,7 +22,8 @@ from bitter_retrieval.calibration import (
     latent,
     measure,
 )
-from bitter_retrieval.records import PREDICTIONS, Row, write_rows
+from bitter_retrieval.params import load_params
+from bitter_retrieval.records import PREDICTIONS, Row, read_rows, write_rows
 
 REPOSITORY = Path(__file__).parents[1]
 GROUPS = [f"g{number // 8}" for number in range(640)]
@@ -226,6 +227,15 @@ def test_the_command_prints_what_was_measured_and_what_happened(
     text = capsys.readouterr().out
     assert "% of 40 experiments" in text and "as measured" in text and "seeds ±3 points" in text
     assert "93 to 98" in text and "stated MDE, points" in text and "question of a group" in text
+
+
+def test_questions_from_another_domain_are_left_out(repository: Path) -> None:
+    before = command.measured(load_params())
+    rows = [row | {"query_id": f"beyond:{row['query_id']}", "group_id": "far"} for row in predictions(scores(1))]
+    for run in load_params().runs:
+        path = repository / f"data/predictions/runs/{run}.parquet"
+        write_rows(path, read_rows(path, PREDICTIONS) + rows, PREDICTIONS)
+    assert command.measured(load_params()) == before
 
 
 def test_the_command_says_what_is_missing(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:

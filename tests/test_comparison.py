@@ -12,6 +12,7 @@ from typing import Any
 import comparison_world as world
 import numpy as np
 import pytest
+import yaml
 
 import compare as stage
 from bitter_retrieval import plots, tables, wording
@@ -20,7 +21,7 @@ from bitter_retrieval.differing import most_differing
 from bitter_retrieval.disagreement import disagreement, passage_losses
 from bitter_retrieval.outcomes import ComparisonError, Outcomes, Verdicts, outcomes
 from bitter_retrieval.params import load_params
-from bitter_retrieval.records import RecordError, read_rows
+from bitter_retrieval.records import PREDICTIONS, RecordError, read_rows, write_rows
 
 SETTINGS = Settings("test", "infonce", "kl", "reader_a", world.READERS, "reader_a", "human", 2, 200, 0, 0.02, (1, 5))
 LABELS = {"infonce": "human", "kl": "reader_a", "kl_permuted": "permuted"}
@@ -40,14 +41,16 @@ def systems(verdicts: Verdicts, roles: bool = True, **told: list[str]) -> dict[s
         rows = world.predictions(name, world.WITH_FIVE.get(name, []), shown=5)
         five = outcomes(name, rows, world.asked(roles), verdicts)
         kind = "run" if name in LABELS else "control"
-        made[name] = System(kind, name, LABELS.get(name), name == "kl_permuted", read, {5: five} if five else {})
+        encoder = "mini" if kind == "run" or name == "untrained" else None
+        further = {5: five} if five else {}
+        made[name] = System(kind, name, LABELS.get(name), name == "kl_permuted", read, further, encoder=encoder)
     return made
 
 
 def report(verdicts: Verdicts | None = None, roles: bool = True, **told: list[str]) -> dict[str, Any]:
     verdicts = verdicts or world.judged()
-    made = compare(world.asked(roles), systems(verdicts, roles, **told), verdicts, SETTINGS)
-    made["about"] |= {"judge": "a rule; not a language model", "corpus": 13}
+    made = compare(world.asked(roles), systems(verdicts, roles, **told), verdicts, SETTINGS, world.beyond())
+    made["about"] |= {"judge": "a rule; not a language model", "corpus": 13, "origin": "data/raw"}
     split = plain(disagreement(world.prepared(roles), world.human(), world.soft()))
     return made | {"disagreement": {"train": split, "test": split}}
 
@@ -174,12 +177,12 @@ def test_a_run_without_answers_to_one_of_the_numbers_is_refused() -> None:
     verdicts = world.judged()
     made = systems(verdicts)
     with pytest.raises(ComparisonError, match=r"runs/kl.parquet has no answers of reader 'reader_a' with 5 shown"):
-        compare(world.asked(), made | {"kl": replace(made["kl"], further={})}, verdicts, SETTINGS)
+        compare(world.asked(), made | {"kl": replace(made["kl"], further={})}, verdicts, SETTINGS, world.beyond())
 
 
 def report_with(shown: tuple[int, ...]) -> dict[str, Any]:
     verdicts = world.judged()
-    return compare(world.asked(), systems(verdicts), verdicts, replace(SETTINGS, shown=shown))
+    return compare(world.asked(), systems(verdicts), verdicts, replace(SETTINGS, shown=shown), world.beyond())
 
 
 def test_what_cannot_be_measured_is_null_and_counted() -> None:
@@ -208,6 +211,7 @@ def test_one_question_gets_a_mean_and_no_interval() -> None:
         made,
         verdicts,
         Settings("test", "infonce", "kl", "reader_a", ["reader_a"], "reader_a", "human", 1, 100, 0, 0.02),
+        world.beyond(),
     )
     estimate = one["systems"]["kl"]["scores"]["reader_a"]["em"]
     assert (estimate["mean"], estimate["low"], estimate["high"]) == (1, None, None)
@@ -266,7 +270,8 @@ def test_a_run_that_cannot_be_paired_is_refused(rows: Any, message: str) -> None
     made = systems(verdicts)
     read = outcomes("kl", rows(world.predictions("kl", world.RUNS["kl"])), world.asked(), verdicts)
     with pytest.raises(ComparisonError, match=message) as error:
-        compare(world.asked(), made | {"kl": System("run", "", "reader_a", False, read)}, verdicts, SETTINGS)
+        other = made | {"kl": System("run", "", "reader_a", False, read)}
+        compare(world.asked(), other, verdicts, SETTINGS, world.beyond())
     assert "dvc repro evaluate@kl" in str(error.value)
 
 
@@ -280,8 +285,68 @@ def test_other_seeds_of_the_same_number_are_paired_in_order() -> None:
     verdicts, rows = world.judged(), world.predictions("kl", world.RUNS["kl"])
     read = outcomes("kl", [row | {"seed": row["seed"] + 7} for row in rows], world.asked(), verdicts)
     usual = systems(verdicts)
-    made = compare(world.asked(), usual | {"kl": replace(usual["kl"], outcomes=read)}, verdicts, SETTINGS)
+    made = usual | {"kl": replace(usual["kl"], outcomes=read)}
+    made = compare(world.asked(), made, verdicts, SETTINGS, world.beyond())
     assert made["differences"] == report()["differences"]
+
+
+# -- another domain -----------------------------------------------------------------------------------------------
+
+FAR = world.RUNS | {"untrained": ["aacc---+"], "bm25": ["abcc+---"], "no_passage": ["    ----"]}
+
+
+def systems_beyond(verdicts: Verdicts, **changes: Any) -> dict[str, System]:
+    """The systems with answers to questions from another domain; no other control has any."""
+    beyond = world.beyond(world.far())
+    read = {name: outcomes(name, world.far_predictions(name, told), beyond, verdicts) for name, told in FAR.items()}
+    made = systems(verdicts)
+    return made | {name: replace(made[name], beyond=found) for name, found in (read | changes).items()}
+
+
+def report_beyond(made: dict[str, System], verdicts: Verdicts) -> dict[str, Any]:
+    return compare(world.asked(), made, verdicts, SETTINGS, world.beyond(world.far()))
+
+
+def test_another_domain_is_compared_with_the_encoder_before_training() -> None:
+    verdicts = world.judged()
+    made = report_beyond(systems_beyond(verdicts), verdicts)
+    far = made["beyond"]
+    assert (far["questions"], far["groups"], far["without_human_label"]) == (4, 2, 1)
+    kl = far["systems"]["kl"]["scores"]["reader_a"]
+    assert (kl["em"]["mean"], kl["retrieval"]["mean"], kl["regret"]) == (7 / 8, 1, None)  # a is selected in q0 to q2
+    against = far["differences"]["reader_b"]
+    assert {name: one["mean"] for name, one in against["em"].items()} == {
+        "infonce": 3 / 8 - 1 / 4, "kl": 7 / 8 - 1 / 4, "kl_permuted": -1 / 4
+    }
+    assert against["retrieval"]["kl"]["mean"] == 0.333333  # 1 less 2 / 3
+    assert far["systems"]["random"]["scores"] == {}
+    usual = report(world.judged())
+    assert {part: made[part] for part in ("systems", "differences", "further", "negative_controls")} == {
+        part: usual[part] for part in ("systems", "differences", "further", "negative_controls")
+    }
+    assert usual["beyond"] == {} and "em_beyond" not in summary(usual)
+    assert summary(made)["em_beyond"] == {"infonce": 0.375, "kl": 0.875, "kl_permuted": 0.0}
+
+
+def test_a_run_is_compared_with_the_encoder_that_it_started_from() -> None:
+    verdicts = world.judged()
+    made = systems_beyond(verdicts)
+    other = replace(made["untrained"], beyond=made["kl"].beyond, outcomes=made["kl"].outcomes, encoder="other")
+    made |= {"kl_permuted": replace(made["kl_permuted"], encoder="other"), "untrained_other": other}
+    found = report_beyond(made, verdicts)
+    against = {name: one["mean"] for name, one in found["beyond"]["differences"]["reader_a"]["em"].items()}
+    assert against == {"infonce": 0.125, "kl": 0.625, "kl_permuted": -7 / 8}
+    assert found["negative_controls"]["kl_permuted"]["mean"] == -7 / 8
+
+
+def test_a_run_that_lacks_answers_beyond_its_domain_is_refused() -> None:
+    verdicts = world.judged()
+    rows = world.far_predictions("kl", world.RUNS["kl"])[1:]
+    lacking = outcomes("kl", rows, world.beyond(world.far()), verdicts)
+    with pytest.raises(ComparisonError, match=r"kl.parquet lacks 1 of 4 .* 1 shown beyond the domain, 'beyond:q0'"):
+        report_beyond(systems_beyond(verdicts, kl=lacking), verdicts)
+    with pytest.raises(ComparisonError, match=r"no answers of reader 'reader_a' with 1 shown beyond the domain: run"):
+        report_beyond(systems_beyond(verdicts, kl={}), verdicts)
 
 
 # -- disagreement of labels ---------------------------------------------------------------------------------------
@@ -468,6 +533,50 @@ def test_the_page_is_whole_and_loads_nothing(workspace: Path) -> None:
         "Text a of 2.",
     ]:
         assert words in text
+
+
+@pytest.fixture
+def beyond(workspace: Path) -> Path:
+    """The workspace with questions from another domain, answered by runs and by the controls of FAR."""
+    world.write_beyond(workspace, world.far())
+    tree = yaml.safe_load((workspace / "params.yaml").read_text())
+    tree["beyond"] = tree["data"] | {"seed": 7}
+    (workspace / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    for name, told in FAR.items():
+        path = workspace / f"data/predictions/{'runs' if name in world.RUNS else 'controls'}/{name}.parquet"
+        rows = read_rows(path, PREDICTIONS) + world.far_predictions(name, told)
+        write_rows(path, rows, PREDICTIONS)
+    return workspace
+
+
+def test_the_main_table_has_the_other_domain_beside_its_own(beyond: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage.main()
+    text = (beyond / "metrics/report.html").read_text(encoding="utf-8")
+    assert Page(text).open == [] and not re.search(r"\b(nan|None)\b", re.sub("base64,[^\"]*", "", text))
+    main = re.search(r"<h2>Every run and control</h2>.*?</table>", text, re.DOTALL)[0]
+    assert main.count("<th>Beyond: ") == 2 and "4 questions (synthetic), 12 passages" in main
+    (kl,) = re.findall(r'<tr class="primary"><th scope="row">kl</th>.*?</tr>', main, re.DOTALL)
+    assert re.search(r"<td>87.5 ±\S+<small>\+62.5 \[.*<td>100.0 ±\S+<small>\+33.3 \[", kl, re.DOTALL)
+    assert "data/prepared/beyond.parquet" in text and "beyond.seed" in text
+    told = capsys.readouterr().out
+    assert "The test questions are from data/raw: test.jsonl (4)." in told
+    there = "4 questions in 2 groups, from data/raw: test.jsonl (4), without a human label: 1."
+    assert f"Beyond the training domain: {there}" in " ".join(told.split())
+    assert re.search(r"^ kl +reader_a +87.5 ±\S+ +\+62.5 \[.* 100.0 ±0.0 +\+33.3 \[", told, re.MULTILINE)
+    assert json.loads((beyond / "metrics/summary.json").read_text())["em_beyond"]["kl"] == 0.875
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_of_another_domain_fits_the_console(beyond: Path, width: int) -> None:
+    stage.main()
+    text = printed(json.loads((beyond / "metrics/report.json").read_text()), width)
+    assert max(map(len, text.splitlines())) <= width and "…" not in text and text.count("to untrained") == 2
+
+
+def test_without_another_domain_nothing_is_said_of_one(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage.main()
+    assert "eyond" not in capsys.readouterr().out
+    assert "<th>Beyond" not in (workspace / "metrics/report.html").read_text(encoding="utf-8")
 
 
 def test_the_settings_are_those_of_params(workspace: Path) -> None:

@@ -28,6 +28,8 @@ from bitter_retrieval.records import (
     PREPARED,
     SOFT_LABELS,
     Row,
+    parted,
+    passage_texts,
     read_rows,
     write_rows,
 )
@@ -39,6 +41,10 @@ PASSAGES = {p["passage_id"]: p["text"] for row in tiny.world(12) for p in row["p
 NOT_RETRIEVED = {"no_passage", "annotated", "oracle", "random"}
 
 
+def selected(row: Row) -> Row:
+    return row | {"passages": [p | {"is_selected": int(p["role"] == "plain")} for p in row["passages"]]}
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -46,6 +52,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     set_params(shown=[1, 3])
     write_rows("data/prepared/test.parquet", ROWS, PREPARED)
     write_rows("data/prepared/corpus.parquet", [{"passage_id": p, "text": t} for p, t in PASSAGES.items()], CORPUS)
+    set_beyond([])
     write_rows("data/labels/human/test.parquet", tiny.truth(ROWS), BINARY_LABELS)
     write_rows("data/labels/reader_a/test.parquet", tiny.soft(ROWS), SOFT_LABELS)
     for folder, seed in {"encoders/mini": 0, "runs/kl/seed0": 0, "runs/kl/seed7": 7}.items():
@@ -62,6 +69,13 @@ def set_params(**changes: Any) -> None:
     del tree["labels"]["reader_b"]  # which then has no oracle
     tree["control"]["random_draws"] = 2
     Path("params.yaml").write_text(yaml.safe_dump(tree))
+
+
+def set_beyond(rows: list[Row], **more: str) -> None:
+    """Questions from another domain, and a corpus of their passages and `more`."""
+    corpus = passage_texts(rows) | more
+    write_rows("data/prepared/beyond.parquet", rows, PREPARED)
+    write_rows("data/prepared/beyond_corpus.parquet", [{"passage_id": p, "text": t} for p, t in corpus.items()], CORPUS)
 
 
 def reader(name: str) -> Any:
@@ -125,6 +139,62 @@ def test_the_empty_passage_can_be_retrieved_and_shown(predict: Callable[[], list
     assert "" not in rows[0]["candidate_ids"]
 
 
+FAR = [selected(row) | {"query_id": f"beyond:{row['query_id']}"} for row in tiny.world(4, first=20)]
+
+
+def test_questions_from_another_domain_are_read_once_from_a_corpus_of_their_own(
+    predict: Callable[[], list[Row]],
+) -> None:
+    before = predict()
+    set_beyond(FAR, extra="Nobody asks for it.")
+    set_params(shown=[1, 3], corpus_size=len(PASSAGES))  # a size is of the split's own corpus
+    rows = predict()
+    here, far = parted(rows)
+    assert here == before
+    calls = [(row["seed"], row["reader"], row["shown"]) for row in far]
+    assert calls == [(seed, name, 1) for seed in (0, 7) for name in ("reader_a", "reader_b") for _ in FAR]
+    assert {row["query_id"] for row in far} == {row["query_id"] for row in FAR}
+    searched = {passage for row in far for passage in row["ranked_ids"]}
+    assert searched == {*passage_texts(FAR), "extra"}
+
+
+def test_controls_answer_questions_from_another_domain_save_the_oracle(project: Path) -> None:
+    set_params(shown=[1, 3])
+    control.main()
+    before = {name: controlled(name) for name in (*NOT_RETRIEVED, "bm25", "untrained")}
+    set_beyond([*FAR[1:], FAR[0] | {"passages": [p | {"is_selected": None} for p in FAR[0]["passages"]]}])
+    control.main()
+    for name, rows in before.items():
+        here, far = parted(controlled(name))
+        assert here == rows
+        draws, asked = (2 if name == "random" else 1), {"annotated": 3, "oracle": 0}.get(name, 4)
+        assert len(far) == 2 * draws * asked and {row["shown"] for row in far} <= {1}, name
+    chosen = {row["query_id"]: row["shown_ids"] for row in parted(controlled("annotated"))[1]}
+    assert chosen == {
+        row["query_id"]: [p["passage_id"] for p in row["passages"] if p["is_selected"]] for row in FAR[1:]
+    }
+
+
+def test_every_encoder_is_a_control_before_training(project: Path) -> None:
+    set_params(shown=[1])
+    tree = yaml.safe_load(Path("params.yaml").read_text())
+    tree["encoders"]["other"] = tree["encoders"]["mini"]
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    tiny.tiny_encoder(3).save(project / "models/encoders/other")
+    (project / "models/encoders/gone").mkdir()
+    control.main()
+    assert not (project / "models/encoders/gone").exists()
+    own, other = controlled("untrained"), controlled("untrained_other")
+    assert [row["query_id"] for row in own] == [row["query_id"] for row in other] and {
+        row["system"] for row in other
+    } == {"untrained_other"}
+    assert [row["ranked_scores"] for row in own] != [row["ranked_scores"] for row in other]
+
+
+def controlled(name: str) -> list[Row]:
+    return read_rows(f"data/predictions/controls/{name}.parquet", PREDICTIONS)
+
+
 def test_controls_that_rank_are_read_for_every_number_and_the_others_once(project: Path) -> None:
     control.main()
     for name in [*NOT_RETRIEVED, "bm25", "untrained"]:
@@ -177,10 +247,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(evaluate, "keep_freed_memory", lambda: None)
     write_lines("questions.jsonl", [selected(row) for row in ROWS[:-1]] + [ROWS[-1]])
     return tmp_path
-
-
-def selected(row: Row) -> Row:
-    return row | {"passages": [p | {"is_selected": int(p["role"] == "plain")} for p in row["passages"]]}
 
 
 def write_lines(path: str, rows: list[Row]) -> None:
@@ -331,12 +397,12 @@ def test_reader_of_the_project_is_asked_as_it_says_unless_told(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"--encoder": "absent"}, "encoder 'absent': no encoder is to be had there"),
+        ({"--encoder": "absent"}, "is not reached, and the cache does not hold it. Connect; or `hf download absent`"),
         ({"--encoder": "./absent"}, "model './absent': no such folder"),
         ({"--encoder": "qwen"}, "encoder 'qwen': does not carry 1_Pooling/config.json. Say --pooling"),
         ({"--encoder": "qwen", "--pooling": "mean"}, "qwen is a decoder"),
         ({"--encoder-max-length": 9999}, "max_length is 9999. Say --encoder-max-length"),
-        ({"--reader": "absent"}, "model 'absent': no causal language model is to be had there"),
+        ({"--reader": "absent"}, "is not reached, and the cache does not hold it. Connect; or `hf download absent`"),
         ({"--input": "absent.jsonl"}, "absent.jsonl: no such file or folder"),
         ({"--range": "9:12"}, "no question is left of rows 9 to 12"),
         ({"--max-length": 40, "--max-new-tokens": 35}, "Raise readers.qwen.max_length"),

@@ -388,12 +388,13 @@ def workspace(folder: Path, answers: int, **calls: Any) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
     (folder / "data").mkdir()
     question = {"query_id": "q", "group_id": "g", "query": "Where?", "answers": ["Calder"], "passages": []}
-    write_rows(folder / stage.PREPARED_FOLDER / "test.parquet", [question], PREPARED)
+    for name, questions in {"test": [question], "beyond": []}.items():
+        write_rows(folder / stage.PREPARED_FOLDER / f"{name}.parquet", questions, PREPARED)
     row = dict.fromkeys(PREDICTIONS.names) | {"reader": "reader_a", "seed": 0, "query_id": "q", "group_id": "g"}
     for name in ("infonce", "kl"):
         rows: list[Row] = [row | {"system": name, "answer": f"answer {number}"} for number in range(answers)]
         write_rows(folder / stage.RUNS / f"{name}.parquet", rows, PREDICTIONS)
-    for name in stage.CONTROL_NAMES:
+    for name in load_params(folder / "params.yaml").controls:
         write_rows(folder / stage.CONTROLS / f"{name}.parquet", [row | {"answer": "answer 0"}], PREDICTIONS)
 
 

@@ -270,11 +270,13 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(PARAMS, "params.yaml")
     shared = {"group_id": "g", "answers": ["Calder", "Brenn"], "passages": []}
     questions = [{**shared, "query_id": f"q{number}", "query": f"Where is {number}?"} for number in range(2)]
-    write_rows(stage.PREPARED_FOLDER / "test.parquet", questions, PREPARED)
+    elsewhere = {**shared, "query_id": "beyond:q0", "query": "Who is elsewhere?"}
+    for name, rows in {"test": questions, "beyond": [elsewhere]}.items():
+        write_rows(stage.PREPARED_FOLDER / f"{name}.parquet", rows, PREPARED)
     for run in [*params.load_params().runs, "removed"]:
         rows = [prediction(run, "Calder", seed=seed) for seed in range(3)] + [prediction(run, run, reader="reader_b")]
         write_rows(stage.RUNS / f"{run}.parquet", rows, PREDICTIONS)
-    for control in stage.CONTROL_NAMES:
+    for control in params.load_params().controls:
         write_rows(stage.CONTROLS / f"{control}.parquet", [prediction(control, "the brenn", "q1")], PREDICTIONS)
     return tmp_path
 
@@ -333,8 +335,15 @@ def test_a_prediction_that_cannot_be_judged_is_named(repository: Path, row: Row,
         stage.main([])
 
 
-def test_judge_and_compare_mean_the_same_controls() -> None:
-    assert set(stage.CONTROL_NAMES) == set(CONTROLS)
+def test_the_report_has_words_for_every_control() -> None:
+    assert set(params.load_params(PARAMS).controls) == set(CONTROLS)
+
+
+def test_answers_to_questions_from_another_domain_are_judged_too(repository: Path) -> None:
+    write_rows(stage.RUNS / "kl.parquet", [prediction("kl", "a Brenn", "beyond:q0")], PREDICTIONS)
+    stage.main([])
+    key = judgement_key("Who is elsewhere?", ["Calder", "Brenn"], "a Brenn", "rule", "exact_match")
+    assert {row["key"]: row["verdict"] for row in read_rows(stage.JUDGED, JUDGEMENTS)}[key] == "correct"
 
 
 def test_dvc_leaves_the_file_in_place_for_the_verdicts_in_it() -> None:

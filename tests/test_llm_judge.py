@@ -137,11 +137,12 @@ def test_the_stage_judges_by_a_reader_of_params(checkpoints: dict[str, Path], fo
     Path("params.yaml").write_text(yaml.safe_dump(tree))
     shutil.copytree(checkpoints["bpe"], stage.READERS / "reader_a")
     rows = tiny.world(6)
-    write_rows(stage.PREPARED_FOLDER / "test.parquet", rows, PREPARED)
+    for name, asked in {"test": rows, "beyond": []}.items():
+        write_rows(stage.PREPARED_FOLDER / f"{name}.parquet", asked, PREPARED)
     for name in ("infonce", "kl"):
         answers = [prediction(name, answer, row["query_id"]) for row in rows for answer in tiny.TOWNS[:4]]
         write_rows(stage.RUNS / f"{name}.parquet", answers, PREDICTIONS)
-    for name in stage.CONTROL_NAMES:
+    for name in params.load_params().controls:
         write_rows(stage.CONTROLS / f"{name}.parquet", [], PREDICTIONS)
     stage.main([])
     judged = read_rows(stage.JUDGED, JUDGEMENTS)

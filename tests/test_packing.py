@@ -5,17 +5,13 @@ emulation of such a kernel.
 """
 
 import copy
-import importlib.machinery
-import inspect
 import logging
 import os
 import random
-import sys
-from collections.abc import Iterator
 from itertools import combinations
-from types import ModuleType
 from typing import Any
 
+import emulated_kernels
 import pytest
 import tiny
 import torch
@@ -132,70 +128,10 @@ def test_attention_is_that_of_each_sequence_alone(
         assert torch.allclose(found[places].double(), alone, rtol=0, atol=1e-5)
 
 
-def emulate(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    own: Tensor,
-    seen: Tensor,
-    longest_own: int,
-    longest_seen: int,
-    scale: float | None,
-    window: tuple[int, int],
-) -> Tensor:
-    """A variable-length kernel, run by run: [Tq, H, D] of query [Tq, H, D], key and value [Tk, H, D].
-
-    The last query of a run stands where its last key does; a query sees window[0] keys before that (-1: all), window[1]
-    after it.
-    """
-    assert query.is_contiguous() and key.is_contiguous() and value.is_contiguous()
-    assert own.dtype == seen.dtype == torch.int32 and len(own) == len(seen) and own[0] == seen[0] == 0
-    assert (own[-1], seen[-1]) == (len(query), len(key)) and key.shape == value.shape
-    assert (longest_own, longest_seen) == (own.diff().max(), seen.diff().max())
-    runs = []
-    for run in range(len(own) - 1):
-        q = query[own[run] : own[run + 1]].double().transpose(0, 1)
-        k, v = (part[seen[run] : seen[run + 1]].double().transpose(0, 1) for part in (key, value))
-        at = torch.arange(q.shape[1])[:, None] + k.shape[1] - q.shape[1]
-        ahead = torch.arange(k.shape[1]) - at
-        visible = (ahead <= window[1]) & ((ahead >= -window[0]) | (window[0] < 0))
-        weights = q @ k.transpose(1, 2) * (WIDTH**-0.5 if scale is None else scale)
-        runs.append((weights.masked_fill(~visible, float("-inf")).softmax(-1) @ v).transpose(0, 1))
-    return torch.cat(runs).float()
-
-
-@pytest.fixture(params=["torch", "flash_attn"])
-def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """CUDA's kernels under their own names and arguments, with the emulation behind them."""
-    if request.param == "torch":
-        from torch.nn.attention import varlen
-
-        signature = inspect.signature(varlen.varlen_attn)
-
-        def varlen_attn(*args: Any, **kwargs: Any) -> Tensor:
-            given = signature.bind(*args, **kwargs)
-            given.apply_defaults()
-            arguments = dict(given.arguments)
-            names = ["query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k", "scale", "window_size"]
-            found = emulate(*(arguments.pop(name) for name in names))
-            assert not any(arguments.values()), "an argument that the emulation does not know"
-            return found
-
-        monkeypatch.setattr(varlen, "varlen_attn", varlen_attn)
-        monkeypatch.setitem(sys.modules, "flash_attn", None)
-    else:
-
-        def flash_attn_varlen_func(*args: Any, softmax_scale: Any, causal: bool, window_size: Any) -> Tensor:
-            assert causal
-            return emulate(*args, softmax_scale, window_size)
-
-        flash = ModuleType("flash_attn")
-        flash.__spec__ = importlib.machinery.ModuleSpec("flash_attn", None)
-        flash.flash_attn_varlen_func = flash_attn_varlen_func
-        monkeypatch.setitem(sys.modules, "flash_attn", flash)
-    packing._kernel.cache_clear()
-    yield
-    packing._kernel.cache_clear()
+@pytest.fixture(params=["varlen", "flash"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    emulated_kernels.install(request.param, monkeypatch)
+    monkeypatch.setattr(packing, "_chosen", request.param)
 
 
 @pytest.mark.usefixtures("kernel")

@@ -61,6 +61,11 @@ SQUAD = {
     "runs/infonce_truth": DELETE,
 }
 
+HUB = SQUAD | {"data/source": "msmarco", "data/hub": {"id": "microsoft/ms_marco", "config": "v1.1", "revision": COMMIT}}
+TRAIN = "data/prepared/train.parquet"
+PUBLISHED = {"kind": "published", "needs": "data/raw/labels"}
+THEIR_HUB = {"id": "nickcdryan/ms_marco_softlabel_Qwen3-8B-Base_bf16", "revision": None}
+
 HARD = {"kind": "mined", "needs": "data/labels/human", "encoder": "models/encoders/mini", "per_query": 2}
 HARD |= {"depth": 50, "below": 0.95}
 SECOND = {"kind": "on_policy", "needs": "models/readers/reader_a", "encoder": "models/runs/kl", "per_query": 10}
@@ -161,6 +166,42 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"labels/human": {"kind": "selected", "needs": "data/prepared/train.parquet"}}, "labels.human.kind", ["selected"]),
     (SQUAD | {"labels/human": TREE["labels"]["human"]}, "labels.human.kind", ["squad cannot give annotators"]),
     (SQUAD | {"labels/truth": TREE["labels"]["truth"]}, "labels.truth.kind", ["squad cannot give truth"]),
+    (HUB | {"data/hub": {"id": "a b", "revision": COMMIT}}, "data.hub.id", ["a dataset's id", "'a b'"]),
+    (HUB | {"data/hub": {"id": "a/b", "revision": "main"}}, "data.hub.revision", ["40 hex digits", "'main'"]),
+    (HUB | {"data/hub": {"id": "a/b"}}, "data.hub.revision", ["missing"]),
+    (HUB | {"data/hub": {"id": "a/b", "revision": COMMIT, "configs": "x"}}, "data.hub.configs", ["'config'?"]),
+    (HUB | {"data/limits": {"train": 0}}, "data.limits.train", ["at least 1"]),
+    (HUB | {"data/num_titles": 5}, "data.num_titles", ["data.source msmarco does not read it"]),
+    (SQUAD | {"data/limits": {"train": 5}}, "data.limits", ["data.source squad does not read it"]),
+    ({"data/hub": {"id": "a/b", "revision": COMMIT}}, "data.hub", ["data.source synthetic does not read it"]),
+    (HUB | {"labels/human": TREE["labels"]["human"]}, "labels.human.kind", ["msmarco cannot give annotators"]),
+    ({"labels/theirs": PUBLISHED}, "labels.theirs.kind", ["synthetic cannot give published"]),
+    (HUB | {"labels/theirs": PUBLISHED | {"needs": TRAIN}}, "labels.theirs.needs", ["name the file or folder"]),
+    (HUB | {"labels/theirs": PUBLISHED | {"hub": THEIR_HUB}}, "labels.theirs.needs", ["is none of data/prepared/tr"]),
+    (HUB | {"labels/theirs": PUBLISHED | {"reader": "reader_c"}}, "labels.theirs.reader", ["'reader_"]),
+    (HUB | {"labels/theirs": PUBLISHED | {"seed": 1}}, "labels.theirs.seed", ["published does not use it"]),
+    ({"labels/reader_a/hub": THEIR_HUB}, "labels.reader_a.hub", ["kind reader does not use it"]),
+    (
+        HUB | {"labels/theirs": PUBLISHED, "runs/kl/labels": "theirs", "runs/kl/nll": "sum"},
+        "runs.kl.nll",
+        ["'theirs' (kind published)", "means alone"],
+    ),
+    (
+        HUB
+        | {"labels/theirs": PUBLISHED, "labels/permuted/needs": "data/labels/theirs", "runs/kl_permuted/nll": "sum"},
+        "runs.kl_permuted.nll",
+        ["means alone"],
+    ),
+    # beyond
+    ({"beyond": DELETE}, "beyond", ["missing"]),
+    ({"beyond": {"source": "squad"}}, "beyond.path", ["missing"]),
+    ({"beyond": TREE["data"] | {"world": None}}, "beyond.world", ["beyond.source synthetic reads it"]),
+    ({"beyond": TREE["data"]}, "beyond", ["is what data is", "or null"]),
+    (
+        {"beyond": TREE["data"] | {"source": "squad", "path": "data/elsewhere"}},
+        "beyond.path",
+        ["must be data.path (data/raw) or inside it", "'data/elsewhere'"],
+    ),
     # label
     ({"label": DELETE}, "label", ["missing", "profiles/default.yaml"]),
     ({"label/mlflow": DELETE}, "label.mlflow", ["missing"]),
@@ -295,6 +336,25 @@ def test_whole_numbers_become_floats_where_a_float_is_meant() -> None:
 def test_squad_with_selected_labels_is_accepted() -> None:
     params = parse_params(edited(SQUAD | {"data/world": DELETE, "data/candidates": 20}), "params.yaml")
     assert (params.data.world, params.data.candidates, params.labels["human"].kind) == (None, 20, "selected")
+
+
+def test_a_dataset_of_a_hub_is_accepted_and_so_is_one_whose_commit_is_not_known() -> None:
+    edits = HUB | {"data/limits": {"train": 80000}, "data/articles": None, "labels/theirs": PUBLISHED}
+    edits |= {"labels/their_hub": {"kind": "published", "needs": TRAIN, "hub": THEIR_HUB, "reader": "reader_b"}}
+    edits |= {"labels/permuted/needs": "data/labels/theirs", "compare/label_source": "theirs"}
+    del edits["data/path"]
+    params = parse_params(edited(edits), "params.yaml")
+    assert params.data.hub.config == "v1.1" and params.labels["their_hub"].hub.revision is None
+    assert (params.data.limits.train, params.data.limits.test, params.data.limits.reader) == (80000, None, 0)
+    assert is_soft("permuted", params) and params.losses_of("reader_b") == "reader_b"
+    del edits["labels/theirs"], edits["labels/permuted/needs"], edits["compare/label_source"]
+    params = parse_params(edited(edits | {"labels/reader_b": DELETE}), "params.yaml")
+    assert params.losses_of("reader_b") == "their_hub" and params.losses_of("reader_c") is None
+
+
+def test_a_source_of_ones_own_needs_no_shares() -> None:
+    edits = SQUAD | {"data/source": "jsonl", "data/articles": DELETE}
+    assert parse_params(edited(edits), "params.yaml").data.articles is None
 
 
 def test_hub_model_with_a_commit_is_accepted() -> None:
@@ -471,7 +531,20 @@ def test_params_of_the_repo_are_the_default_profile(monkeypatch: pytest.MonkeyPa
     assert use_profile.main(["default", "--check"]) == 0
 
 
-@pytest.mark.parametrize("name", [path.stem for path in sorted(DEFAULT.parent.glob("*.yaml"))])
+def test_every_encoder_has_a_control_before_training() -> None:
+    two = {"mini": TREE["encoders"]["mini"], "other": TREE["encoders"]["mini"]}
+    assert parse_params(TREE, "params.yaml").untrained == {"untrained": "mini"}
+    found = parse_params(edited({"encoders": two, "control/encoder": "other"}), "params.yaml")
+    assert found.untrained == {"untrained_mini": "mini", "untrained": "other"}
+    assert found.controls[-2:] == ["untrained_mini", "untrained"]
+
+
+def test_another_domain_may_be_local_files_below_the_data_or_another_world() -> None:
+    for changes in ({"source": "squad", "path": "data/raw/squad"}, {"seed": 1}, {"source": "squad"}):
+        parse_params(edited({"beyond": TREE["data"] | changes}), "params.yaml")
+
+
+@pytest.mark.parametrize("name", sorted({path.stem for path in DEFAULT.parent.glob("*.yaml")} - {"presets"}))
 def test_every_profile_is_accepted_without_a_warning(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     with warnings.catch_warnings(action="error"):

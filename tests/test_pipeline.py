@@ -1,84 +1,19 @@
-"""The whole DAG through DVC, on the real params.yaml made small: what runs, what does not, what is left behind.
+"""The whole DAG through DVC, on profile smoke: what runs, what does not, what is left behind.
 
 The tests of this file share one workspace and change it in turn: they run in the order in which they stand.
 """
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-
-REPOSITORY = Path(__file__).parents[1]
-COPIED = ("src", "dvc.yaml", "data/raw/README.md", ".dvcignore")
-TREE = dict[str, Any]
+from workspace import TREE, Workspace
 
 pytestmark = pytest.mark.slow
-
-
-def shrunk(tree: TREE) -> TREE:
-    """The real parameters with a world of a few clusters, readers and encoder of a few steps, and two runs."""
-    tree["data"]["world"] |= {"reader_clusters": 12, "train_clusters": 6, "validation_clusters": 3}
-    tree["data"]["world"] |= {"test_clusters": 7, "distractor_clusters": 2}
-    for reader in tree["readers"].values():
-        reader["fit"] |= {"layers": 1, "width": 32, "heads": 2, "steps": 8, "batch": 8, "held_out": 4}
-    tree["encoders"]["mini"]["fit"] |= {"layers": 1, "width": 32, "heads": 2, "feed_forward": 32, "steps": 4}
-    tree["runs"] = {name: tree["runs"][name] for name in ("infonce", "kl")}
-    tree["labels"] = {name: tree["labels"][name] for name in ("human", "reader_a")}
-    tree["train"] |= {"seeds": [0], "epochs": 1, "queries_per_batch": 16, "mlflow": False}
-    tree["control"]["random_draws"] = 1
-    tree["compare"]["draws"] = 200
-    return tree
-
-
-class Workspace:
-    """A copy of the project that DVC runs in."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        for name in COPIED:
-            source, target = REPOSITORY / name, folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(source, target, ignore=ignored) if source.is_dir() else shutil.copy(source, target)
-        self.edit(lambda tree: None, yaml.safe_load((REPOSITORY / "params.yaml").read_text()))
-        self.dvc("init", "--no-scm", "--quiet")
-
-    def edit(self, change: Callable[[TREE], object], tree: TREE | None = None) -> None:
-        tree = shrunk(tree) if tree else yaml.safe_load((self.folder / "params.yaml").read_text())
-        change(tree)
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """DVC in a session of its own; it heeds interrupts, also where a shell in the background ignores them."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = os.environ | {"PATH": path, "COLUMNS": "120", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "dvc", *arguments]
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        own = {"start_new_session": True, "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-        return subprocess.Popen(command, cwd=self.folder, env=environment, **own, **streams)
-
-    def dvc(self, *arguments: str) -> str:
-        process = self.start(*arguments)
-        output, _ = process.communicate()
-        assert process.returncode == 0, output
-        return output
-
-    def repro(self) -> tuple[set[str], str]:
-        """Stages that ran, and what was printed."""
-        output = self.dvc("repro")
-        return set(re.findall(r"Running stage '(.+)'", output)), output
-
-    def lock(self) -> TREE:
-        return yaml.safe_load((self.folder / "dvc.lock").read_text())["stages"]
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +59,7 @@ def test_repro_goes_on_and_ends_with_the_table(workspace: Workspace) -> None:
     assert "prepare" not in ran, "what was finished before the interrupt is not done again"
     assert {"reader@reader_a", "label@human", "train@kl", "evaluate@kl", "control", "judge", "compare"} <= ran
     assert "Primary figure" in output and "untrained" in output and "not a language model" in output
+    assert "Beyond the training domain: 16 questions" in output
     summary = json.loads((workspace.folder / "metrics/summary.json").read_text())
     assert set(summary["em"]) == {"infonce", "kl"}
     assert "<html" in (workspace.folder / "metrics/report.html").read_text()

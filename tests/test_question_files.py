@@ -185,6 +185,9 @@ def test_ids_that_are_given_stay_and_the_first_of_a_text_wins(tmp_path: Path) ->
     write(path, [*rows, simple(4, passages=named(("other", "D.")))])
     message = refusal(path)
     assert all(part in message for part in (f"{path}, line 4", "'other'", "'D.'", f"in {path}, line 2, 'A.'")), message
+    edited = ids(read_questions(write(path, [simple(1, passages=["A."])])).rows[0])[0]
+    write(path, [simple(1, passages=["A."]), simple(2, passages=named((edited, "A, edited.")))])
+    assert f"{path}, line 2: passage_id {edited!r} is of two texts" in refusal(path)
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bitter_retrieval.division import DivisionError
 from bitter_retrieval.records import CORPUS, PREPARED, Row, read_rows, write_rows
-from bitter_retrieval.squad import SquadError, read_squad, squad_splits
+from bitter_retrieval.squad import SquadError, from_rows, read_squad, squad_files, squad_splits
 
 SHARES = {"reader": 0.2, "train": 0.4, "validation": 0.1, "test": 0.2}  # one article of ten is in no split
 XQUAD = Path(__file__).resolve().parents[1] / "../shared/data/xquad.en.json"
@@ -119,7 +120,8 @@ def test_what_is_left_out_is_counted(tmp_path: Path, write: Any) -> None:
 def test_json_and_parquet_give_the_same(tmp_path: Path) -> None:
     articles = [*(article(number) for number in range(10)), oddities()]
     routes = [write_json(tmp_path / "a.json", articles), write_parquet(tmp_path / "a.parquet", articles)]
-    first, second = (squad_splits(path, 3, 6, SHARES) for path in routes)
+    first, second = (squad_splits(squad_files(path), "here", 3, 6, SHARES) for path in routes)
+    assert first[2].pop("from")["train"] == {"a.json": 21} and second[2].pop("from")["train"] == {"a.parquet": 21}
     assert first == second
     assert read_squad(routes[0]) == read_squad(routes[1])
 
@@ -138,7 +140,7 @@ def test_a_folder_is_all_its_files(tmp_path: Path, towns: Path) -> None:
 def test_splits_share_no_article_and_no_text(tmp_path: Path) -> None:
     path = write_json(tmp_path / "a.json", [*(article(number) for number in range(10)), oddities()])
     for seed in range(5):
-        splits, corpus, _ = squad_splits(path, seed, 10, SHARES)
+        splits, corpus, _ = squad_splits(squad_files(path), "here", seed, 10, SHARES)
         articles = list(groups(splits).values())
         seen = [{text for row in rows for text in texts(row)} for rows in splits.values()]
         assert [len(some) for some in articles] == [2, 5, 1, 2]
@@ -149,7 +151,7 @@ def test_splits_share_no_article_and_no_text(tmp_path: Path) -> None:
 
 
 def test_corpus_is_test_articles_and_articles_in_no_split(towns: Path) -> None:
-    splits, corpus, counts = squad_splits(towns, 0, 4, SHARES)
+    splits, corpus, counts = squad_splits(squad_files(towns), "here", 0, 4, SHARES)
     taken = {row["group_id"] for split in ("reader", "train", "validation") for row in splits[split]}
     expected = [p["context"] for n in range(10) if f"Town_{n}" not in taken for p in article(n)["paragraphs"]]
     assert [passage["text"] for passage in corpus] == expected
@@ -157,16 +159,55 @@ def test_corpus_is_test_articles_and_articles_in_no_split(towns: Path) -> None:
     assert len({passage["passage_id"] for passage in corpus}) == 12
 
 
+def test_only_the_titles_drawn_are_there(tmp_path: Path) -> None:
+    silent = {"title": "Silent", "paragraphs": [{"context": "Nobody asks.", "qas": []}]}
+    towns = write_json(tmp_path / "a.json", [*(article(number) for number in range(10)), silent])
+    shares = {"reader": 0, "train": 0.5, "validation": 0.25, "test": 0.25}
+    found = {}
+    for titles in (4, 8, 99):
+        splits, corpus, account = squad_splits(squad_files(towns), "here", 0, 4, shares, titles)
+        chosen = {row["group_id"] for row in every_row(splits)}
+        assert splits["reader"] == [] and len(chosen) == min(titles, 10)
+        assert {passage["text"] for passage in corpus} == {text for row in splits["test"] for text in texts(row)}
+        assert account["other_titles"] == 4 * (10 - len(chosen)) and account["articles"] == len(chosen)
+        found[titles] = chosen
+    assert found[4] < found[8] < found[99]
+    assert "Nobody asks." in [one["text"] for one in squad_splits(squad_files(towns), "here", 0, 4, shares)[1]]
+
+
+def test_a_title_has_so_many_questions_and_all_its_paragraphs(towns: Path) -> None:
+    whole, corpus, _ = squad_splits(squad_files(towns), "here", 0, 6, SHARES)
+    few, same, account = squad_splits(squad_files(towns), "here", 0, 6, SHARES, None, 3)
+    assert same == corpus and account["beyond_questions_per_title"] == 10
+    for split, rows in few.items():
+        assert {len([row for row in rows if row["group_id"] == title]) for title in groups(few)[split]} == {3}
+        assert all(row in whole[split] for row in rows)
+
+
+def test_rows_of_a_dataset_are_those_of_its_parquet(tmp_path: Path) -> None:
+    articles = [*(article(number) for number in range(10)), oddities()]
+    path = write_parquet(tmp_path / "train.parquet", articles)
+    rows = [(f"train, row {number}", row) for number, row in enumerate(pq.read_table(path).to_pylist(), 1)]
+    given, read = ({"train": from_rows(rows)}, squad_files(path))
+    first, second = (squad_splits(parts, "here", 0, 6, SHARES) for parts in (given, read))
+    assert first[2].pop("from")["test"] == {"train": 9} and second[2].pop("from")["test"] == {"train.parquet": 9}
+    assert first == second
+    bare = {name: rows[3][1][name] for name in ("id", "title", "context", "question")}
+    for row in (rows[3][1] | {"title": None}, bare):
+        with pytest.raises(SquadError, match="train, row 4: '(title|answers)'"):
+            list(from_rows([*rows[:3], ("train, row 4", row)]))
+
+
 def test_paragraphs_without_answered_questions_are_distractors(tmp_path: Path) -> None:
     silent = {"title": "Silent", "paragraphs": [{"context": "Nobody asks.", "qas": []}]}
     path = write_json(tmp_path / "a.json", [*(article(number) for number in range(5)), silent])
-    splits, corpus, _ = squad_splits(path, 0, 4, {"train": 0.6, "test": 0.4})
+    splits, corpus, _ = squad_splits(squad_files(path), "here", 0, 4, {"train": 0.6, "test": 0.4})
     assert "Nobody asks." in [passage["text"] for passage in corpus]
     assert "Silent" not in {row["group_id"] for row in every_row(splits)}
 
 
 def test_candidates_are_distinct_and_hold_the_gold_once(towns: Path) -> None:
-    splits, _, counts = squad_splits(towns, 0, 6, SHARES)
+    splits, _, counts = squad_splits(squad_files(towns), "here", 0, 6, SHARES)
     contexts = {qa["id"]: p["context"] for n in range(10) for p in article(n)["paragraphs"] for qa in p["qas"]}
     for row in every_row(splits):
         selected = [passage["text"] for passage in row["passages"] if passage["is_selected"]]
@@ -189,7 +230,7 @@ def test_own_article_comes_first_then_bm25(tmp_path: Path) -> None:
     path = write_json(tmp_path / "a.json", articles)
     found = {}
     for candidates in (1, 2, 3, 4):
-        rows = squad_splits(path, 0, candidates, {"test": 1.0})[0]["test"]
+        rows = squad_splits(squad_files(path), "here", 0, candidates, {"test": 1.0})[0]["test"]
         found[candidates] = next(set(texts(row)) for row in rows if row["query_id"] == "q")
     assert found == {1: {gold}, 2: {gold, sibling}, 3: {gold, sibling, near}, 4: {gold, sibling, near, far}}
 
@@ -197,22 +238,22 @@ def test_own_article_comes_first_then_bm25(tmp_path: Path) -> None:
 def test_questions_and_texts_without_words_do_not_stop_bm25(tmp_path: Path) -> None:
     contexts = ["A b.", "!", "C d e."]
     paragraphs = [{"context": c, "qas": [asked(f"q{i}", "?", c, c[0])]} for i, c in enumerate(contexts)]
-    rows = squad_splits(
-        write_json(tmp_path / "a.json", [{"title": "T", "paragraphs": paragraphs}]), 0, 3, {"test": 1.0}
-    )[0]["test"]
+    path = write_json(tmp_path / "a.json", [{"title": "T", "paragraphs": paragraphs}])
+    rows = squad_splits(squad_files(path), "here", 0, 3, {"test": 1.0})[0]["test"]
     assert all(sorted(texts(row)) == sorted(contexts) for row in rows)
 
 
 def test_result_hangs_on_the_seed_and_not_on_the_order_of_the_file(towns: Path, tmp_path: Path) -> None:
-    first = squad_splits(towns, 0, 6, SHARES)
-    assert squad_splits(towns, 0, 6, SHARES) == first
+    first = squad_splits(squad_files(towns), "here", 0, 6, SHARES)
+    assert squad_splits(squad_files(towns), "here", 0, 6, SHARES) == first
     backwards = write_json(tmp_path / "b.json", [article(number) for number in reversed(range(10))])
-    same, other = (groups(squad_splits(*arguments, 6, SHARES)[0]) for arguments in ((backwards, 0), (towns, 1)))
-    assert groups(first[0]) == same != other
+    same = squad_splits(squad_files(backwards), "here", 0, 6, SHARES)[0]
+    other = squad_splits(squad_files(towns), "here", 1, 6, SHARES)[0]
+    assert groups(first[0]) == groups(same) != groups(other)
 
 
 def test_seed_draws_the_order_of_the_candidates_and_not_their_choice(towns: Path) -> None:
-    first, second = (squad_splits(towns, seed, 6, {"test": 1.0})[0]["test"] for seed in (0, 1))
+    first, second = (squad_splits(squad_files(towns), "here", seed, 6, {"test": 1.0})[0]["test"] for seed in (0, 1))
     assert [texts(row) for row in first] != [texts(row) for row in second]
     assert [set(texts(row)) for row in first] == [set(texts(row)) for row in second]
 
@@ -226,13 +267,13 @@ def test_impossible_questions_are_left_out_whatever_answers_they_carry(tmp_path:
 
 
 def test_position_does_not_reveal_the_gold(towns: Path) -> None:
-    rows = squad_splits(towns, 0, 4, {"test": 1.0})[0]["test"]
+    rows = squad_splits(squad_files(towns), "here", 0, 4, {"test": 1.0})[0]["test"]
     positions = [next(i for i, passage in enumerate(row["passages"]) if passage["is_selected"]) for row in rows]
     assert all(3 <= positions.count(i) <= 20 for i in range(4))
 
 
 def test_rows_and_corpus_fit_the_schemas(towns: Path, tmp_path: Path) -> None:
-    splits, corpus, _ = squad_splits(towns, 0, 4, SHARES)
+    splits, corpus, _ = squad_splits(squad_files(towns), "here", 0, 4, SHARES)
     for rows, schema in ((splits["train"], PREPARED), (corpus, CORPUS)):
         write_rows(tmp_path / "rows.parquet", rows, schema)
         assert read_rows(tmp_path / "rows.parquet", schema) == rows
@@ -306,16 +347,17 @@ def test_nothing_left_is_an_error_with_the_counts(tmp_path: Path) -> None:
 
 
 def test_a_split_without_questions_names_the_share_to_raise(towns: Path) -> None:
-    with pytest.raises(SquadError, match=r"'validation'.*0\.04 of 10.*data\.articles\.validation to 0\.1000"):
-        squad_splits(towns, 0, 4, SHARES | {"validation": 0.04})
+    with pytest.raises(DivisionError, match=r"here: 'validation'.*0\.04 of 10.*data\.articles\.validation to 0\.1000"):
+        squad_splits(squad_files(towns), "here", 0, 4, SHARES | {"validation": 0.04})
     for shares in (SHARES | {"train": 0.9}, SHARES | {"train": -0.1}):
-        with pytest.raises(SquadError, match="at most 1 in sum"):
-            squad_splits(towns, 0, 4, shares)
+        with pytest.raises(DivisionError, match="at most 1 in sum"):
+            squad_splits(squad_files(towns), "here", 0, 4, shares)
 
 
 def test_the_share_that_the_message_names_is_enough(towns: Path) -> None:
     for before in (0.05, 0.15, 0.25, 0.35, 0.45):
-        splits, _, _ = squad_splits(towns, 0, 4, {"reader": before + 0.1, "validation": 0.1, "test": 0.1})
+        shares = {"reader": before + 0.1, "validation": 0.1, "test": 0.1}
+        splits, _, _ = squad_splits(squad_files(towns), "here", 0, 4, shares)
         assert all(splits.values())
 
 
@@ -325,7 +367,9 @@ def test_real_questions() -> None:
     assert (len(questions), counts["questions"], counts["misplaced_answers"]) == (1190, 1190, 0)
     assert len({question.context for question in questions}) == 240
     assert len({question.article for question in questions}) == 48
-    splits, corpus, counts = squad_splits(XQUAD, 0, 10, {"reader": 0.3, "train": 0.4, "validation": 0.1, "test": 0.2})
+    splits, corpus, counts = squad_splits(
+        squad_files(XQUAD), "here", 0, 10, {"reader": 0.3, "train": 0.4, "validation": 0.1, "test": 0.2}
+    )
     assert sum(map(len, splits.values())) == 1190 and counts["paragraphs"] == 240 and len(corpus) == 50
     assert all(len(row["passages"]) == 10 for row in every_row(splits))
     assert 0 < counts["candidates_with_answer"] < 1190

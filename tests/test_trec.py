@@ -37,6 +37,14 @@ def test_a_file_for_each_seed_and_one_of_labels(workspace: Path, monkeypatch: py
     assert "q3" not in files["human.qrels"]  # nobody labelled it
 
 
+def test_questions_from_another_domain_are_left_out(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = export(monkeypatch, "kl")
+    path = workspace / "data/predictions/runs/kl.parquet"
+    rows = world.predictions("kl", world.RUNS["kl"])
+    write_rows(path, rows + [row | {"query_id": f"beyond:{row['query_id']}"} for row in rows], PREDICTIONS)
+    assert export(monkeypatch, "kl") == before
+
+
 def test_controls_that_retrieve_and_other_labels(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_rows(workspace / "data/labels/truth/test.parquet", world.human()[:3], trec.BINARY_LABELS)
     files = export(monkeypatch, "bm25", "--labels", "truth")

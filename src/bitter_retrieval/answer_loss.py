@@ -98,7 +98,7 @@ class Scorer:
         """
         distinct = list(dict.fromkeys(triples))
         scores: dict[Triple, Score | None] = {}
-        with packed_attention(self._reader.model) if self._reader.packs else nullcontext():
+        with packed_attention(self._reader.model, self._reader.kernel) if self._reader.packs else nullcontext():
             for chunk, encoded in self._ahead(distinct):
                 on_scored(len(chunk.triples) - len(chunk.todo))
                 self._score_chunk(chunk, encoded.result(), on_scored, on_bad)

@@ -7,10 +7,13 @@ That dict is metrics/report.json. Shares lie in [0, 1], answer losses are nats a
          "em": {"mean": 0.596, "low": 0.561, "high": 0.631, "seed_sd": 0.006, "n_questions": 640, "n_missing": 0}}}}},
      "differences": {"reader_a": {"em": {"kl": {"mean": 0.046, "low": 0.017, …, "verdict": "better"}}}},
      "further": {"5": {"systems": {"kl": {"truncated": 0, "scores": {…}}}, "differences": {"reader_a": {"em": {…}}}}},
+     "beyond": {"questions": 500, "systems": {…}, "differences": {"reader_a": {"em": {"kl": {…}}, "retrieval": {…}}}},
      "negative_controls": {"kl_permuted": {…}}, "missing": {"answers": 46080, "missing": 0, "reasons": {}}}
 
 `further` has what changes when the reader sees another number of passages, by evaluate.shown from the second on, and
-only of what retrieves. Intervals are 95%: of each system alone in `systems`, of all runs at once in `differences`.
+only of what retrieves. `beyond` is about questions from another domain, and empty without any; its differences, as
+those of negative controls, are to the encoder that a run started from, before training. Intervals are 95%: of each
+system alone in `systems`, of all runs at once in `differences`.
 """
 
 import dataclasses
@@ -34,6 +37,7 @@ CONTROLS = {
 }
 COMPARED = ("em", "accuracy", "retrieval", "success")  # metrics whose difference to the baseline is tested
 COMPARED_FURTHER = ("em", "accuracy")  # of them, those that depend on how many passages are shown
+COMPARED_BEYOND = ("em", "retrieval")  # compared in another domain, with the encoder before training
 DIGITS = 6  # of every figure in report.json
 
 
@@ -65,7 +69,8 @@ class System:
     negative: bool  # trained on labels that carry no information
     outcomes: Mapping[str, Outcomes]  # with the first number of passages shown
     further: Mapping[int, Mapping[str, Outcomes]] = field(default_factory=dict)  # by other numbers; of what retrieves
-    encoder: str | None = None  # that training starts from, or that ranks
+    beyond: Mapping[str, Outcomes] = field(default_factory=dict)  # on questions from another domain
+    encoder: str | None = None  # that training starts from, or that ranks before training
 
 
 def compare(
@@ -73,19 +78,22 @@ def compare(
     systems: Mapping[str, System],
     verdicts: Verdicts,
     settings: Settings,
+    beyond: Questions,
     watch: Callable[[Iterable[str]], Iterable[str]] = iter,
 ) -> dict[str, Any]:
     """The report. Raises ComparisonError where a run lacks a reader, a question or a seed that the baseline has.
 
-    verdicts: those of the outcomes, for what is missing. watch: sees the systems go by, as a progress bar does.
+    verdicts: those of the outcomes, for what is missing. beyond: questions from another domain, if any. watch: sees the
+    systems go by, as a progress bar does.
     """
-    _check(systems, settings, asked, settings.shown[0])
+    _check(systems, settings, asked, f"{settings.shown[0]} shown")
     design = Design(asked.groups, settings.seeds, settings.draws, settings.seed)
     report = {
         "about": _about(asked, systems, settings),
         "systems": {name: _system(design, systems[name], settings.readers) for name in watch(list(systems))},
         "differences": _differences(design, systems, COMPARED, settings),
         "further": {shown: _further(design, systems, shown, asked, settings) for shown in settings.shown[1:]},
+        "beyond": _beyond(systems, beyond, settings) if beyond.rows else {},
         "negative_controls": _negative_controls(design, systems, settings),
         "missing": {
             "answers": verdicts.asked,
@@ -109,7 +117,16 @@ def summary(report: Mapping[str, Any]) -> dict[str, Any]:
         named = {"diff": difference["mean"], "low": difference["low"], "high": difference["high"]}
         figures[f"{primary}_vs_{about['baseline']}"] = _rounded(named)
     found = report.get("disagreement", {}).get(about["split"], {})
-    return figures | _rounded({"disagreement": found.get("disagreement")})
+    return figures | _em_beyond(report) | _rounded({"disagreement": found.get("disagreement")})
+
+
+def _em_beyond(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Exact match by run on questions from another domain; nothing where there are none."""
+    if not report["beyond"]:
+        return {}
+    systems, reader = report["beyond"]["systems"], report["about"]["reader"]
+    scores = {name: systems[name]["scores"][reader]["em"] for name, _ in _runs(report)}
+    return {"em_beyond": _rounded({name: estimate["mean"] for name, estimate in scores.items() if estimate})}
 
 
 def plain(value: Any) -> Any:
@@ -171,10 +188,28 @@ def _further(
         for name, system in systems.items()
         if system.kind == "run" or shown in system.further
     }
-    _check(read, settings, asked, shown)
+    _check(read, settings, asked, f"{shown} shown")
     return {
         "systems": {name: _scores(design, system, OF_SHOWN, settings.readers) for name, system in read.items()},
         "differences": _differences(design, read, COMPARED_FURTHER, settings),
+    }
+
+
+def _beyond(systems: Mapping[str, System], asked: Questions, settings: Settings) -> dict[str, Any]:
+    """What becomes of another domain. Raises ComparisonError where a run lacks answers to its questions."""
+    design = Design(asked.groups, settings.seeds, settings.draws, settings.seed)
+    read = {name: replace(system, outcomes=system.beyond) for name, system in systems.items()}
+    _check(read, settings, asked, f"{settings.shown[0]} shown beyond the domain")
+    runs = [name for name, system in read.items() if system.kind == "run"]
+    return {
+        "questions": len(asked.rows),
+        "groups": len(set(asked.groups)),
+        "without_human_label": asked.without_label,
+        "systems": {name: _scores(design, system, METRICS, settings.readers) for name, system in read.items()},
+        "differences": {
+            reader: {metric: _learnt(design, read, runs, reader, metric, settings) for metric in COMPARED_BEYOND}
+            for reader in settings.readers
+        },
     }
 
 
@@ -209,19 +244,28 @@ def _against(
 
 
 def _negative_controls(design: Design, systems: Mapping[str, System], settings: Settings) -> dict[str, Any]:
-    """Runs trained on labels without information against the untrained encoder: none should be better."""
+    """Runs trained on labels without information: none should be better than its encoder before training."""
     names = [name for name, system in systems.items() if system.negative]
-    untrained = systems.get("untrained")
-    if not names or untrained is None or settings.reader not in untrained.outcomes:
-        return {}
-    return _against(design, systems, names, "untrained", settings.reader, "em", settings.equivalence)
+    return _learnt(design, systems, names, settings.reader, "em", settings)
 
 
-def _check(systems: Mapping[str, System], settings: Settings, asked: Questions, shown: int) -> None:
+def _learnt(
+    design: Design, systems: Mapping[str, System], runs: Sequence[str], reader: str, metric: str, settings: Settings
+) -> dict[str, Any]:
+    """Runs against the encoders that they started from, before training; those of one encoder share one adjustment."""
+    found: dict[str, Any] = {}
+    for start, untrained in systems.items():
+        if untrained.kind == "control" and untrained.encoder and reader in untrained.outcomes:
+            own = [name for name in runs if systems[name].encoder == untrained.encoder]
+            found |= _against(design, systems, own, start, reader, metric, settings.equivalence)
+    return found
+
+
+def _check(systems: Mapping[str, System], settings: Settings, asked: Questions, shown: str) -> None:
     for name, system in systems.items():
         for reader in settings.readers:
             if system.kind == "run":
-                answers = f"reader {reader!r} with {shown} shown"
+                answers = f"reader {reader!r} with {shown}"
                 _check_run(name, answers, system.outcomes.get(reader), settings, asked)
             elif reader in system.outcomes:
                 _check_control(name, system.outcomes[reader], settings)

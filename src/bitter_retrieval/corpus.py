@@ -1,21 +1,48 @@
-"""The corpus that is searched: which passages an encoder or BM25 has to choose from.
+"""What is asked, and the corpus that is searched for it: which passages an encoder or BM25 has to choose from.
 
     questions of the evaluated split come with p1 p2 p3, corpus.parquet holds d1 p1 p2 d2 p3 d3
 
     corpus_size null    d1 p1 p2 d2 p3 d3
     corpus_size 4       d1 p1 p2 p3         the pooled passages, and the first distractors, in one order at every size
     corpus_size 2       refused: the questions' own passages are always searched
+
+Questions from another domain (params: beyond) are searched for in a corpus of their own, all of it.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
 
 from bitter_retrieval.params import Evaluate
-from bitter_retrieval.records import NO_PASSAGE, Row, passage_texts
+from bitter_retrieval.records import CORPUS, NO_PASSAGE, PREPARED, Row, passage_texts, read_rows
 
 
 class CorpusError(ValueError):
     """A corpus that cannot hold the questions' own passages."""
+
+
+class Asked(NamedTuple):
+    """Questions, what is searched for each of them, and how many passages a reader is shown, each number once."""
+
+    rows: list[Row]  # prepared
+    corpus: dict[str, str]  # texts by passage_id
+    shown: Sequence[int]
+
+
+def asked_in(folder: Path, settings: Evaluate) -> list[Asked]:
+    """The evaluated split and, where there are any, the questions from another domain.
+
+    Those are read with the first number of passages alone. folder: where the stage prepare writes.
+    """
+    rows, beyond = (read_rows(folder / f"{name}.parquet", PREPARED) for name in (settings.split, "beyond"))
+    corpora = [read_rows(folder / f"{name}.parquet", CORPUS) for name in ("corpus", "beyond_corpus")]
+    parts = [Asked(rows, searched_corpus(corpora[0], rows, settings), settings.shown)]
+    if beyond:
+        all_of_it = searched_corpus(corpora[1], beyond, replace(settings, corpus_size=None))
+        parts.append(Asked(beyond, all_of_it, settings.shown[:1]))
+    return parts
 
 
 def searched_corpus(corpus: Iterable[Row], rows: Sequence[Row], settings: Evaluate) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Keys of services: from the environment, else from `.env` in the repo root (.env.example shows what may stand there).
 
-A key goes to the client that needs it and to nothing else: no error, record or log has it.
+A key goes to the client that needs it and to nothing else: no error, record or log has it. What a service says may
+repeat it: concealed(…) takes it out.
 """
 
 import os
@@ -26,3 +27,8 @@ def service_key(*names: str) -> str:
     if not key.isascii() or not key.isprintable() or " " in key:
         raise CredentialError(f"{name} holds a space, a line break or a letter that no key has. Paste the key again.")
     return key
+
+
+def concealed(text: str, key: str) -> str:
+    """`text` without the key."""
+    return text.replace(key, "[the key]") if key else text

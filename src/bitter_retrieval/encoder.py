@@ -27,6 +27,7 @@ from torch.utils.checkpoint import checkpoint
 
 from bitter_retrieval.batching import length_batches, pad_right
 from bitter_retrieval.checkpoints import CheckpointError, resolve_checkpoint
+from bitter_retrieval.pretrained import HEADS, load_model, load_tokenizer, read_config
 
 Kind = Literal["query", "passage"]
 PASSAGE_ENCODER = "passage_encoder.json"
@@ -116,16 +117,21 @@ def save_passage_encoder(folder: Path, passages: Path) -> None:
     (folder / PASSAGE_ENCODER).write_text(json.dumps(pointer, indent=2) + "\n")
 
 
-def load_encoder(folder: Path) -> Encoder:
+def load_encoder(folder: Path, copies: int = 1) -> Encoder:
     """Load `models/encoders/<encoder>/` or `models/runs/<run>/seed<k>/`, in float32.
 
-    Raises CheckpointError for what is no encoder: no weights, weights of something else, a decoder.
+    copies: times that its weights will be held (pretrained.TRAINED to train it). Raises CheckpointError for what is not
+    to be had, does not fit, or is no encoder: no weights, weights of something else, a decoder.
     """
     path, revision = resolve_checkpoint(folder)
+    usage = load_usage(folder)
     try:
-        model, tokenizer = _load_transformer(path, revision)
+        model, tokenizer = _load_transformer(path, revision, copies)
+        _refuse_too_long(path, model, usage)
         reads_both_ways = _reads_both_ways(model)
-    except (OSError, RuntimeError, ValueError, AttributeError) as error:
+    except CheckpointError as error:
+        raise CheckpointError(f"encoder {folder}: {error}") from error
+    except (OSError, RuntimeError, ValueError, AttributeError, ImportError) as error:
         raise CheckpointError(f"encoder {folder}: {path} does not load as one: {error}. {REMEDY}") from error
     if not reads_both_ways:
         raise CheckpointError(
@@ -133,27 +139,37 @@ def load_encoder(folder: Path) -> Encoder:
             f"them. {REMEDY}"
         )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder = Encoder(model.to(device), tokenizer, load_usage(folder))
+    encoder = Encoder(model.to(device), tokenizer, usage)
     pointer = folder / PASSAGE_ENCODER
     if not pointer.is_file():
         return encoder
     return QueryEncoder(encoder, load_encoder(folder / json.loads(pointer.read_text())["encoder"]))
 
 
-def _load_transformer(path: str, revision: str | None) -> tuple[Any, Any]:
+def _load_transformer(path: str, revision: str | None, copies: int) -> tuple[Any, Any]:
     """Model and tokenizer. What a checkpoint may lack, a pooler that nothing uses, is drawn the same each time."""
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoModel
 
+    config = read_config(path, revision)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model, found = AutoModel.from_pretrained(path, revision=revision, dtype=torch.float32, output_loading_info=True)
-    lacking = sorted(name for name in found["missing_keys"] if "pooler" not in name)
-    if lacking:
-        raise ValueError(f"its weights lack {len(lacking)} tensors of a {type(model).__name__}, such as {lacking[0]}")
-    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+        model = load_model(AutoModel, path, config, torch.float32, HEADS, copies)
+    tokenizer = load_tokenizer(path, config)
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up where there are no files of one
         raise ValueError("it has no tokenizer")
     return model, tokenizer
+
+
+def _refuse_too_long(path: str, model: Any, usage: Usage) -> None:
+    """Of texts for whose last tokens there is no position. RoBERTa, XLM-R and MPNet give padding the first ones."""
+    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    taken = 0 if padding is None else padding + 1
+    positions = (getattr(model.config, "max_position_embeddings", None) or usage.max_length + taken) - taken
+    if positions < usage.max_length:
+        raise CheckpointError(
+            f"model {path!r}: reads {positions} tokens, max_length is {usage.max_length}. Lower it to {positions}."
+        )
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from typing import Any
 from bitter_retrieval.checkpoints import CheckpointError, locate, resolve_checkpoint, write_pointer
 from bitter_retrieval.encoder import PASSAGE_ENCODER, Usage, load_usage, save_usage
 from bitter_retrieval.language_model import SETTINGS, Reader, ReaderSettings, open_reader
+from bitter_retrieval.pretrained import load_tokenizer, read_config
 
 MODULES = {"Transformer", "Pooling", "Normalize"}
 POOLING = {"mean": "mean", "cls": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
@@ -58,7 +59,7 @@ def point_to_encoder(
     path, revision = resolve_checkpoint(given) if given.is_dir() else (locate(model), revision)
     try:
         config, length = _reads(path, revision)
-        commit = getattr(config, "_commit_hash", None) or revision
+        commit = config._commit_hash
         usage = _usage(model, str(given) if given.is_dir() else path, commit, length, stated)
     except (OSError, ValueError, KeyError) as error:
         if isinstance(error, CheckpointError):
@@ -80,10 +81,8 @@ def point_to_encoder(
 
 def _reads(path: str, revision: str | None) -> tuple[Any, int | None]:
     """The model's configuration, and how many tokens it reads, None where neither that nor its tokenizer says."""
-    from transformers import AutoConfig, AutoTokenizer
-
-    config = AutoConfig.from_pretrained(path, revision=revision)
-    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+    config = read_config(path, revision)
+    tokenizer = load_tokenizer(path, config)
     known = [getattr(config, "max_position_embeddings", None), tokenizer.model_max_length]
     return config, min((length for length in known if length and length < UNBOUNDED), default=None)
 

@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 
+from bitter_retrieval.attention import chosen
 from bitter_retrieval.checkpoints import CheckpointError, fingerprint, locate, resolve_checkpoint
 from bitter_retrieval.journal import content_key
-from bitter_retrieval.packing import can_pack
+from bitter_retrieval.packing import HALF, can_pack
+from bitter_retrieval.pretrained import load_model, load_tokenizer, read_config
 from bitter_retrieval.prompts import Prompt, answer_text
 
 SETTINGS = "reader.json"
@@ -34,6 +36,10 @@ class ReaderSettings:
     chat: bool = False  # put the prompt into the tokenizer's chat template, as what the user says
     answer_end: str = ""  # scored after every answer: "" nothing, <eos> the tokenizer's end token, else this text
     stop: Sequence[str] | None = None  # texts that end a generated answer, as a line break does
+    attention: str | None = None  # flash, varlen or sdpa; None is auto, the fastest that there is
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "attention", None if self.attention == "auto" else self.attention)
 
     def stated(self) -> dict[str, Any]:
         """The fields without those that are left out: a reader stays the same one when there is more to leave out."""
@@ -67,6 +73,7 @@ class Reader:
     chat: bool = False
     answer_end: str = ""
     stop: Sequence[str] = ()  # texts that end a generated answer
+    attention: str = "auto"
 
     @property
     def pad(self) -> int:
@@ -75,9 +82,14 @@ class Reader:
         return self.tokenizer.eos_token_id if pad is None else pad
 
     @cached_property
+    def kernel(self) -> str:
+        """What its packs attend by (attention.py)."""
+        return chosen(self.attention, self.model.dtype in HALF) if self.model.device.type == "cuda" else "sdpa"
+
+    @cached_property
     def packs(self) -> bool:
         """Whether sequences may share a row without padding (packing.py)."""
-        return can_pack(self.model)
+        return can_pack(self.model, self.kernel)
 
     @cached_property
     def _beginning(self) -> list[int]:
@@ -232,27 +244,39 @@ def open_reader(name: str, model: str, revision: str | None, settings: ReaderSet
     """Load a causal language model: frozen, in evaluation mode, on CUDA where there is one.
 
     model: path, pkg://package/folder or hub id. A hub id without a revision is identified by the commit it now has.
+    Raises CheckpointError with what to do: of what is not to be had, does not fit, or is no such model.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    path = locate(model)
+    path, dtype = locate(model), getattr(torch, settings.dtype)
+    attention, kernel = settings.attention or "auto", chosen(settings.attention or "auto", dtype in HALF)
+    config = read_config(path, revision)
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None) or settings.max_length
+    if positions < settings.max_length:
+        raise CheckpointError(
+            f"model {model!r}: has {positions} positions, max_length is {settings.max_length}. Lower it to {positions}."
+        )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-        loaded = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=getattr(torch, settings.dtype))
-    except (OSError, ValueError) as error:
+        tokenizer = load_tokenizer(path, config)
+        loaded = load_model(AutoModelForCausalLM, path, config, dtype)
+        if kernel == "flash" and (attention == "flash" or loaded._supports_flash_attn):
+            loaded.set_attn_implementation("flash_attention_2")  # where sequences are padded; packs bring their own
+    except CheckpointError:
+        raise
+    except (OSError, RuntimeError, ValueError, ImportError) as error:
         why = str(error).splitlines()[0]
         raise CheckpointError(f"model {model!r}: no causal language model is to be had there ({why}).") from error
-    weights = fingerprint(path, revision or getattr(loaded.config, "_commit_hash", None))
     return Reader(
         name,
-        loaded.eval().requires_grad_(False).to(device),
+        loaded.requires_grad_(False).to(device),
         tokenizer,
         Prompt(settings.prompt),
         settings.max_length,
         settings.max_new_tokens,
-        content_key(weights=weights, settings=settings.stated(), device=device),
+        content_key(weights=fingerprint(path, config._commit_hash), settings=settings.stated(), device=device),
         settings.chat,
         settings.answer_end,
         settings.stop or (),
+        attention,
     )

@@ -6,15 +6,14 @@
         places     [0, 1, 2, 3]  and  [0, 1, 2, 4, 5]
 
 A padded batch computes its padding, and the question once for every candidate that it is asked of; a pack does neither.
-Attention runs by segment: a run of tokens attends to itself and to the runs that its sequences begin with. On CUDA in
-half precision that is one call of a variable-length kernel (flash-attn's if installed, else torch's), elsewhere a call
-of scaled_dot_product_attention for all segments of like length. can_pack asks a model whether all this holds for it.
+Attention runs by segment: a run of tokens attends to itself and to the runs that its sequences begin with. That is one
+call of a variable-length kernel where there is one (attention.py), else a call of scaled_dot_product_attention for all
+segments of like length. can_pack asks a model whether all this holds for it.
 """
 
-import importlib.util
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
 from itertools import accumulate
@@ -23,6 +22,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+
+from bitter_retrieval import attention
 
 SHARED = 8  # tokens from which on a common beginning is worth a segment of its own
 LIKE = 8  # segments whose lengths lie within the same multiples share a call of attention
@@ -154,13 +155,18 @@ def pack_sequences(sequences: Sequence[list[int]], device: torch.device | str = 
 # -- attention -------------------------------------------------------------------------------------------------------
 
 _current: Pack | None = None
+_chosen = "sdpa"
 
 
 @contextmanager
-def packed_attention(model: Any) -> Iterator[None]:
-    """While it lasts, `model` attends within packs and is to be called by forward_pack alone."""
+def packed_attention(model: Any, chosen: str = "sdpa") -> Iterator[None]:
+    """While it lasts, `model` attends within packs and is to be called by forward_pack alone.
+
+    chosen: flash, varlen or sdpa, of attention.chosen.
+    """
+    global _chosen
     _register()
-    before = model.config._attn_implementation
+    before, _chosen = model.config._attn_implementation, chosen
     model.set_attn_implementation(NAME)
     try:
         yield
@@ -213,7 +219,7 @@ def _attend(
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
-    if query.is_cuda and query.dtype in HALF:
+    if _chosen != "sdpa":
         return _by_kernel(_current, query, key, value, scaling, sliding_window), None
     return _by_group(_current, query, key, value, scaling, sliding_window), None
 
@@ -248,34 +254,14 @@ def _by_kernel(
     if places is not None:
         k, v = k[places], v[places]
     left = -1 if window is None else window - 1
-    return _kernel()(q, k, v, own, seen, longest_own, longest_seen, scaling, (left, 0))[None]
-
-
-@cache
-def _kernel() -> Callable[..., Tensor]:
-    if importlib.util.find_spec("flash_attn"):
-        from flash_attn import flash_attn_varlen_func
-
-        def flash(q: Tensor, k: Tensor, v: Tensor, own: Tensor, seen: Tensor, *rest: Any) -> Tensor:
-            longest_own, longest_seen, scale, window = rest
-            sizes = (own, seen, longest_own, longest_seen)
-            return flash_attn_varlen_func(q, k, v, *sizes, softmax_scale=scale, causal=True, window_size=window)
-
-        return flash
-    from torch.nn.attention.varlen import varlen_attn
-
-    def varlen(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Tensor:
-        *sizes, scale, window = rest
-        return varlen_attn(q, k, v, *sizes, scale=scale, window_size=window)
-
-    return varlen
+    return attention.kernel(_chosen)(q, k, v, own, seen, longest_own, longest_seen, scaling, (left, 0))[None]
 
 
 # -- whether a model can be packed -----------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
-def can_pack(model: Any) -> bool:
+def can_pack(model: Any, chosen: str = "sdpa") -> bool:
     """Whether the model gives sequences in a pack the logits that it gives them alone.
 
     A model that attends in its own way (state space models, soft caps, position biases) does not; which it is, is
@@ -287,7 +273,7 @@ def can_pack(model: Any) -> bool:
     device = model.device
     alone = [model(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0] for ids in sequences]
     try:
-        with packed_attention(model):
+        with packed_attention(model, chosen):
             pack = pack_sequences(sequences, device)
             logits = forward_pack(model, pack).logits[0]
         if not pack.masked_windows <= pack.windows:

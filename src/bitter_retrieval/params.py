@@ -58,11 +58,16 @@ CountOrZero = Annotated[int, Rule(lambda number: number >= 0, "0 or more")]
 Seed = Annotated[int, Rule(lambda number: 0 <= number < 2**31, "from 0 to 2147483647")]
 Seeds = Annotated[list[Seed], Rule(lambda seeds: 0 < len(seeds) == len(set(seeds)), "distinct seeds, at least one")]
 Text = Annotated[str, Rule(lambda text: text.strip() != "", "text that is not blank")]
+DATASET = "a dataset's id on the hub, microsoft/ms_marco say"
+DatasetId = Annotated[str, Rule(lambda text: re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text) is not None, DATASET)]
+COMMIT = "40 hex digits (a branch can move unnoticed); with null, the stage says which command prints them"
+Commit = Annotated[str, Rule(lambda text: re.fullmatch("[0-9a-f]{40}", text) is not None, COMMIT)]
 Stops = Annotated[list[Text], Rule(lambda texts: len(texts) > 0, "texts, at least one")]
 Shown = Annotated[list[Count], Rule(lambda ks: 0 < len(ks) == len(set(ks)), "distinct numbers, at least one")]
 Positive = Annotated[float, Rule(lambda number: number > 0, "above 0")]
 NotNegative = Annotated[float, Rule(lambda number: number >= 0, "0 or more")]
 Share = Annotated[float, Rule(lambda number: 0 <= number <= 1, "from 0 to 1")]
+Attention = Literal["auto", "flash", "varlen", "sdpa"]
 # The names of losses.LOSSES, which a test compares: importing that table would bring torch to every stage.
 LossName = Literal[
     "infonce", "infonce_soft", "kl", "mse", "mse_minmax", "margin", "margin_mse", "stable_kd", "utility_infonce"
@@ -90,13 +95,32 @@ class Articles:
 
 
 @dataclass(frozen=True)
+class Hub:
+    id: DatasetId
+    revision: Commit | None
+    config: Text | None = None  # None: the dataset has but one
+
+
+@dataclass(frozen=True)
+class Limits:
+    reader: CountOrZero = 0
+    train: Count | None = None  # None: all
+    validation: Count | None = None
+    test: Count | None = None
+
+
+@dataclass(frozen=True)
 class Data:
-    source: Literal["synthetic", "squad"]
+    source: Literal["synthetic", "squad", "msmarco", "jsonl"]
     path: str
     seed: Seed
     candidates: Count
     world: World | None = None  # required by synthetic
-    articles: Articles | None = None  # required by file sources
+    articles: Articles | None = None  # required by squad, and by files that are not split
+    hub: Hub | None = None  # read in the place of path
+    num_titles: Count | None = None  # DATA_FIELDS says which source has which of these
+    questions_per_title: Count | None = None
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +162,7 @@ class Reader:
     chat: bool = False  # the prompt is what the user says in the tokenizer's chat template
     answer_end: str = ""  # scored after every answer
     stop: Stops | None = None  # texts that end a generated answer
+    attention: Attention = "auto"
 
 
 @dataclass(frozen=True)
@@ -153,11 +178,18 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Labels:
-    kind: Literal["annotators", "selected", "truth", "has_answer", "reader", "permuted"]
+    kind: Literal["annotators", "selected", "truth", "has_answer", "reader", "published", "permuted"]
     needs: str
     annotator: Literal["skim", "uniform"] | None = None  # LABEL_FIELDS says which kind has which of these
     noise: Share | None = None
     seed: Seed | None = None
+    hub: Hub | None = None  # published: read in the place of needs
+    reader: str | None = None  # published: the one whose losses these are, if it is in readers
+
+    @property
+    def labeller(self) -> str | None:
+        """The reader whose own answer losses these are, if it is known."""
+        return Path(self.needs).name if self.kind == "reader" else self.reader
 
 
 @dataclass(frozen=True)
@@ -226,6 +258,7 @@ class Train:
     mlflow: bool
     precision: Literal["float32", "bfloat16"] = "float32"  # of encoding
     recompute: bool = False  # activations are computed again instead of kept
+    attention: Attention = "auto"
     checkpoint_seconds: NotNegative = 60.0
 
 
@@ -300,6 +333,7 @@ class Compare:
 @dataclass(frozen=True)
 class Params:
     data: Data
+    beyond: Data | None  # another domain, of whose questions the test split is answered too
     readers: dict[Name, Reader]
     encoders: dict[Name, Encoder]
     labels: dict[Name, Labels]
@@ -317,22 +351,37 @@ class Params:
         """Whatever a run's labels may name."""
         return {**self.labels, **self.derived_labels}
 
+    @property
+    def untrained(self) -> dict[str, str]:
+        """Encoders before training, by the name of the control that they are."""
+        return {"untrained" if name == self.control.encoder else f"untrained_{name}": name for name in self.encoders}
+
+    @property
+    def controls(self) -> list[str]:
+        """What answers without a trained retriever."""
+        return ["no_passage", "random", "annotated", "oracle", "bm25", *self.untrained]
+
     def losses_of(self, reader: str) -> str | None:
         """The label source that holds this reader's own answer losses, if there is one."""
-        wanted = f"models/readers/{reader}"
-        return next((n for n, one in self.labels.items() if one.kind == "reader" and one.needs == wanted), None)
+        found = [name for name, labels in self.labels.items() if labels.labeller == reader]
+        return next(iter(sorted(found, key=lambda name: self.labels[name].kind != "reader")), None)
 
 
-SOFT_KINDS = ("reader", "permuted", "on_policy", "reranker")  # answer losses; the others are binary
+SOFT_KINDS = ("reader", "published", "permuted", "on_policy", "reranker")  # answer losses; the others are binary
+DATA_FIELDS = {"squad": {"hub", "num_titles", "questions_per_title"}}  # beside those of every source
+DATA_FIELDS |= {"msmarco": {"hub", "limits"}, "jsonl": {"hub", "limits"}}
 LABEL_FIELDS = {"annotators": {"annotator", "noise", "seed"}, "permuted": {"seed"}}  # beside kind and needs
+LABEL_OPTIONS = {"published": {"hub", "reader"}}  # the same, which may be left out
 DERIVED_FIELDS = {"mined": {"per_query", "depth", "below"}, "on_policy": {"per_query"}, "reranker": {"fit"}}
 JUDGE_FIELDS = {
     "rule": set(),
     "gemini": {"model", "min_coverage", "calls", "cost"},
     "llm": {"model", "min_coverage", "scoring"},
 }
+TRAIN = "data/prepared/train.parquet"  # what label sources need that need nothing else
 NEVER_LOOK = {"margin", "margin_mse", "mse_minmax"}  # beyond the own candidates; nor does kl with in_batch none
-OTHER_DATA = {"synthetic": {"selected"}, "squad": {"truth", "annotators"}}  # kinds that such data cannot give
+OTHER_DATA = dict.fromkeys(DATA_FIELDS, {"truth", "annotators"})  # kinds that such data cannot give
+OTHER_DATA |= {"synthetic": {"selected", "published"}}
 
 
 def load_params(path: Path | str = "params.yaml") -> Params:
@@ -476,7 +525,10 @@ def is_hub_id(model: str) -> bool:
 
 
 def _relations(params: Params) -> Relations:
-    yield from _data_relations(params.data)
+    yield from _data_relations("data", params.data)
+    if params.beyond:
+        yield from _data_relations("beyond", params.beyond)
+        yield from _beyond_relations(params.beyond, params.data)
     for name, reader in params.readers.items():
         yield from _model_relations(f"readers.{name}", reader)
     for name, encoder in params.encoders.items():
@@ -496,14 +548,17 @@ def _relations(params: Params) -> Relations:
 
 def _references(params: Params) -> Iterator[tuple[str, str, Iterable[str]]]:
     """Dotted path, the name that stands there, and the names that may stand there."""
-    from_reader = [name for name, labels in params.labels.items() if labels.kind == "reader"]
+    losses = [name for name, labels in params.labels.items() if labels.kind in ("reader", "published")]
     binary = [name for name, labels in params.labels.items() if labels.kind not in SOFT_KINDS]
     needs = {
         "reader": [f"models/readers/{name}" for name in params.readers],
-        "permuted": [f"data/labels/{name}" for name in from_reader],
+        "permuted": [f"data/labels/{name}" for name in losses],
     }
     for name, labels in params.labels.items():
-        yield f"labels.{name}.needs", labels.needs, needs.get(labels.kind, ["data/prepared/train.parquet"])
+        of_files = [labels.needs] if labels.kind == "published" and not labels.hub else [TRAIN]
+        yield f"labels.{name}.needs", labels.needs, needs.get(labels.kind, of_files)
+        if labels.reader:
+            yield f"labels.{name}.reader", labels.reader, params.readers
     encoders = [*(f"models/encoders/{name}" for name in params.encoders), *(f"models/runs/{n}" for n in params.runs)]
     labelled = {name: labels.kind for name, labels in params.sources.items() if labels.kind != "mined"}
     needs["mined"] = [f"data/labels/{name}" for name in labelled]
@@ -517,20 +572,32 @@ def _references(params: Params) -> Iterator[tuple[str, str, Iterable[str]]]:
         yield f"runs.{name}.encoder", run.encoder, params.encoders
     yield "compare.baseline", params.compare.baseline, params.runs
     yield "compare.primary", params.compare.primary, params.runs
-    yield "compare.label_source", params.compare.label_source, from_reader
+    yield "compare.label_source", params.compare.label_source, losses
     yield "compare.human_source", params.compare.human_source, binary
     yield "compare.reader", params.compare.reader, params.readers
     yield "control.encoder", params.control.encoder, params.encoders
     yield "control.human_source", params.control.human_source, binary
 
 
-def _data_relations(data: Data) -> Relations:
+def _data_relations(at: str, data: Data) -> Relations:
     generated = data.source == "synthetic"
-    section = "world" if generated else "articles"
+    section = {"synthetic": "world", "squad": "articles"}.get(data.source)
     total = sum(dataclasses.astuple(data.articles)) if data.articles else 0.0
-    yield getattr(data, section) is None, f"data.{section}: missing. data.source {data.source} reads it."
-    yield generated and data.candidates != 10, f"data.candidates: a generated world makes 10, not {data.candidates}."
-    yield total > 1 + 1e-9, f"data.articles: the shares sum to {total:g}; lower them to 1 or less."
+    missing = section is not None and getattr(data, section) is None
+    yield missing, f"{at}.{section}: missing. {at}.source {data.source} reads it."
+    for field in ("hub", "num_titles", "questions_per_title", "limits"):
+        unread = field not in DATA_FIELDS.get(data.source, ()) and getattr(data, field) is not None
+        yield unread, f"{at}.{field}: {at}.source {data.source} does not read it; remove it."
+    yield generated and data.candidates != 10, f"{at}.candidates: a generated world makes 10, not {data.candidates}."
+    yield total > 1 + 1e-9, f"{at}.articles: the shares sum to {total:g}; lower them to 1 or less."
+
+
+def _beyond_relations(beyond: Data, data: Data) -> Relations:
+    yield beyond == data, "beyond: is what data is; name another source, or null."
+    followed = beyond.hub or beyond.source == "synthetic" or Path(beyond.path).is_relative_to(data.path)
+    yield not followed, (
+        f"beyond.path: must be data.path ({data.path}) or inside it, which is what DVC follows, got {beyond.path!r}."
+    )
 
 
 def _model_relations(at: str, model: Reader | Encoder) -> Relations:
@@ -573,6 +640,12 @@ def _label_relations(at: str, labels: Labels, data_source: str) -> Relations:
         absent = getattr(labels, field) is None
         yield field in used and absent, f"{at}.{field}: missing. Kind {kind} needs it."
         yield field not in used and not absent, f"{at}.{field}: kind {kind} does not use it; remove it."
+    for field in ("hub", "reader"):
+        unread = field not in LABEL_OPTIONS.get(kind, ()) and getattr(labels, field) is not None
+        yield unread, f"{at}.{field}: kind {kind} does not use it; remove it."
+    yield kind == "published" and not labels.hub and labels.needs == TRAIN, (
+        f"{at}.needs: name the file or folder of the soft labels, or give {at}.hub."
+    )
 
 
 def _derived_relations(at: str, name: str, labels: DerivedLabels, params: Params) -> Relations:
@@ -604,12 +677,15 @@ def _made_from(path: str, params: Params) -> tuple[str, ...]:
     return ()
 
 
+def origin(source: str, params: Params) -> Labels | DerivedLabels:
+    """The label source that a source which mines or permutes takes its labels from; any other is its own."""
+    labels = params.sources[source]
+    return origin(labels.needs.rpartition("/")[2], params) if labels.kind in ("mined", "permuted") else labels
+
+
 def is_soft(source: str, params: Params) -> bool:
     """Whether a label source gives answer losses; one that mines gives what its own source gives."""
-    labels = params.sources[source]
-    if labels.kind == "mined":
-        return is_soft(labels.needs.rpartition("/")[2], params)
-    return labels.kind in SOFT_KINDS
+    return origin(source, params).kind in SOFT_KINDS
 
 
 def _run_relations(at: str, run: Run, params: Params) -> Relations:
@@ -619,6 +695,9 @@ def _run_relations(at: str, run: Run, params: Params) -> Relations:
     for field in ("gain", "empty_candidate"):
         wrong = getattr(run, field) and not soft
         yield wrong, f"{at}.{field}: {source} is binary and says nothing of no passage; remove it."
+    yield run.nll == "sum" and origin(run.labels, params).kind == "published", (
+        f"{at}.nll: {source} has means alone; take mean."
+    )
     blind = NEVER_LOOK | ({"kl"} if run.in_batch == "none" else set())
     yield kind == "mined" and {name for name, weight in run.losses.items() if weight} <= blind, (
         f"{at}.labels: {source} adds negatives, and none of {', '.join(run.losses)} looks beyond a query's own "

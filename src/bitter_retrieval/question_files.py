@@ -20,7 +20,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -39,7 +39,7 @@ LEFT_OUT = (
     "empty_query",  # this and the next three: whole rows, counted for the first that holds
     "unanswerable",
     "no_passages",
-    "duplicate_id",  # of SQuAD's files; in the others it is an error
+    "duplicate_id",  # of SQuAD, and where prepared_rows is told so; else it is an error
     "empty_answers",  # from here on: parts of rows that are kept
     "duplicate_answers",
     "empty_passages",
@@ -77,13 +77,16 @@ QUESTION = _Layout(
 PASSAGE = _Layout(("passage_id", "text"), (), "passage_id and text")
 
 
-class _Place(NamedTuple):
-    file: Path
+class Place(NamedTuple):
+    file: Path  # or a dataset's split, microsoft/ms_marco/v1.1/train
     unit: str  # line, row or question
     number: int  # from 1
 
     def __str__(self) -> str:
         return f"{self.file}, {self.unit} {self.number}"
+
+
+Record = tuple[Place, Any]  # as it stands in the file
 
 
 def read_questions(path: Path, split: str | None = None, first: int = 0, last: int | None = None) -> Questions:
@@ -97,22 +100,56 @@ def read_questions(path: Path, split: str | None = None, first: int = 0, last: i
     """
     if first < 0 or (last is not None and last <= first):
         raise QuestionsError(f"{path}: rows {first} to {last} hold nothing. Ask for 0 <= first < last.")
-    rows, ids, asked = [], _PassageIds(), {}
     left_out = Counter(dict.fromkeys(LEFT_OUT, 0))
-    records = (_records(file, QUESTION, left_out) for file in _files(path, split))
-    for place, record in islice(chain.from_iterable(records), first, last):
-        row, counts = _prepared(record, place, ids)
-        left_out.update(counts)
-        if row is None:
-            continue
-        query_id = row["query_id"]
-        if (other := asked.setdefault(query_id, place)) != place:
-            raise QuestionsError(f"{other}, and {place}: the same query_id {_short(query_id)}. Give each its own.")
-        rows.append(row)
+    records = islice(file_records(_files(path, split), left_out), first, last)
+    rows = [row for _, row in prepared_rows(records, PassageIds(), left_out)]
     if not rows:
         asked_for = f"rows {first} to {'the end' if last is None else last}"
         raise QuestionsError(f"{path}: no question is left of {asked_for} ({dict(left_out)}). Give other rows.")
     return Questions(rows, dict(left_out))
+
+
+def file_records(files: Iterable[Path], left_out: Counter[str]) -> Iterator[Record]:
+    """Questions of files one after another; counts in `left_out` what of SQuAD's files is none."""
+    return chain.from_iterable(_records(file, QUESTION, left_out) for file in files)
+
+
+def prepared_rows(
+    records: Iterable[Record], ids: "PassageIds", left_out: Counter[str], repeated: bool = False
+) -> Iterator[tuple[Place, Row]]:
+    """Prepared rows one by one, each with its place; counts in `left_out` what they are without.
+
+    ids: shared by what shares passages. repeated: a query_id may come again, and the first row stays. Raises
+    QuestionsError.
+    """
+    asked: dict[str, Place] = {}
+    for place, record in records:
+        row, counts = _prepared(record, place, ids)
+        if row is not None and (other := asked.setdefault(row["query_id"], place)) != place:
+            if not repeated:
+                same = f"the same query_id {_short(row['query_id'])}"
+                raise QuestionsError(f"{other}, and {place}: {same}. Give each its own.")
+            row, counts = None, Counter(["duplicate_id"])
+        left_out.update(counts)
+        if row is not None:
+            yield place, row
+
+
+def passage_values(record: Any, place: Place, column: str) -> tuple[str, list[tuple[str, Any]]]:
+    """Of a record in MS MARCO's layout: the query, and each passage's text, empty or not, with its value in `column`.
+
+    Raises QuestionsError.
+    """
+    _check_layout(record, place, QUESTION)
+    passages = record["passages"]
+    values = passages.get(column) if isinstance(passages, dict) else None
+    if not isinstance(values, list):
+        raise _refusal(f"{column} in passages", "a list parallel to passage_text", values, place)
+    texts = [_text(item["text"], f"passage {n}", place) for n, item in enumerate(_candidates(passages, place), 1)]
+    if len(texts) != len(values):
+        lengths = f"{len(texts)} passage_text and {len(values)} {column}"
+        raise QuestionsError(f"{place}: {lengths} are not parallel. Give one {column} for each text.")
+    return _text(record["query"], "query", place), list(zip(texts, values, strict=True))
 
 
 def read_passages(path: Path, known: Mapping[str, str], source: Path) -> tuple[dict[str, str], int]:
@@ -121,7 +158,7 @@ def read_passages(path: Path, known: Mapping[str, str], source: Path) -> tuple[d
     A text keeps the id that it has first; the second value counts empty texts, which are left out. Raises
     QuestionsError.
     """
-    ids, texts, empty = _PassageIds(), dict(known), 0
+    ids, texts, empty = PassageIds(), dict(known), 0
     for passage_id, text in known.items():
         ids.claim(text, passage_id, source)
     for file in _files(path, None):
@@ -137,34 +174,42 @@ def read_passages(path: Path, known: Mapping[str, str], source: Path) -> tuple[d
 
 
 def _files(path: Path, split: str | None) -> list[Path]:
-    if not path.exists():
-        raise QuestionsError(f"{path}: no such file or folder. Give a file of questions ({', '.join(SUFFIXES)}).")
-    if path.is_file():
-        if path.suffix not in SUFFIXES:
-            raise QuestionsError(f"{path}: {path.suffix!r} is not read. Unpack or convert it ({', '.join(SUFFIXES)}).")
-        if split is not None and not _of_split(path, split):
-            raise QuestionsError(f"{path}: by its name not of split {split!r}. Ask for no split, or rename it.")
-        return [path]
-    files = [file for file in sorted(path.iterdir()) if file.suffix in SUFFIXES and not file.name.startswith(".")]
+    files = data_files(path)
     found = sorted({re.split(r"-\d+-of-", file.stem)[0] for file in files})
-    chosen = [file for file in files if split is None or _of_split(file, split)]
+    chosen = [file for file in files if split is None or of_split(file, split)]
+    if split is not None and path.is_file() and not chosen:
+        raise QuestionsError(f"{path}: by its name not of split {split!r}. Ask for no split, or rename it.")
     if not chosen:
-        wanted = "no data file" if split is None else f"no data file of split {split!r}"
-        raise QuestionsError(f"{path}: {wanted} here ({', '.join(SUFFIXES)}). Splits found: {found}.")
+        wanted = f"no data file of split {split!r} here ({', '.join(SUFFIXES)})"
+        raise QuestionsError(f"{path}: {wanted}. Splits found: {found}.")
     if split is None and len(files) > 1:
         raise QuestionsError(f"{path}: {len(files)} data files. Ask for one of the splits {found}, or give a file.")
     return chosen
 
 
-def _of_split(file: Path, split: str) -> bool:
+def data_files(path: Path) -> list[Path]:
+    """A file, or a folder's files in the order of their names. Raises QuestionsError where there is none to be read."""
+    if not path.exists():
+        raise QuestionsError(f"{path}: no such file or folder. Give a file of questions ({', '.join(SUFFIXES)}).")
+    if path.is_file() and path.suffix not in SUFFIXES:
+        raise QuestionsError(f"{path}: {path.suffix!r} is not read. Unpack or convert it ({', '.join(SUFFIXES)}).")
+    if path.is_file():
+        return [path]
+    files = [file for file in sorted(path.iterdir()) if file.suffix in SUFFIXES and not file.name.startswith(".")]
+    if not files:
+        raise QuestionsError(f"{path}: no data file here ({', '.join(SUFFIXES)}). Put files of questions there.")
+    return files
+
+
+def of_split(file: Path, split: str) -> bool:
     return file.name.startswith(split) or split in re.split(r"[^A-Za-z0-9]+", file.stem)
 
 
-def _records(file: Path, layout: _Layout, left_out: Counter[str]) -> Iterator[tuple[_Place, Any]]:
+def _records(file: Path, layout: _Layout, left_out: Counter[str]) -> Iterator[Record]:
     return (_from_parquet if file.suffix == ".parquet" else _from_json)(file, layout, left_out)
 
 
-def _from_parquet(file: Path, layout: _Layout, left_out: Counter[str]) -> Iterator[tuple[_Place, Any]]:
+def _from_parquet(file: Path, layout: _Layout, left_out: Counter[str]) -> Iterator[Record]:
     try:
         with pq.ParquetFile(file) as table:
             names = table.schema_arrow.names
@@ -175,12 +220,12 @@ def _from_parquet(file: Path, layout: _Layout, left_out: Counter[str]) -> Iterat
             columns = [name for name in (*layout.needed, *layout.further) if name in names]
             batches = table.iter_batches(BATCH, columns=columns)
             for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
-                yield _Place(file, "row", number), row
+                yield Place(file, "row", number), row
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise QuestionsError(f"{file}: cut off or broken ({error}). Fetch the file again.") from error
 
 
-def _from_json(file: Path, layout: _Layout, left_out: Counter[str]) -> Iterator[tuple[_Place, Any]]:
+def _from_json(file: Path, layout: _Layout, left_out: Counter[str]) -> Iterator[Record]:
     """JSON Lines or an array, told apart by how they begin: many tools write lines under the name .json."""
     with file.open("rb") as lines:
         head = lines.read(HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -193,11 +238,11 @@ def _from_json(file: Path, layout: _Layout, left_out: Counter[str]) -> Iterator[
                 records = json.loads(lines.read())
             except ValueError as error:  # with line and column
                 raise QuestionsError(f"{file}: not JSON ({error}). Fetch or write the file again.") from error
-            yield from ((_Place(file, "row", number), record) for number, record in enumerate(records, 1))
+            yield from ((Place(file, "row", number), record) for number, record in enumerate(records, 1))
             return
         for number, line in enumerate(lines, 1):
             if line.strip():
-                place = _Place(file, "line", number)
+                place = Place(file, "line", number)
                 try:
                     record = json.loads(line)
                 except ValueError as error:
@@ -206,7 +251,7 @@ def _from_json(file: Path, layout: _Layout, left_out: Counter[str]) -> Iterator[
                 yield place, record
 
 
-def _from_squad(file: Path, left_out: Counter[str]) -> Iterator[tuple[_Place, Any]]:
+def _from_squad(file: Path, left_out: Counter[str]) -> Iterator[Record]:
     questions, counts = squad.read_squad(file)
     left_out.update(
         empty_query=counts["empty_question"],
@@ -218,10 +263,10 @@ def _from_squad(file: Path, left_out: Counter[str]) -> Iterator[tuple[_Place, An
     for number, asked in enumerate(questions, 1):
         fields = {"query_id": asked.id, "group_id": asked.article, "query": asked.question}
         passages = [{"text": asked.context, "is_selected": 1}]
-        yield _Place(file, "question", number), fields | {"answers": list(asked.answers), "passages": passages}
+        yield Place(file, "question", number), fields | {"answers": list(asked.answers), "passages": passages}
 
 
-def _prepared(record: Any, place: _Place, ids: "_PassageIds") -> tuple[Row | None, Counter[str]]:
+def _prepared(record: Any, place: Place, ids: "PassageIds") -> tuple[Row | None, Counter[str]]:
     """The prepared row, or None where the row is left out, and what is left out by reason."""
     _check_layout(record, place, QUESTION)
     query = _text(record["query"], "query", place)
@@ -245,7 +290,7 @@ def _prepared(record: Any, place: _Place, ids: "_PassageIds") -> tuple[Row | Non
     )
 
 
-def _passages(candidates: list[Row], place: _Place, ids: "_PassageIds") -> tuple[list[Row], int]:
+def _passages(candidates: list[Row], place: Place, ids: "PassageIds") -> tuple[list[Row], int]:
     """Each text once, selected if any of its copies is; and how many ids gave way to the text's own."""
     passages: dict[str, Row] = {}
     replaced = 0
@@ -258,34 +303,37 @@ def _passages(candidates: list[Row], place: _Place, ids: "_PassageIds") -> tuple
     return list(passages.values()), replaced
 
 
-class _PassageIds:
-    """One id for a text and one text for an id."""
+class PassageIds:
+    """One id for a text and one text for an id. Texts are kept as hashes: MS MARCO v2.1 has gigabytes of them."""
 
     def __init__(self) -> None:
         self._id_of: dict[str, str] = {}
-        self._text_of: dict[str, tuple[str, _Place | Path]] = {}
+        self._hash_of: dict[str, str] = {}
+        self._given: dict[str, str] = {}  # where, and how its text begins
 
-    def claim(self, text: str, given: str | None, place: _Place | Path) -> str:
+    def claim(self, text: str, given: str | None, place: Place | Path) -> str:
         """The id of the text: the first that it was given, or a hash. Raises where `given` is another text's."""
-        passage_id = given or _hash(text)
-        other, where = self._text_of.setdefault(passage_id, (text, place))
-        if other != text:
-            texts = f"{_short(text)} and, in {where}, {_short(other)}"
+        own = _hash(text)
+        passage_id = given or own
+        if self._hash_of.setdefault(passage_id, own) != own:
+            texts = f"{_short(text)} and, {self._given.get(passage_id, 'without an id, another')}"
             raise QuestionsError(f"{place}: passage_id {passage_id!r} is of two texts, {texts}. Give each its own.")
-        return self._id_of.setdefault(text, passage_id)
+        if given:
+            self._given.setdefault(given, f"in {place}, {_short(text)}")
+        return self._id_of.setdefault(own, passage_id)
 
 
 def _hash(text: str) -> str:
     return f"p{hashlib.sha1(text.encode()).hexdigest()[:16]}"  # 64 bits: MS MARCO v2.1 has millions of texts
 
 
-def _check_layout(found: Any, place: _Place | Path, layout: _Layout) -> None:
+def _check_layout(found: Any, place: Place | Path, layout: _Layout) -> None:
     if not isinstance(found, dict) or any(key not in found for key in layout.needed):
         keys = f"keys {list(found)}"[:200] if isinstance(found, dict) else f"no keys but {_short(found)}"
         raise QuestionsError(f"{place}: unknown layout, found {keys}. Known: {layout.told}. Rename or add keys.")
 
 
-def _candidates(passages: Any, place: _Place) -> list[Any]:
+def _candidates(passages: Any, place: Place) -> list[Any]:
     """The passages as a list, MS MARCO's parallel lists too."""
     if isinstance(passages, dict) and "passage_text" in passages:
         texts, marks = passages["passage_text"], passages.get("is_selected")
@@ -301,7 +349,7 @@ def _candidates(passages: Any, place: _Place) -> list[Any]:
     return passages or []
 
 
-def _candidate(item: Any, number: int, place: _Place) -> Row:
+def _candidate(item: Any, number: int, place: Place) -> Row:
     """A prepared row's passage; its passage_id may be None yet."""
     name = f"passage {number}"
     item = {"text": item} if isinstance(item, str) else item
@@ -318,14 +366,14 @@ def _candidate(item: Any, number: int, place: _Place) -> Row:
     }
 
 
-def _answers(answers: Any, place: _Place) -> list[str]:
+def _answers(answers: Any, place: Place) -> list[str]:
     if not isinstance(answers, str | list | None):
         raise _refusal("answers", "a list of texts or one text", answers, place)
     answers = [answers] if isinstance(answers, str) else answers or []
     return [_text(answer, f"answer {number}", place) for number, answer in enumerate(answers, 1)]
 
 
-def _text(value: Any, name: str, place: _Place) -> str:
+def _text(value: Any, name: str, place: Place) -> str:
     try:
         value.encode()  # lone surrogates, which JSON can spell, would only fail in the tokenizer
         return value.strip()
@@ -333,7 +381,7 @@ def _text(value: Any, name: str, place: _Place) -> str:
         raise _refusal(name, "text", value, place) from None
 
 
-def _name(value: Any, name: str, place: _Place) -> str | None:
+def _name(value: Any, name: str, place: Place) -> str | None:
     """An id as a string; None where there is none."""
     if value is None or (isinstance(value, str) and _text(value, name, place)):
         return value
@@ -342,7 +390,7 @@ def _name(value: Any, name: str, place: _Place) -> str | None:
     raise _refusal(name, "text or a whole number", value, place)
 
 
-def _refusal(name: str, wanted: str, value: Any, place: _Place) -> QuestionsError:
+def _refusal(name: str, wanted: str, value: Any, place: Place) -> QuestionsError:
     return QuestionsError(f"{place}: {name} should be {wanted}, is {_short(value)}. Correct the row.")
 
 

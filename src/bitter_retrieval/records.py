@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 Row = dict[str, Any]
 
 NO_PASSAGE = ""  # passage_id of "no passage at all"
+BEYOND = "beyond:"  # what the query_id of a question from another domain begins with (params: beyond)
 SUPPORTING_ROLES = frozenset({"plain", "hard"})  # roles that truly support the answer
 
 PASSAGE = pa.struct(
@@ -148,6 +149,14 @@ def sweep(folder: Path, declared: Iterable[str]) -> list[Path]:
     for entry in leftover:
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     return leftover
+
+
+def parted(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
+    """Rows about questions of the data, and about those from another domain."""
+    found: tuple[list[Row], list[Row]] = ([], [])
+    for row in rows:
+        found[row["query_id"].startswith(BEYOND)].append(row)
+    return found
 
 
 def passage_texts(rows: Sequence[Row]) -> dict[str, str]:

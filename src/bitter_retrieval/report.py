@@ -72,6 +72,7 @@ def render(
         words=wording,
         heads=HEADS,
         secondary_heads=SECONDARY_HEADS,
+        beyond_heads=list(wording.BEYOND.values()) if report["beyond"] else [],
         compared=COMPARED,
         kinds={"Runs": _of_kind(report, "run"), "Controls": _of_kind(report, "control")},
         definitions=_definitions(about),

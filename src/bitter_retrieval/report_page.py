@@ -126,15 +126,19 @@ Interval and p hold for all runs at once. Grey: the region called equivalent.</c
 <h2>Every run and control</h2>
 <div class="wide"><table>
 <caption>With {{ about.reader }}, %, the 95% interval below (answer NLL: nats a token).
-{{ words.NOTHING }}: does not apply or is not known.</caption>
+{{ words.NOTHING }}: does not apply or is not known. {{ words.beyond(report) }}</caption>
 <thead><tr><th class="left">System</th><th class="left">Labels</th>
-{% for head in heads.values() %}<th>{{ head }}</th>{% endfor %}</tr></thead>
+{% for head in heads.values() %}<th>{{ head }}</th>{% endfor %}
+{% for head in beyond_heads %}<th>Beyond: {{ head }}</th>{% endfor %}</tr></thead>
 {% for kind, systems in kinds.items() %}
 <tbody>
-<tr><th colspan="{{ heads|length + 2 }}">{{ kind }}</th></tr>
+<tr><th colspan="{{ heads|length + beyond_heads|length + 2 }}">{{ kind }}</th></tr>
 {% for name, system in systems.items() %}
 <tr{{ row_class(name) }}>{{ row_head(name) }}
-{% for metric in heads %}<td>{{ score(system.scores.get(about.reader, {}), metric) }}</td>{% endfor %}</tr>
+{% for metric in heads %}<td>{{ score(system.scores.get(about.reader, {}), metric) }}</td>{% endfor %}
+{% for figure, to_untrained in words.beyond_cells(report.beyond, about.reader, name) %}
+<td>{{ figure }}<small>{{ to_untrained }}</small></td>
+{% endfor %}</tr>
 {% endfor %}
 </tbody>
 {% endfor %}

@@ -22,6 +22,7 @@ from bitter_retrieval.batching import length_batches
 from bitter_retrieval.checkpoints import resolve_checkpoint
 from bitter_retrieval.encoder import load_usage
 from bitter_retrieval.losses import LOSSES, Calibration, LabelledBatch, LossSettings
+from bitter_retrieval.pretrained import HEADS, TRAINED, load_model, load_tokenizer, read_config
 from bitter_retrieval.records import Row
 
 WARM_UP = 0.1  # share of the steps with rising learning rate
@@ -139,13 +140,13 @@ def fit_cross_encoder(
 
 def start(folder: Path) -> CrossEncoder:
     """The encoder in `folder` with a head that gives one number; the head's weights are drawn."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
     path, revision = resolve_checkpoint(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        path, revision=revision, num_labels=1, dtype=torch.float32
-    )
-    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+    config = read_config(path, revision)
+    config.num_labels = 1
+    model = load_model(AutoModelForSequenceClassification, path, config, torch.float32, HEADS, TRAINED)
+    tokenizer = load_tokenizer(path, config)
     positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
     length = min(2 * load_usage(folder).max_length, positions, tokenizer.model_max_length)
     return CrossEncoder(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, length)

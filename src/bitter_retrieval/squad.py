@@ -1,7 +1,7 @@
-"""SQuAD files as prepared rows: articles divided over the splits, candidates added to every question.
+"""SQuAD as prepared rows: articles divided over the splits, candidates added to every question.
 
-Reads v1.1 and v2 in SQuAD's JSON layout (https://rajpurkar.github.io/SQuAD-explorer) and parquet in the Hugging Face
-layout. One question in the JSON layout (records.py shows the prepared row it becomes):
+Reads v1.1 and v2 in SQuAD's JSON layout (https://rajpurkar.github.io/SQuAD-explorer), and parquet or a dataset in the
+Hugging Face layout. One question in the JSON layout (records.py shows the prepared row it becomes):
 
     {"data": [{"title": "Warsaw", "paragraphs": [{"context": "Warsaw lies on the Vistula …", "qas": [
         {"id": "57338", "question": "Which river?", "answers": [{"text": "the Vistula", "answer_start": 15}]}]}]}]}
@@ -9,13 +9,13 @@ layout. One question in the JSON layout (records.py shows the prepared row it be
 A text belongs to the article in which it occurs first, so a paragraph that two articles share is never in two splits.
 """
 
-import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
-from itertools import accumulate, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bitter_retrieval.division import digest, divide, drawn
 from bitter_retrieval.records import Row
 
 COLUMNS = ("id", "title", "context", "question", "answers")  # of the Hugging Face layout
 LEFT_OUT = ("empty_context", "empty_question", "unanswerable", "duplicate_id")  # the first that holds is counted
 
+Paragraph = tuple[str, str, str, list[Row]]  # place in the file, title, context and questions
+Parts = Mapping[str, Iterable[Paragraph]]  # by name of a file, or of a dataset's split
+
 
 class SquadError(ValueError):
-    """A file, row or division that cannot be used: names where, the value and the remedy."""
+    """A file or row that cannot be used: names where, the value and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class SquadQuestion:
     context: str
     question: str
     answers: tuple[str, ...]
+    part: str = field(compare=False)  # that it comes from
 
 
 def read_squad(path: Path) -> tuple[list[SquadQuestion], dict[str, int]]:
@@ -50,28 +55,39 @@ def read_squad(path: Path) -> tuple[list[SquadQuestion], dict[str, int]]:
     Beside `questions` kept and LEFT_OUT: `duplicate_answers`, equal references removed; `misplaced_answers`, kept
     though the context does not hold them at answer_start; `shared_paragraphs`, texts under several titles.
     """
-    questions, _, counts = _load(path)
+    questions, _, counts = _load(squad_files(path), str(path))
     return questions, counts
 
 
 def squad_splits(
-    path: Path, seed: int, candidates: int, shares: dict[str, float]
-) -> tuple[dict[str, list[Row]], list[Row], dict[str, int]]:
-    """Rows by split (records.PREPARED), the evaluation corpus (records.CORPUS) and counts. Raises SquadError.
+    parts: Parts,
+    where: str,
+    seed: int,
+    candidates: int,
+    shares: dict[str, float],
+    num_titles: int | None = None,
+    questions_per_title: int | None = None,
+) -> tuple[dict[str, list[Row]], list[Row], dict[str, Any]]:
+    """Rows by split (records.PREPARED), the evaluation corpus (records.CORPUS) and an account. Raises SquadError.
 
     `shares` gives each split its share of the articles that have a question; articles beyond the sum are in no split
     and only add paragraphs to the corpus, which holds every paragraph of the test articles too. A question gets its
     own paragraph and `candidates` - 1 others of its split: those of its article come first, then all others, each by
     falling BM25 score. One that holds a reference answer stays (`candidates_with_answer`). `seed` draws the division
-    and the order of the candidates. Counts are read_squad's and what the division adds.
+    and the order of the candidates. Of so many titles drawn (None: all), so many questions drawn are kept each; other
+    titles are as if they were not there. The account has read_squad's counts, what the division adds, and `from`, the
+    questions by split and part. where: what errors call the data.
     """
-    questions, home, counts = _load(path)
-    split_of = _divide({question.article for question in questions}, seed, shares, path)
-    splits = {}
+    questions, home, counts = _load(parts, where)
+    questions, home, left_out = _sampled(questions, home, seed, num_titles, questions_per_title)
+    counts |= left_out
+    split_of = divide([question.article for question in questions], seed, shares, where)
+    splits, counts["from"] = {}, {}
     for split in shares:
         pool = {text: title for text, title in home.items() if split_of.get(title) == split}
         mine = [question for question in questions if split_of.get(question.article) == split]
-        others = _others(mine, pool, candidates - 1)
+        counts["from"][split] = dict(Counter(question.part for question in mine))
+        others = _others(mine, pool, candidates - 1) if mine else []
         splits[split] = [_row(*pair, seed) for pair in zip(mine, others, strict=True)]
     rows = [row for split in splits.values() for row in split]
     corpus = [text for text, title in home.items() if split_of.get(title, "test") == "test"]
@@ -82,13 +98,30 @@ def squad_splits(
     return splits, [{"passage_id": _passage_id(text), "text": text} for text in corpus], counts
 
 
-def _load(path: Path) -> tuple[list[SquadQuestion], dict[str, str], dict[str, int]]:
+def _sampled(
+    questions: list[SquadQuestion], home: dict[str, str], seed: int, titles: int | None, per_title: int | None
+) -> tuple[list[SquadQuestion], dict[str, str], dict[str, int]]:
+    """Questions and paragraphs of the titles drawn, and what that leaves out; of None titles, all with their texts."""
+    if titles is not None:
+        chosen = set(drawn((question.article for question in questions), seed)[:titles])
+        home = {text: title for text, title in home.items() if title in chosen}
+    of_titles = [question for question in questions if question.context in home]
+    ids: dict[str, list[str]] = defaultdict(list)
+    for question in of_titles:
+        ids[question.article].append(question.id)
+    kept = {name for own in ids.values() for name in drawn(own, seed)[:per_title]}
+    counts = {"other_titles": len(questions) - len(of_titles), "beyond_questions_per_title": len(of_titles) - len(kept)}
+    return [question for question in of_titles if question.id in kept], home, counts
+
+
+def _load(parts: Parts, where: str) -> tuple[list[SquadQuestion], dict[str, str], dict[str, Any]]:
     """Questions, the article of every paragraph text in order of first occurrence, and counts."""
     counts = dict.fromkeys(("questions", *LEFT_OUT, "duplicate_answers", "misplaced_answers", "shared_paragraphs"), 0)
     home: dict[str, str] = {}
     shared: set[str] = set()
     found: dict[str, SquadQuestion] = {}
-    for place, title, context, qas in (paragraph for file in _files(path) for paragraph in _paragraphs(file)):
+    paragraphs = ((part, *paragraph) for part, of_part in parts.items() for paragraph in of_part)
+    for part, place, title, context, qas in paragraphs:
         text = context.strip()
         if text and home.setdefault(text, title) != title:
             shared.add(text)
@@ -99,13 +132,13 @@ def _load(path: Path) -> tuple[list[SquadQuestion], dict[str, str], dict[str, in
             if any(reasons):
                 counts[LEFT_OUT[reasons.index(True)]] += 1
                 continue
-            found[name] = SquadQuestion(name, home[text], text, question, references)
+            found[name] = SquadQuestion(name, home[text], text, question, references, part)
             counts["duplicate_answers"] += len(answers) - len(references)
             in_place = sum(isinstance(start, int) and context.startswith(answer, start) for answer, start in answers)
             counts["misplaced_answers"] += len(answers) - in_place
     counts |= {"questions": len(found), "shared_paragraphs": len(shared)}
     if not found:
-        raise SquadError(f"{path}: no question is left ({counts}). Give files that have questions with answers.")
+        raise SquadError(f"{where}: no question is left ({counts}). Give files that have questions with answers.")
     return list(found.values()), home, counts
 
 
@@ -117,26 +150,27 @@ def _asked(qa: Row, place: str) -> tuple[str, str, list[tuple[str, Any]]]:
     return name, question, [(text, start) for text, start in pairs if text.strip()]
 
 
-def _files(path: Path) -> list[Path]:
+def squad_files(path: Path) -> Parts:
+    """The files of a folder, or one file, read as they are needed."""
     if not path.exists():
         raise SquadError(f"{path}: no such file or folder. Put SQuAD's files in data/raw/ or set data.path to them.")
     inside = sorted(path.iterdir()) if path.is_dir() else [path]
     files = [file for file in inside if file.suffix in (".json", ".parquet") and not file.name.startswith(".")]
     if not files:
         raise SquadError(f"{path}: no *.json or *.parquet here. Set data.path to such a file or to their folder.")
-    return files
+    return {file.name: _paragraphs(file) for file in files}
 
 
-def _paragraphs(file: Path) -> Iterator[tuple[str, str, str, list[Row]]]:
+def _paragraphs(file: Path) -> Iterator[Paragraph]:
     """Place in the file, title, context and questions in the JSON layout, a paragraph or a row of parquet at a time."""
     try:
         content = json.loads(file.read_bytes()) if file.suffix == ".json" else pq.read_table(file)
     except (ValueError, OSError) as error:  # of JSON with line and column
         raise SquadError(f"{file}: cut off or broken ({error}). Fetch the file again.") from error
-    return _from_parquet(content, file) if isinstance(content, pa.Table) else _from_json(content, file)
+    yield from _from_parquet(content, file) if isinstance(content, pa.Table) else _from_json(content, file)
 
 
-def _from_json(content: Any, file: Path) -> Iterator[tuple[str, str, str, list[Row]]]:
+def _from_json(content: Any, file: Path) -> Iterator[Paragraph]:
     for a, article in enumerate(_take(content, "data", list, str(file)), 1):
         title = _take(article, "title", str, f"{file}, article {a}")
         for p, paragraph in enumerate(_take(article, "paragraphs", list, f"{file}, article {a} ({title})"), 1):
@@ -144,12 +178,18 @@ def _from_json(content: Any, file: Path) -> Iterator[tuple[str, str, str, list[R
             yield place, title, _take(paragraph, "context", str, place), _take(paragraph, "qas", list, place)
 
 
-def _from_parquet(table: pa.Table, file: Path) -> Iterator[tuple[str, str, str, list[Row]]]:
+def _from_parquet(table: pa.Table, file: Path) -> Iterator[Paragraph]:
     if missing := [name for name in COLUMNS if name not in table.column_names]:
         raise SquadError(f"{file}: lacks the columns {missing}, has {table.column_names}. Rename or add them.")
-    for number, row in enumerate(table.select(COLUMNS).to_pylist(), 1):
-        place = f"{file}, row {number}"
-        answers = _take(row, "answers", dict, place) if row["answers"] else {}
+    rows = table.select(COLUMNS).to_pylist()
+    return from_rows((f"{file}, row {number}", row) for number, row in enumerate(rows, 1))
+
+
+def from_rows(rows: Iterable[tuple[object, Row]]) -> Iterator[Paragraph]:
+    """Rows of the Hugging Face layout, each with its place, as paragraphs with one question."""
+    for place, row in rows:
+        place = str(place)
+        answers = {} if row.get("answers", "absent") is None else _take(row, "answers", dict, place)
         pairs = zip_longest(answers.get("text") or [], answers.get("answer_start") or [])
         qa = row | {"answers": [{"text": text, "answer_start": start} for text, start in pairs]}
         yield place, _take(row, "title", str, place), _take(row, "context", str, place), [qa]
@@ -162,21 +202,6 @@ def _take(record: Any, key: str, kind: type, place: str) -> Any:
         return value
     found = str(record if value is None else value)[:80]
     raise SquadError(f"{place}: {key!r} ({kind.__name__}) of SQuAD's layout expected, found {found!r}. Convert it.")
-
-
-def _divide(titles: Iterable[str], seed: int, shares: dict[str, float], path: Path) -> dict[str, str]:
-    """Split by title; a hash of seed and title orders them, whatever the order and the format of the files."""
-    order = sorted(titles, key=lambda title: _digest(seed, title))
-    ends = [int(len(order) * share + 0.5 + 1e-9) for share in accumulate(shares.values())]
-    if ends != sorted(ends) or ends[-1] > len(order):
-        raise SquadError(f"data.articles is {shares}: at least 0 each, at most 1 in sum. Lower the largest.")
-    split_of = {}
-    for split, start, end in zip(shares, [0, *ends], ends, strict=False):
-        if start == end:
-            cause = f"{split!r} is left without questions by its share {shares[split]} of {len(order)} articles"
-            raise SquadError(f"{path}: {cause}. Raise data.articles.{split} to {1 / len(order):.4f} or more.")
-        split_of |= dict.fromkeys(order[start:end], split)
-    return split_of
 
 
 def _others(questions: list[SquadQuestion], home: dict[str, str], count: int) -> Iterator[list[str]]:
@@ -201,7 +226,7 @@ def _others(questions: list[SquadQuestion], home: dict[str, str], count: int) ->
 def _row(question: SquadQuestion, others: list[str], seed: int) -> Row:
     passages = [
         {"passage_id": _passage_id(text), "text": text, "is_selected": int(text == question.context), "role": None}
-        for text in sorted([question.context, *others], key=lambda text: _digest(seed, question.id, text))
+        for text in sorted([question.context, *others], key=lambda text: digest(seed, question.id, text))
     ]
     fields = {"query_id": question.id, "group_id": question.article, "query": question.question}
     return fields | {"answers": list(question.answers), "passages": passages}
@@ -219,9 +244,5 @@ def _words(text: str) -> str:
     return " " + " ".join(re.findall(r"\w+", text.casefold())) + " "
 
 
-def _digest(*parts: object) -> str:
-    return hashlib.sha1("\x1f".join(map(str, parts)).encode()).hexdigest()
-
-
 def _passage_id(text: str) -> str:
-    return f"p{_digest(text)[:12]}"
+    return f"p{digest(text)[:12]}"

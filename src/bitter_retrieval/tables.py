@@ -46,6 +46,7 @@ def console(**settings: Any) -> Console:
 def everything(report: Report, width: int) -> Iterator[RenderableType]:
     """All tables and notes in reading order, for a console of so many columns."""
     yield from scores(report, width)
+    yield from beyond(report, width)
     yield differences(report, width)
     yield from (Text(f"{warning}\n", style="bold") for warning in wording.warnings(report))
     yield from secondary(report, width)
@@ -59,6 +60,23 @@ def scores(report: Report, width: int) -> list[RenderableType]:
     """Every system with every metric of the primary reader."""
     title = f"Answers of {report['about']['reader']}: mean ±half a 95% interval, % (NLL: nats a token)"
     return _parts(title, report, HEADS, width)
+
+
+def beyond(report: Report, width: int) -> list[RenderableType]:
+    """The systems that answer questions from another domain, if there are any; a narrow console gets no labels."""
+    about, found = report["about"], report["beyond"]
+    if not found:
+        return []
+    wide = width >= WIDE
+    table = _table(*["system", "labels"][: 1 + wide])
+    for head in wording.BEYOND.values():
+        table.add_column(head, justify="right", no_wrap=True)
+        table.add_column("to untrained", justify="right", no_wrap=True)
+    for name in found["systems"]:
+        cells = [cell for pair in wording.beyond_cells(found, about["reader"], name) for cell in pair]
+        if set(cells) != {wording.NOTHING}:
+            _add(table, report, name, cells, labels=wide)
+    return [_titled(wording.beyond(report) + " (secondary)", table)]
 
 
 def secondary(report: Report, width: int) -> list[RenderableType]:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bitter_retrieval.attention import unpadded_attention
 from bitter_retrieval.distributed import ALONE, Processes
 from bitter_retrieval.dropout import cheap_dropout
 from bitter_retrieval.encoder import Encoder
@@ -127,7 +128,8 @@ def train_encoder(
         progress.curve.append((step, metrics))
         on_step(step, metrics)
 
-    with cheap_dropout(encoder.model):
+    half = settings.precision == "bfloat16"
+    with cheap_dropout(encoder.model), unpadded_attention(encoder.model, settings.attention, half):
         for step in range(progress.step, len(batches)):
             encoder.train()
             rate = schedule(step, len(batches), settings.warmup, settings.schedule)

@@ -44,6 +44,7 @@ MEANING = {
     "alone, in points",
     "seed_sd": "standard deviation of the seeds' means, in points",
 }
+BEYOND = {"em": "EM", "retrieval": "retrieval"}  # what is said of another domain
 
 IN_NATS = ("answer_nll", "regret", "regret_labeller")  # other metrics are shares
 
@@ -133,6 +134,25 @@ def sentence(run: str, baseline: str, difference: Figures | None) -> str:
     return f"{said}: {measured}."
 
 
+def beyond(report: Figures) -> str:
+    """What the columns about another domain are about; "" where there is none."""
+    found = report["beyond"]
+    if not found:
+        return ""
+    return (
+        f"Beyond the training domain: {found['questions']} questions ({found['source']}), {found['corpus']} passages, "
+        f"answers of {report['about']['reader']}, %, with the difference to the run's encoder before training, points"
+    )
+
+
+def beyond_cells(found: Figures, reader: str, name: str) -> list[tuple[str, str]]:
+    """A system's figures of BEYOND, each with the difference to the encoder before training; none without a domain."""
+    if not found:
+        return []
+    scores, differences = found["systems"][name]["scores"].get(reader, {}), found["differences"][reader]
+    return [(share(scores.get(metric)), points(differences[metric].get(name))) for metric in BEYOND]
+
+
 def _half(estimate: Figures) -> float | None:
     ends = estimate["low"], estimate["high"]
     return None if None in ends else (ends[1] - ends[0]) / 2
@@ -158,6 +178,7 @@ def notes(report: Figures) -> list[str]:
     return [
         f"Judge: {about['judge']}.",
         f"{about['questions']} questions in {about['groups']} groups, {about['seeds']} seeds.",
+        f"The {about['split']} questions are from {about['origin']}.",
         f"Passages that are searched: {about['corpus']}.",
         f"Missing judgements: {missing['missing']} of {missing['answers']} answers{_listed(missing['reasons'])}.",
         *_unanswered(report),
@@ -165,8 +186,18 @@ def notes(report: Figures) -> list[str]:
         _truncated(f"Truncated contexts, {about['shown'][0]} shown", report["systems"]),
         *[_truncated(f"The same, {shown} shown", one["systems"]) for shown, one in report["further"].items()],
         f"Test questions without a human label: {about['without_human_label']}.",
+        *_beyond_counts(report["beyond"]),
         *[_negative(name, one) for name, one in report["negative_controls"].items()],
     ]
+
+
+def _beyond_counts(found: Figures) -> list[str]:
+    if not found:
+        return []
+    counted = f"{found['questions']} questions in {found['groups']} groups"
+    unlabelled = f"without a human label: {found['without_human_label']}"
+    cut = _truncated("Truncated contexts there", found["systems"])
+    return [f"Beyond the training domain: {counted}, from {found['origin']}, {unlabelled}. {cut}"]
 
 
 def readings(report: Figures) -> dict[str | int, Figures]:

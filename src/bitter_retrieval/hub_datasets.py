@@ -1,0 +1,84 @@
+"""Datasets of the Hugging Face Hub as records with their places, at one commit, or from what is cached of it.
+
+    parts = hub_parts(Hub("microsoft/ms_marco", "…40 hex digits…", "v1.1"), "data.hub", "data.path")
+    next(iter(parts["train"]))    (microsoft/ms_marco/v1.1/train, row 1, {"query": "…", "answers": […], …})
+
+The client is `datasets`: HF_ENDPOINT, HF_HOME and HF_TOKEN mean what they mean there. It tries for minutes to reach a
+hub that does not answer, and then takes whichever commit is cached: here a hub has seconds, and what is read is of the
+commit that is asked for.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bitter_retrieval.hub import refusal, within
+from bitter_retrieval.params import Hub
+from bitter_retrieval.question_files import Place, Record
+
+SECONDS = 5.0  # until a hub counts as out of reach: a stage without a network is to end within ten
+BATCH = 1024  # rows that are turned into Python objects at a time
+
+
+class DatasetError(ValueError):
+    """A dataset that is not to be had: which, why, and what to do about it."""
+
+
+def hub_parts(hub: Hub, at: str, instead: str) -> Mapping[str, Iterable[Record]]:
+    """Records by split. Raises DatasetError.
+
+    at: where params name the dataset; instead: where they name local files.
+    """
+    if hub.revision is None:
+        raise DatasetError(
+            f"{at}.revision: null. `git ls-remote {_endpoint()}/datasets/{hub.id} main` prints the commit to paste (40 "
+            f"hex digits). Or put the files of {hub.id} into a folder, name that in {instead} and leave hub out."
+        )
+    from datasets import config, load_dataset  # takes seconds
+
+    refused = _contact(hub)
+    offline = config.HF_HUB_OFFLINE
+    config.HF_HUB_OFFLINE = offline or refused is not None  # what is cached needs no hub
+    try:
+        found = load_dataset(hub.id, hub.config, revision=hub.revision)
+    except Exception as error:  # whatever a hub, a cache, a disk and a file of any layout can do
+        raise DatasetError(_said(hub, at, instead, refused or error)) from error
+    finally:
+        config.HF_HUB_OFFLINE = offline
+    commits = {Path(file["filename"]).parent.name for split in found.values() for file in split.cache_files}
+    if commits != {hub.revision}:
+        cached = DatasetError(f"the hub does not answer, and what is cached is of {sorted(commits)}")
+        raise DatasetError(_said(hub, at, instead, refused or cached))
+    name = Path(hub.id, hub.config or "")
+    return {split: _records(name / split, table) for split, table in found.items()}
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
+
+
+def _contact(hub: Hub) -> Exception | None:
+    """Why the hub does not say that it has the dataset; None if it does."""
+    from huggingface_hub import HfApi
+
+    try:
+        within(SECONDS, lambda: HfApi().dataset_info(hub.id, revision=hub.revision, timeout=SECONDS))
+    except Exception as error:  # whatever the client and its HTTP library may raise
+        return error
+    return None
+
+
+def _said(hub: Hub, at: str, instead: str, why: Exception) -> str:
+    reason = refusal(why, hub.id, hub.revision, dataset=True) or " ".join(f"{why}.".split())
+    return (
+        f"{at}: {hub.id}, {hub.config or 'default'}, at {hub.revision}: {reason} Or put its files into a folder, name "
+        f"that in {instead} and leave hub out."
+    )
+
+
+def _records(name: Path, table: Any) -> Iterator[Record]:
+    batches = table.with_format("arrow").iter(BATCH)
+    for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
+        yield Place(name, "row", number), row

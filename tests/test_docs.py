@@ -1,0 +1,65 @@
+"""The examples of docs/ do what the text beside them says, and its links lead somewhere."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from test_losses import SETTINGS, make_batch
+
+import prepare
+import use_profile
+from bitter_retrieval import losses
+from bitter_retrieval.params import parse_params, read_yaml
+from bitter_retrieval.records import PREPARED, read_rows
+
+REPOSITORY = Path(__file__).parents[1]
+DOCS = REPOSITORY / "docs"
+
+
+def example(page: str, language: str) -> str:
+    """The first block of code in that language."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return re.search(rf"^ *```{language}\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)[1]
+
+
+def test_a_record_of_ones_own_and_its_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    mine = yaml.safe_load(example("own_data.md", "yaml"))
+    tree = use_profile.merge(yaml.safe_load(use_profile.render(mine.pop("base"))), mine) | {"beyond": None}
+    record = json.loads(example("own_data.md", "json"))
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    Path("data/raw").mkdir(parents=True)
+    for split in ("train", "validation", "test"):
+        own = record | {"query": f"{record['query']}, {split}", "group_id": split}
+        Path(f"data/raw/{split}.jsonl").write_text(json.dumps(own) + "\n")
+    prepare.main()
+    (row,) = read_rows("data/prepared/train.parquet", PREPARED)
+    assert row["answers"] == ["the Vistula"] and row["group_id"] == "train"
+    assert [passage["is_selected"] for passage in row["passages"]] == [None, 1]
+
+
+def test_a_run() -> None:
+    tree = read_yaml(REPOSITORY / "profiles/default.yaml")
+    tree["runs"] |= yaml.safe_load(example("adding_a_run.md", "yaml"))["runs"]
+    assert parse_params(tree, "docs").runs["kl_sharp"].temperature.teacher == 0.1
+
+
+def test_a_loss() -> None:
+    module = vars(losses) | {"LOSSES": {}}
+    lines = example("adding_a_loss.md", "python").splitlines()
+    exec("\n".join(line.removeprefix("   ") for line in lines), module)
+    batch = make_batch()
+    similarity = batch.similarity.clone().requires_grad_()
+    value = module["LOSSES"]["hinge_to_empty"].function(replace(batch, similarity=similarity), SETTINGS, None)
+    value.mean.backward()
+    assert value.mean > 0 and (similarity.grad[~batch.own] == 0).all() and (value.used == batch.own.any(1)).all()
+
+
+@pytest.mark.parametrize("page", [*sorted(DOCS.glob("*.md")), REPOSITORY / "README.md"], ids=lambda path: path.name)
+def test_links_lead_to_files(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []

@@ -1,0 +1,244 @@
+"""What a hub refuses, or does not answer, is told in one line with the remedy, within seconds and without the token.
+
+The client is the real one, against a service on the loopback that refuses as the Hub does, and puts the token into
+whatever it says.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import hub_service
+import pytest
+import tiny
+import yaml
+
+import encoder as encoder_stage
+from bitter_retrieval import hub
+from bitter_retrieval.checkpoints import CheckpointError
+from bitter_retrieval.encoder import Usage, load_encoder
+from bitter_retrieval.language_model import ReaderSettings, open_reader
+from bitter_retrieval.records import PREPARED, write_rows
+
+TOKEN = "hf_TESTdoNotShow5b21aa07"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+MODEL = "meta-llama/Llama-3.1-8B"
+SOURCE = Path(hub.__file__).parents[1]
+Headers = dict[str, str]
+
+
+class Refusing(ThreadingHTTPServer):
+    """Answers everything with one status and its headers, or not at all; what it says of a model may be open."""
+
+    daemon_threads = True
+
+    def __init__(self, status: int, headers: Headers, tells: bool = False) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                if status == SILENT:
+                    time.sleep(30)
+                if tells and self.path.startswith("/api/"):
+                    self.send_response(200)
+                    self.end_headers()
+                    self.wfile.write(json.dumps({"id": MODEL, "sha": COMMIT, "siblings": []}).encode())
+                    return
+                token = self.headers.get("Authorization", "no token")
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, f"{value} {token}" if name == "X-Error-Message" else value)
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(json.dumps({"error": f"refused: {token}"}).encode())
+
+            do_GET = do_HEAD = answer
+
+            def log_message(self, *_: Any) -> None:
+                """Says nothing."""
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+
+SILENT = 0
+MESSAGE = {"X-Error-Message": "see"}
+GATED = (401, MESSAGE | {"X-Error-Code": "GatedRepo"})
+NO_ACCESS = (403, MESSAGE | {"X-Error-Code": "GatedRepo"})
+ABSENT = (404, MESSAGE | {"X-Error-Code": "RepoNotFound"})
+PRIVATE = (401, MESSAGE | {"X-Error-Code": "RepoNotFound"})
+NO_REVISION = (404, MESSAGE | {"X-Error-Code": "RevisionNotFound"})
+NO_FILE = (404, MESSAGE | {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+BAD_TOKEN = (401, {"X-Error-Message": "Invalid credentials in Authorization header"})
+DOWN = (503, MESSAGE)
+LOGIN = "`export HF_TOKEN=…` or `hf auth login`"
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Point huggingface_hub at a service, with an empty cache."""
+
+    def point(url: str) -> None:
+        constants = "huggingface_hub.constants"
+        monkeypatch.setattr(f"{constants}.ENDPOINT", url)
+        template = f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(f"{constants}.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(f"{constants}.HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(f"{constants}.HF_TOKEN_PATH", str(tmp_path / "no-token"))
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    return point
+
+
+@pytest.fixture
+def refusing(request: pytest.FixtureRequest, client: Callable[[str], None]) -> Iterator[str]:
+    with Refusing(*request.param) as service:
+        client(service.url)
+        yield service.url
+        service.shutdown()
+
+
+def refused(model: str = MODEL, revision: str | None = COMMIT) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        open_reader("mine", model, revision, ReaderSettings(tiny.PROMPT.template, "float32", 96, 6))
+    message = str(caught.value)
+    assert "\n" not in message and TOKEN not in message and message.startswith(f"model {model!r}: ")
+    return message.removeprefix(f"model {model!r}: ")
+
+
+NONE, LITTLE = "no token is set", "the token that is set has no access"
+LOOK = "Ask for access at {url}/" + MODEL
+CHECK = "Check the name; if it is private, " + LOGIN
+OTHER = "Make another at {url}/settings/tokens, then " + LOGIN
+
+
+@pytest.mark.parametrize(
+    ("refusing", "token", "said"),
+    [
+        (GATED, None, f"it is gated, and {NONE}. {LOOK}, then {LOGIN}."),
+        ((*GATED, True), None, f"it is gated, and {NONE}. {LOOK}, then {LOGIN}."),
+        ((*NO_ACCESS, True), TOKEN, f"it is gated, and {LITTLE}. {LOOK}, then {LOGIN}."),
+        (ABSENT, TOKEN, f"{{url}} has none of that name for you, and {LITTLE}. {CHECK}."),
+        (PRIVATE, None, f"{{url}} has none of that name for you, and {NONE}. {CHECK}."),
+        (NO_REVISION, None, f"it has no commit {COMMIT}. `git ls-remote {{url}}/{MODEL} HEAD` prints the one that it "
+                            "has now."),
+        ((*NO_FILE, True), TOKEN, "a file that every checkpoint of transformers has is not there. Look at {url}/"
+                                  f"{MODEL}/tree/main."),
+        (BAD_TOKEN, TOKEN, f"{{url}} does not know the token that is set. {OTHER}."),
+        (DOWN, TOKEN, "{url} answers with status 503. Try again later."),
+    ],
+    indirect=["refusing"],
+)
+def test_refusal_is_told_with_its_remedy(
+    refusing: str, token: str | None, said: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if token:
+        monkeypatch.setenv("HF_TOKEN", token)
+    started = time.monotonic()
+    assert refused() == said.format(url=refusing)
+    assert time.monotonic() - started < 5
+    assert TOKEN not in "".join(capfd.readouterr())
+
+
+UNREACHED = "{url} is not reached, and the cache does not hold it. Connect; or `hf download {model}{at}` where there "
+UNREACHED += "is a network, and name the folder instead."
+
+
+@pytest.mark.parametrize("refusing", [(SILENT, {})], indirect=True)
+def test_hub_that_does_not_answer_is_not_waited_for(refusing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is waited for five seconds; here, half of one."""
+    assert hub.CONTACT_SECONDS == 5
+    monkeypatch.setattr(hub, "CONTACT_SECONDS", 0.5)
+    started = time.monotonic()
+    assert refused() == UNREACHED.format(url=refusing, model=MODEL, at=f" --revision {COMMIT}")
+    assert time.monotonic() - started < 2
+
+
+def test_no_network_and_offline_mode_are_told_alike(
+    client: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client("http://127.0.0.1:1")
+    wanted = UNREACHED.format(url="http://127.0.0.1:1", model=MODEL, at="")
+    started = time.monotonic()
+    assert refused(revision=None) == wanted
+    assert time.monotonic() - started < 5
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert refused(revision=None) == wanted
+
+
+def test_path_that_is_no_folder_and_no_name_of_a_hub_is_told(client: Callable[[str], None]) -> None:
+    client("http://127.0.0.1:1")
+    assert "models/runs/kl/seed0" in refused("models/runs/kl/seed0", None)
+
+
+# -- through the stages ----------------------------------------------------------------------------------------------
+
+
+def save_models(folder: Path) -> dict[str, dict[str, bytes]]:
+    tiny.tiny_encoder().save(folder / "bert")
+    reader = tiny.tiny_reader(tokenizer="bpe")
+    for part in (reader.model, reader.tokenizer):
+        part.save_pretrained(folder / "qwen")
+    return {
+        model: {path.name: path.read_bytes() for path in (folder / model).iterdir() if path.is_file()}
+        for model in ("bert", "qwen")
+    }
+
+
+@pytest.fixture
+def service(
+    client: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[hub_service.Hub]:
+    """A hub that has a reader and an encoder, for those with a token."""
+    with hub_service.Hub() as found:
+        for name, files in save_models(tmp_path).items():
+            found.repos["model", f"me/{name}"] = hub_service.Repo("model", f"me/{name}", True, [files])
+        client(found.url)
+        monkeypatch.setenv("HF_TOKEN", hub_service.TOKEN)
+        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        yield found
+
+
+def test_models_of_a_hub_are_those_of_their_folders_and_need_it_once(
+    service: hub_service.Hub, tmp_path: Path, client: Callable[[str], None]
+) -> None:
+    head = service.repos["model", "me/bert"].head
+    encoder_stage.point(tmp_path / "encoders/bert", "me/bert", head, Usage("cls", "", "", 32))
+    settings = ReaderSettings(tiny.PROMPT.template, "float32", 96, 6)
+    reader = open_reader("mine", "me/qwen", None, settings)
+    assert reader.model.config._commit_hash == service.repos["model", "me/qwen"].head
+    client("http://127.0.0.1:1")
+    texts = ["Dorin owns a dog.", "goat"]
+    wanted = tiny.tiny_encoder(pooling="cls").embed(texts, "query", 99)
+    assert (load_encoder(tmp_path / "encoders/bert").embed(texts, "query", 99) == wanted).all()
+    for revision in (service.repos["model", "me/qwen"].head, None):
+        assert open_reader("mine", "me/qwen", revision, settings).identity == reader.identity
+    assert hub_service.TOKEN not in (tmp_path / "encoders/bert/source.json").read_text()
+
+
+@pytest.mark.parametrize("stage", ["reader", "encoder"])
+def test_stage_ends_with_the_remedy_and_without_the_token(stage: str, tmp_path: Path) -> None:
+    tree = yaml.safe_load(tiny.PROFILE.read_text())
+    there = {"model": MODEL, "revision": COMMIT}
+    for section, name in (("readers", "reader_a"), ("encoders", "mini")):
+        tree[section][name] = {k: v for k, v in tree[section][name].items() if k != "fit"} | there
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    write_rows(tmp_path / "data/prepared/reader.parquet", [], PREPARED)
+    with Refusing(*NO_ACCESS) as service:
+        environment = {**os.environ, "HF_ENDPOINT": service.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN}
+        command = [sys.executable, str(SOURCE / f"{stage}.py"), {"reader": "reader_a", "encoder": "mini"}[stage]]
+        started = time.monotonic()
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+        assert time.monotonic() - started < 30  # of which importing torch takes most, on a machine with more to do
+        service.shutdown()
+    assert done.returncode == 1 and TOKEN not in done.stdout + done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: model '{MODEL}': it is gated, and {LITTLE}.")

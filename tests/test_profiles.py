@@ -1,0 +1,114 @@
+"""Profiles of real data: the files themselves, with local files and small checkpoints in the place of what a hub has.
+
+laptop runs through every stage in this process; of msmarco_qwen3 the graph is listed, and what it says without a
+network.
+"""
+
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import source_files
+import tiny
+import yaml
+from workspace import REPOSITORY, Workspace
+
+import use_profile
+from bitter_retrieval.params import load_params
+from bitter_retrieval.records import PREDICTIONS, PREPARED, SOFT_LABELS, parted, read_rows
+
+STAGES = ("prepare", "reader", "encoder", "label", "derive", "train", "evaluate", "control", "judge", "compare")
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the hub has under two ids, in small: a Qwen3 that reads bytes, and an encoder with a WordPiece tokenizer."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    reader = tiny.tiny_reader(tokenizer="bpe")
+    reader.model.save_pretrained(folder / "qwen3")
+    reader.tokenizer.save_pretrained(folder / "qwen3")
+    tiny.tiny_encoder(max_length=256).save(folder / "minilm")
+    return folder
+
+
+@pytest.fixture
+def laptop(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with profile laptop, of which nothing is changed but the ids: files and folders stand for them."""
+    monkeypatch.chdir(REPOSITORY)
+    tree = yaml.safe_load(use_profile.render("laptop"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    for section in ("data", "beyond"):
+        del tree[section]["hub"]
+    for section, name in {"readers": "qwen3", "encoders": "minilm"}.items():
+        tree[section][name] |= {"model": str(checkpoints / name), "revision": None}
+    Path("params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    source_files.write_marco(Path(tree["data"]["path"]), source_files.MARCO)
+    source_files.write_rows(Path(tree["beyond"]["path"]) / "train.parquet", source_files.squad())
+    return tmp_path
+
+
+def repro(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every stage in the order of the graph, each for every name that DVC would run it for."""
+    params = load_params()
+    names = {"reader": params.readers, "encoder": params.encoders, "label": params.labels, "train": params.runs}
+    names |= {"derive": params.derived_labels, "evaluate": params.runs}
+    for stage in STAGES:
+        module = importlib.import_module(stage)
+        if hasattr(module, "keep_freed_memory"):
+            monkeypatch.setattr(module, "keep_freed_memory", lambda: None)
+        for name in names.get(stage, [None]):
+            monkeypatch.setattr(sys, "argv", [f"{stage}.py", *([name] if name else [])])
+            module.main()
+
+
+@pytest.mark.slow
+def test_laptop_runs_through_every_stage(
+    laptop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repro(monkeypatch)
+    told = capsys.readouterr().out
+    assert "Primary figure" in told and "Beyond the training domain: " in told and "untrained" in told
+    params, report = load_params(), json.loads(Path("metrics/report.json").read_text())
+    rows = {name: read_rows(f"data/prepared/{name}.parquet", PREPARED) for name in ("train", "test", "beyond")}
+    assert len(rows["train"]) > 20 and len(rows["test"]) == report["about"]["questions"] == 8
+    assert len(rows["beyond"]) == report["beyond"]["questions"] == 47  # of 48 one has no answer
+    assert {row["group_id"] for row in rows["beyond"]} == {f"Title_{number}" for number in range(8)}
+    labels = read_rows("data/labels/qwen3/train.parquet", SOFT_LABELS)
+    assert {row["query_id"] for row in labels} == {row["query_id"] for row in rows["train"]}
+    for run in params.runs:
+        here, far = parted(read_rows(f"data/predictions/runs/{run}.parquet", PREDICTIONS))
+        assert len(here) == 2 * 8 and len(far) == 2 * 47  # seeds
+    for name, system in report["beyond"]["systems"].items():
+        scores = system["scores"].get("qwen3", {})
+        assert (scores == {}) == (name == "oracle"), name
+        assert (scores.get("retrieval") is None) == (name in ("oracle", "no_passage")), name
+    against = report["beyond"]["differences"]["qwen3"]
+    assert set(against["em"]) == set(against["retrieval"]) == {"infonce", "kl"}
+    told = json.loads(Path("metrics/prepare.json").read_text())
+    assert told["beyond"]["splits"]["test"]["questions"] == 47 and told["splits"]["reader"]["questions"] == 0
+
+
+@pytest.mark.slow
+def test_without_a_network_the_first_stage_of_msmarco_qwen3_says_what_to_do(tmp_path: Path) -> None:
+    """The graph is listed whole; the hub is a port at which nobody listens."""
+    workspace = Workspace(tmp_path, "msmarco_qwen3")
+    listed = workspace.dvc("repro", "--dry", "--force")  # without force DVC stops where an input is not made yet
+    params = load_params(tmp_path / "params.yaml")
+    names = {"reader": params.readers, "encoder": params.encoders, "label": params.labels}
+    names |= {"train": params.runs, "evaluate": params.runs}
+    for stage in STAGES:
+        for name in names.get(stage, [] if stage == "derive" else [None]):
+            assert f"> python src/{stage}.py{f' {name}' if name else ''}\n" in listed
+    began = time.monotonic()
+    process = workspace.start("repro", HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path / "cache"))
+    output, _ = process.communicate()
+    assert time.monotonic() - began < 10
+    assert process.returncode != 0 and "Running stage 'prepare'" in output and "Running stage 'reader" not in output
+    said = " ".join(next(line for line in output.splitlines() if line.startswith("error: ")).split())
+    for words in ("microsoft/ms_marco", params.data.hub.revision, "127.0.0.1:9", "data.path"):
+        assert words in said
+    assert "Traceback" not in output
