@@ -118,25 +118,25 @@ def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def with_presets(tree: dict[str, Any], profile: Path) -> dict[str, Any]:
     """`tree` with the ready entries that it names written out."""
-    written = dict(tree)
-    for section in ("readers", "encoders"):
-        entries = {name: {"preset": name} if entry == "preset" else entry for name, entry in tree[section].items()}
-        written[section] = {
-            name: _preset(section, entry["preset"], profile) | {k: v for k, v in entry.items() if k != "preset"}
-            if isinstance(entry, dict) and "preset" in entry
-            else entry
-            for name, entry in entries.items()
-        }
-    return written
+    sections = {section: tree.get(section) for section in ("readers", "encoders")}
+    return tree | {
+        section: {name: _written_out(section, name, entry, profile) for name, entry in entries.items()}
+        for section, entries in sections.items()
+        if isinstance(entries, dict)
+    }
 
 
-def _preset(section: str, name: str, profile: Path) -> dict[str, Any]:
-    ready = read_yaml(PRESETS)[section]
-    if name not in ready:
-        close = get_close_matches(str(name), ready, n=1)
+def _written_out(section: str, name: str, entry: Any, profile: Path) -> Any:
+    if entry == "preset":
+        entry = {"preset": name}
+    if not isinstance(entry, dict) or "preset" not in entry:
+        return entry
+    ready, wanted = read_yaml(PRESETS)[section], str(entry["preset"])
+    if wanted not in ready:
+        close = get_close_matches(wanted, ready, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ParamsError(f"{profile}: {section}: {name!r} is none of {PRESETS}.{hint} Known: {', '.join(ready)}.")
-    return ready[name]
+        raise ParamsError(f"{profile}: {section}: {wanted!r} is none of {PRESETS}.{hint} Known: {', '.join(ready)}.")
+    return ready[wanted] | {field: value for field, value in entry.items() if field != "preset"}
 
 
 def check(name: str, text: str) -> int:

@@ -24,6 +24,7 @@ import encoder as encoder_stage
 from bitter_retrieval import hub
 from bitter_retrieval.checkpoints import CheckpointError
 from bitter_retrieval.encoder import Usage, load_encoder
+from bitter_retrieval.given_models import point_to_encoder
 from bitter_retrieval.language_model import ReaderSettings, open_reader
 from bitter_retrieval.records import PREPARED, write_rows
 
@@ -130,8 +131,7 @@ OTHER = "Make another at {url}/settings/tokens, then " + LOGIN
         (PRIVATE, None, f"{{url}} has none of that name for you, and {NONE}. {CHECK}."),
         (NO_REVISION, None, f"it has no commit {COMMIT}. `git ls-remote {{url}}/{MODEL} HEAD` prints the one that it "
                             "has now."),
-        ((*NO_FILE, True), TOKEN, "a file that every checkpoint of transformers has is not there. Look at {url}/"
-                                  f"{MODEL}/tree/main."),
+        ((*NO_FILE, True), TOKEN, "there is no config.json. A checkpoint has it, weights and a tokenizer."),
         (BAD_TOKEN, TOKEN, f"{{url}} does not know the token that is set. {OTHER}."),
         (DOWN, TOKEN, "{url} answers with status 503. Try again later."),
     ],
@@ -222,6 +222,24 @@ def test_models_of_a_hub_are_those_of_their_folders_and_need_it_once(
     for revision in (service.repos["model", "me/qwen"].head, None):
         assert open_reader("mine", "me/qwen", revision, settings).identity == reader.identity
     assert hub_service.TOKEN not in (tmp_path / "encoders/bert/source.json").read_text()
+
+
+def test_how_an_encoder_is_used_is_its_files_word_or_an_error(
+    service: hub_service.Hub, tmp_path: Path, client: Callable[[str], None]
+) -> None:
+    """A file that is not fetched is not one that is not there."""
+    files = service.repos["model", "me/bert"].states[0]
+    files["1_Pooling/config.json"] = (tmp_path / "bert/1_Pooling/config.json").read_bytes()
+    del files["config_sentence_transformers.json"]
+    service.fail = lambda method, path: 403 if path.endswith("modules.json") else None
+    with pytest.raises(CheckpointError, match="me/bert': .* answers with status 403"):
+        point_to_encoder(tmp_path / "pointer", "me/bert", None, {})
+    service.fail = lambda method, path: None
+    _, wanted = point_to_encoder(tmp_path / "pointer", "me/bert", None, {})
+    head = service.repos["model", "me/bert"].head
+    assert wanted == {"model": "me/bert", "revision": head} | vars(Usage("mean", "", "", 32))
+    client("http://127.0.0.1:1")
+    assert point_to_encoder(tmp_path / "pointer", "me/bert", head, {})[1] == wanted
 
 
 @pytest.mark.parametrize("stage", ["reader", "encoder"])

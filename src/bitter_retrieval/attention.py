@@ -102,9 +102,10 @@ def _objection(model: Any) -> str:
     width = min(200, getattr(model.config, "max_position_embeddings", None) or 200) - 8  # longer than most windows
     ids = torch.randint(model.config.vocab_size, (2, width), generator=torch.Generator().manual_seed(0))
     real = torch.arange(width) < torch.tensor([[width], [width // 2]])
-    ids, real, on_gpu = ids.to(model.device), real.to(model.device), [model.device] * model.device.type.count("cuda")
+    ids, real = ids.to(model.device), real.to(model.device)
+    gpus = [model.device] if model.device.type == "cuda" else []
     try:
-        with torch.autocast(model.device.type, torch.bfloat16), torch.random.fork_rng(on_gpu):
+        with torch.autocast(model.device.type, torch.bfloat16), torch.random.fork_rng(gpus):
             states = [model.eval()(input_ids=ids, attention_mask=real.long()).last_hidden_state]
             model.set_attn_implementation(NAME)
             if model.config._attn_implementation != NAME:

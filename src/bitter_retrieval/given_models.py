@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from bitter_retrieval import hub
 from bitter_retrieval.checkpoints import CheckpointError, locate, resolve_checkpoint, write_pointer
 from bitter_retrieval.encoder import PASSAGE_ENCODER, Usage, load_usage, save_usage
 from bitter_retrieval.language_model import SETTINGS, Reader, ReaderSettings, open_reader
@@ -123,7 +124,5 @@ def _pooling(config: Mapping[str, Any]) -> str | None:
 
 def _carried(path: str, name: str, revision: str | None) -> dict[str, Any] | list[Any] | None:
     """What a file beside the weights holds; None where there is none."""
-    from transformers.utils import cached_file
-
-    found = cached_file(path, name, revision=revision, _raise_exceptions_for_missing_entries=False)
-    return None if found is None else json.loads(Path(found).read_text())
+    found = hub.find(path, name, revision)
+    return None if found is None else json.loads(found.read_text())

@@ -23,30 +23,36 @@ Found = TypeVar("Found")
 
 
 def fetch(model: str, name: str, revision: str | None) -> Path:
-    """A small file of a model: in its folder, or in the cache of the hub. Raises CheckpointError.
+    """A small file of a model: in its folder, or in the cache of the hub. Raises CheckpointError."""
+    file = find(model, name, revision)
+    if file is None:
+        raise CheckpointError(f"model {model!r}: there is no {name}. A checkpoint has it, weights and a tokenizer.")
+    return file
 
-    What the cache holds of a commit is as good as the hub's. Else the hub is first asked whether it has the model, once
-    and not for long: the client would try to fetch the file for half a minute.
+
+def find(model: str, name: str, revision: str | None) -> Path | None:
+    """The same; None where the model is to be had and has no such file.
+
+    What the cache knows of a commit is as good as the hub's word. Else the hub is first asked whether it has the model,
+    once and not for long: the client would try to fetch the file for half a minute.
     """
     if Path(model).is_dir():
-        file = Path(model) / name
-        if not file.is_file():
-            raise CheckpointError(f"model {model!r}: no {name} in this folder. Put a whole checkpoint there.")
-        return file
-    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+        return Path(model) / name if (Path(model) / name).is_file() else None
+    from huggingface_hub import HfApi, errors, hf_hub_download, try_to_load_from_cache
 
     cached = None
     try:
-        cached = try_to_load_from_cache(model, name, revision=revision)
-        if not (isinstance(cached, str) and re.fullmatch("[0-9a-f]{40}", revision or "")):
+        cached = try_to_load_from_cache(model, name, revision=revision)  # a path, a mark that there is none, or None
+        if cached is None or not re.fullmatch("[0-9a-f]{40}", revision or ""):
             within(CONTACT_SECONDS, lambda: HfApi().model_info(model, revision=revision, timeout=CONTACT_SECONDS))
             cached = within(CONTACT_SECONDS, lambda: hf_hub_download(model, name, revision=revision))
-        return Path(cached)
+    except errors.RemoteEntryNotFoundError:
+        return None
     except Exception as error:  # whatever the client, its HTTP library or the disk may raise
-        if isinstance(cached, str):  # of a branch, as it was
-            return Path(cached)
-        why = refusal(error, model, revision)
-        raise CheckpointError(f"model {model!r}: {why or error}".splitlines()[0]) from error
+        if cached is None:  # else it is of a branch, as that was
+            why = refusal(error, model, revision)
+            raise CheckpointError(f"model {model!r}: {why or error}".splitlines()[0]) from error
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def within(seconds: float, call: Callable[[], Found]) -> Found:
@@ -82,8 +88,6 @@ def refusal(error: BaseException, model: str, revision: str | None, dataset: boo
         return f"{hub} has none of that name for you, and {token}. Check the name; if it is private, {login[5:]}."
     if one(errors.RevisionNotFoundError):
         return f"it has no commit {revision}. `git ls-remote {page} HEAD` prints the one that it has now."
-    if one(errors.RemoteEntryNotFoundError):
-        return f"a file that every checkpoint of transformers has is not there. Look at {page}/tree/main."
     if refused := one(errors.HfHubHTTPError):
         status = refused.response.status_code
         if status == 401:
