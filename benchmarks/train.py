@@ -39,7 +39,10 @@ from bitter_retrieval.memory import keep_freed_memory
 from bitter_retrieval.params import Run, Train, load_params
 from bitter_retrieval.records import NO_PASSAGE, Row, passage_texts
 from bitter_retrieval.targets import Targets, binary_targets, soft_targets
-from bitter_retrieval.training import Metrics, Objective, TrainingSet, epoch_batches, train_encoder, training_set
+from bitter_retrieval.objective import Objective
+from bitter_retrieval.training import train_encoder
+from bitter_retrieval.training_set import TrainingSet, epoch_batches, training_set
+from bitter_retrieval.training_state import Metrics
 from bitter_retrieval.vocabulary import fit_wordpiece_tokenizer
 from bitter_retrieval.world import World
 
