@@ -24,6 +24,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[1] / "src"))  # last: src/evaluate.py must not hide evaluate
 
 import bitter_retrieval  # noqa: F401, I001  first: sets what torch and progress bars read when they are loaded
+import command
 import measuring
 import torch
 from measuring import CANDIDATES, PASSAGE_WORDS, QUERY_WORDS, Table, size, spread
@@ -435,38 +436,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             found[name] = {"not_run": str(error)}
         if options.device == "cuda":
             torch.cuda.empty_cache()
-    settings = ("turns", "queries", "batch", "budget", "smoke")
-    measured = {
-        "machine": measuring.machine(options.device),
-        "versions": measuring.versions("torch", "transformers", "tokenizers", "lm_eval"),
-        "parameters": {key: value for key, value in vars(options).items() if key in settings and value},
-        "models": found,
-    }
     shown = [table for name in options.models for table in tables(name, found[name], options.device)]
-    measuring.show(shown)
-    if options.out:
-        measuring.write(options.out, f"label-{options.device}", "Scoring answers: speed", measured, shown)
+    command.report("label", "Scoring answers: speed", options, ("queries", "batch"), ("lm_eval",), found, shown)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--models", nargs="+", choices=["reader", *SHAPES], help="default: all that suit the device")
-    parser.add_argument("--turns", type=int, help="rounds in which the ways take turns (default 5)")
+    parser = command.parser(__doc__, ["reader", *SHAPES], 8192)
     parser.add_argument("--queries", type=int, help="questions a model is asked about (default: some 10 s a turn)")
     parser.add_argument("--batch", type=int, default=64, help="sequences in a batch of the original (default 64)")
-    parser.add_argument("--budget", type=int, default=8192, help="tokens in a batch of ours (default 8192)")
     parser.add_argument("--reader", type=Path, default=ROOT / "models/readers/reader_a", help="folder of a reader")
     parser.add_argument("--rows", type=Path, default=ROOT / "data/prepared/test.parquet", help="what it is asked")
-    parser.add_argument("--out", type=Path, help="folder of the report (default benchmarks/results; --smoke: none)")
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes: seconds, no meaningful figures")
-    options = parser.parse_args(arguments)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("torch sees no CUDA device: install a CUDA build of it, or leave --device out")
-    options.models = options.models or (SMOKE_MODELS if options.smoke else DEFAULT_MODELS[options.device])
-    options.out = options.out or (None if options.smoke else ROOT / "benchmarks/results")
-    options.turns = options.turns or (1 if options.smoke else 5)
-    return options
+    return command.parse(parser, arguments, DEFAULT_MODELS, SMOKE_MODELS)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[1] / "src"))  # last: src/evaluate.py must not hide evaluate
 
 import bitter_retrieval  # noqa: F401, I001  first: sets what torch and progress bars read when they are loaded
+import command
 import measuring
 import numpy as np
 import torch
@@ -556,41 +557,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 found[name] = {loss: measure(name, case, options) for loss, case in cases.items()}
             except NotMeasured as error:
                 found[name] = {loss: {"not_run": str(error)} for loss in usual_losses(name, options)}
-    settings = ("turns", "queries", "steps", "budget", "smoke")
-    measured = {
-        "machine": measuring.machine(options.device),
-        "versions": measuring.versions("torch", "transformers", "tokenizers", "sentence_transformers"),
-        "parameters": {key: value for key, value in vars(options).items() if key in settings and value},
-        "models": found,
-    }
     shown = [table(name, loss, part) for name, parts in found.items() for loss, part in parts.items()]
-    measuring.show(shown)
-    if options.out:
-        measuring.write(options.out, f"train-{options.device}", "Training an encoder: speed", measured, shown)
+    own, packages = ("queries", "steps"), ("sentence_transformers",)
+    command.report("train", "Training an encoder: speed", options, own, packages, found, shown)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--models", nargs="+", choices=[*WORLDS, "minilm", *SHAPES], help="default: all that suit")
+    parser = command.parser(__doc__, [*WORLDS, "minilm", *SHAPES], PARAMS.train.micro_batch_tokens)
     parser.add_argument("--losses", nargs="+", choices=LOSSES, help="default: all in the generated world, else kl")
-    parser.add_argument("--turns", type=int, help="rounds in which the ways take turns (default 5)")
     parser.add_argument("--steps", type=int, help="optimiser steps a turn (default: a few seconds)")
     parser.add_argument(
         "--queries", type=int, help="queries a step (default: 128 in the generated world, 24 for minilm)"
     )
-    parser.add_argument(
-        "--budget", type=int, default=PARAMS.train.micro_batch_tokens, help="tokens ours encodes at once"
-    )
-    parser.add_argument("--out", type=Path, help="folder of the report (default benchmarks/results; --smoke: none)")
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes: seconds, no meaningful figures")
-    options = parser.parse_args(arguments)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("torch sees no CUDA device: install a CUDA build of it, or leave --device out")
-    options.models = options.models or (SMOKE_MODELS if options.smoke else DEFAULT_MODELS[options.device])
-    options.out = options.out or (None if options.smoke else ROOT / "benchmarks/results")
-    options.turns = options.turns or (1 if options.smoke else 5)
-    return options
+    return command.parse(parser, arguments, DEFAULT_MODELS, SMOKE_MODELS)
 
 
 if __name__ == "__main__":
