@@ -1,7 +1,7 @@
-"""What the command lines of the benchmarks share: options that all of them have, and the report at the end."""
+"""What the command lines of the benchmarks share: options that all of them have, and the report."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,11 @@ import measuring
 import torch
 
 RESULTS = Path(__file__).resolve().parent / "results"
-COMMON = ("turns", "budget", "smoke")
+TOLD = ("turns", "queries", "questions", "steps", "batch", "budget", "smoke")
+
+
+class NotMeasured(Exception):
+    """Why a model could not be measured here."""
 
 
 def parser(about: str, models: Sequence[str], budget: int) -> argparse.ArgumentParser:
@@ -40,23 +44,35 @@ def parse(
     return options
 
 
-def report(
+def run(
     name: str,
     title: str,
     options: argparse.Namespace,
-    own: Sequence[str],
     packages: Sequence[str],
-    found: Mapping[str, Any],
-    tables: Sequence[measuring.Table],
+    measure: Callable[[str, argparse.Namespace], dict[str, Any]],
+    tables: Callable[[str, dict[str, Any], str], list[measuring.Table]],
 ) -> None:
-    """Tables on the terminal, and with all that was found in results/<name>-<device>. own: further options to tell."""
-    told = {key: value for key, value in vars(options).items() if key in (*COMMON, *own) and value}
-    measured = {
-        "machine": measuring.machine(options.device),
-        "versions": measuring.versions("torch", "transformers", "tokenizers", *packages),
-        "parameters": told,
-        "models": found,
-    }
-    measuring.show(tables)
-    if options.out:
-        measuring.write(options.out, f"{name}-{options.device}", title, measured, tables)
+    """Measure one model after the other; results/<name>-<device> is written after each, so that none is lost.
+
+    tables: of a model, what was found of it, and the device; `not_run` says there why nothing was.
+    """
+    found: dict[str, Any] = {}
+    shown: list[measuring.Table] = []
+    for model in options.models:
+        try:
+            found[model] = measure(model, options)
+            shown += tables(model, found[model], options.device)
+        except NotMeasured as error:
+            found[model] = {"not_run": str(error)}
+            shown += [measuring.Table(model, ["", ""], [["", str(error)]])]
+        if options.device == "cuda":
+            torch.cuda.empty_cache()
+        if options.out:
+            measured = {
+                "machine": measuring.machine(options.device),
+                "versions": measuring.versions("torch", "transformers", "tokenizers", *packages),
+                "parameters": {key: value for key, value in vars(options).items() if key in TOLD and value},
+                "models": found,
+            }
+            measuring.write(options.out, f"{name}-{options.device}", title, measured, shown)
+    measuring.show(shown)

@@ -25,7 +25,7 @@ import bitter_retrieval  # noqa: F401, I001  first: sets what torch and progress
 import command
 import measuring
 import torch
-from label import ROOT, SHAPES, NotMeasured, random_reader, random_triples, say
+from label import ROOT, SHAPES, random_reader, random_triples, say
 from measuring import Table, size, spread
 
 from bitter_retrieval.generation import end_tokens, generate_answers
@@ -135,7 +135,7 @@ def fitted_case(options: argparse.Namespace) -> Case:
     """The default experiment's reader on its test questions, each with its first candidate."""
     for path in (options.reader, options.rows):
         if not path.exists():
-            raise NotMeasured(f"not run: there is no {path.name} here; `dvc repro` makes it")
+            raise command.NotMeasured(f"not run: there is no {path.name} here; `dvc repro` makes it")
     from bitter_retrieval.records import PREPARED, read_rows
 
     reader = load_reader(options.reader)
@@ -212,9 +212,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
 # -- report ----------------------------------------------------------------------------------------------------------
 
 
-def table(name: str, found: dict[str, Any]) -> Table:
-    if "not_run" in found:
-        return Table(name, ["", ""], [["", found["not_run"]]])
+def tables(name: str, found: dict[str, Any], device: str) -> list[Table]:
     seconds, lent = found["seconds"], found["seconds_with_our_allocator"]
     rows = []
     for way in WAYS:
@@ -237,22 +235,13 @@ def table(name: str, found: dict[str, Any]) -> Table:
         f"{found['most_new_tokens']} in one"
     )
     heads = ["way", "batch", "s a turn", "answers/s", "ours is faster, times", "with our allocator lent"]
-    return Table(title, [*heads, "memory beyond the model", "answers that differ"], rows)
+    return [Table(title, [*heads, "memory beyond the model", "answers that differ"], rows)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     keep_freed_memory()  # as the evaluate stage does
-    found: dict[str, Any] = {}
-    for name in options.models:
-        try:
-            found[name] = measure(name, options)
-        except NotMeasured as error:
-            found[name] = {"not_run": str(error)}
-        if options.device == "cuda":
-            torch.cuda.empty_cache()
-    shown = [table(name, part) for name, part in found.items()]
-    command.report("generate", "Generating answers: speed", options, ("questions", "batch"), (), found, shown)
+    command.run("generate", "Generating answers: speed", options, [], measure, tables)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

