@@ -22,9 +22,10 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[1] / "src"))  # last: src/evaluate.py must not hide evaluate
 
 import bitter_retrieval  # noqa: F401, I001  first: sets what torch and progress bars read when they are loaded
+import command
 import measuring
 import torch
-from label import ROOT, SHAPES, NotMeasured, random_reader, random_triples, say
+from label import ROOT, SHAPES, random_reader, random_triples, say
 from measuring import Table, size, spread
 
 from bitter_retrieval.generation import end_tokens, generate_answers
@@ -33,7 +34,8 @@ from bitter_retrieval.memory import keep_freed_memory
 
 ALONE, PADDED, OURS_ALIKE, OURS = "one by one", "padded", "ours, as many at once", "ours"
 PRELOADED = ["transformers.models.qwen3.modeling_qwen3"]
-DEFAULT_MODELS, SMOKE_MODELS = ["reader", "qwen3_100m"], ["reader", "tiny"]
+DEFAULT_MODELS = dict.fromkeys(["cpu", "cuda"], ["reader", "qwen3_100m"])
+SMOKE_MODELS = ["reader", "tiny"]
 QUESTIONS = {("qwen3_100m", "cpu"): 64, ("qwen3_100m", "cuda"): 256, ("qwen3_8b", "cuda"): 64}
 SMOKE_QUESTIONS = 8
 ANSWER_TOKENS = 15  # an answer's mean, where weights are random
@@ -133,7 +135,7 @@ def fitted_case(options: argparse.Namespace) -> Case:
     """The default experiment's reader on its test questions, each with its first candidate."""
     for path in (options.reader, options.rows):
         if not path.exists():
-            raise NotMeasured(f"not run: there is no {path.name} here; `dvc repro` makes it")
+            raise command.NotMeasured(f"not run: there is no {path.name} here; `dvc repro` makes it")
     from bitter_retrieval.records import PREPARED, read_rows
 
     reader = load_reader(options.reader)
@@ -210,9 +212,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
 # -- report ----------------------------------------------------------------------------------------------------------
 
 
-def table(name: str, found: dict[str, Any]) -> Table:
-    if "not_run" in found:
-        return Table(name, ["", ""], [["", found["not_run"]]])
+def tables(name: str, found: dict[str, Any], device: str) -> list[Table]:
     seconds, lent = found["seconds"], found["seconds_with_our_allocator"]
     rows = []
     for way in WAYS:
@@ -235,52 +235,22 @@ def table(name: str, found: dict[str, Any]) -> Table:
         f"{found['most_new_tokens']} in one"
     )
     heads = ["way", "batch", "s a turn", "answers/s", "ours is faster, times", "with our allocator lent"]
-    return Table(title, [*heads, "memory beyond the model", "answers that differ"], rows)
+    return [Table(title, [*heads, "memory beyond the model", "answers that differ"], rows)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     keep_freed_memory()  # as the evaluate stage does
-    found: dict[str, Any] = {}
-    for name in options.models:
-        try:
-            found[name] = measure(name, options)
-        except NotMeasured as error:
-            found[name] = {"not_run": str(error)}
-        if options.device == "cuda":
-            torch.cuda.empty_cache()
-    settings = ("turns", "questions", "batch", "budget", "smoke")
-    measured = {
-        "machine": measuring.machine(options.device),
-        "versions": measuring.versions("torch", "transformers", "tokenizers"),
-        "parameters": {key: value for key, value in vars(options).items() if key in settings and value},
-        "models": found,
-    }
-    shown = [table(name, part) for name, part in found.items()]
-    measuring.show(shown)
-    if options.out:
-        measuring.write(options.out, f"generate-{options.device}", "Generating answers: speed", measured, shown)
+    command.run("generate", "Generating answers: speed", options, [], measure, tables)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--models", nargs="+", choices=["reader", *SHAPES], help="default: reader qwen3_100m")
-    parser.add_argument("--turns", type=int, help="rounds in which the ways take turns (default 5)")
+    parser = command.parser(__doc__, ["reader", *SHAPES], 8192)
     parser.add_argument("--questions", type=int, help="questions that a model is asked (default: some minutes in all)")
     parser.add_argument("--batch", type=int, default=32, help="prompts in a padded batch (default 32)")
-    parser.add_argument("--budget", type=int, default=8192, help="tokens in a batch of ours (default 8192)")
     parser.add_argument("--reader", type=Path, default=ROOT / "models/readers/reader_a", help="folder of a reader")
     parser.add_argument("--rows", type=Path, default=ROOT / "data/prepared/test.parquet", help="what it is asked")
-    parser.add_argument("--out", type=Path, help="folder of the report (default benchmarks/results; --smoke: none)")
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes: seconds, no meaningful figures")
-    options = parser.parse_args(arguments)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("torch sees no CUDA device: install a CUDA build of it, or leave --device out")
-    options.models = options.models or (SMOKE_MODELS if options.smoke else DEFAULT_MODELS)
-    options.out = options.out or (None if options.smoke else ROOT / "benchmarks/results")
-    options.turns = options.turns or (1 if options.smoke else 5)
-    return options
+    return command.parse(parser, arguments, DEFAULT_MODELS, SMOKE_MODELS)
 
 
 if __name__ == "__main__":

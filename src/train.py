@@ -33,8 +33,9 @@ from bitter_retrieval.targets import (
     with_labelled,
 )
 from bitter_retrieval.tracking import folder_md5, open_tracker
-from bitter_retrieval.training import UNSAVED, Metrics, TrainingSet, epoch_batches, train_encoder, training_set
-from bitter_retrieval.training_state import SavedState, TrainingState, fingerprint
+from bitter_retrieval.training import UNSAVED, train_encoder
+from bitter_retrieval.training_set import TrainingSet, epoch_batches, training_set
+from bitter_retrieval.training_state import Metrics, SavedState, TrainingState, fingerprint
 
 PREPARED_FOLDER = Path("data/prepared")
 LABELS = Path("data/labels")

@@ -169,7 +169,9 @@ def test_the_profile_is_the_default_on_another_world(monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(ROOT)
     default, confirmed = (use_profile.resolve(name)[0] for name in ("default", "confirm"))
     assert confirmed["data"]["seed"] == 101 and default["data"]["seed"] == 0
-    assert use_profile.merge(confirmed, {"data": {"seed": 0}}) == default
+    assert confirmed["evaluate"]["shown"] == default["evaluate"]["shown"][:1]
+    unchanged = {"data": {"seed": 0}, "evaluate": {"shown": default["evaluate"]["shown"]}}
+    assert use_profile.merge(confirmed, unchanged) == default
 
 
 def test_queue_asks_for_the_worlds_without_a_result(

@@ -21,7 +21,9 @@ from torch import Tensor
 
 import train as stage
 from bitter_retrieval.distributed import ALONE, Group, Processes, join
-from bitter_retrieval.training import Objective, TrainingSet, train_encoder, training_set
+from bitter_retrieval.objective import Objective
+from bitter_retrieval.training import train_encoder
+from bitter_retrieval.training_set import TrainingSet, training_set
 
 ROOT = Path(__file__).parents[1]
 COUNT = 2

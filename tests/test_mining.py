@@ -8,9 +8,10 @@ import pytest
 import tiny
 
 from bitter_retrieval.mining import first_checkpoint, mine, positives, retrieved
+from bitter_retrieval.objective import Objective
 from bitter_retrieval.records import NO_PASSAGE, Row, passage_texts
 from bitter_retrieval.targets import soft_targets, with_empty
-from bitter_retrieval.training import Objective, TrainingError, TrainingSet, training_set
+from bitter_retrieval.training_set import TrainingError, TrainingSet, training_set
 
 ROWS = tiny.world(12)
 TRUE = positives(tiny.truth(ROWS), False, "truth")

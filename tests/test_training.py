@@ -15,24 +15,12 @@ from torch import Tensor
 from bitter_retrieval import training
 from bitter_retrieval.encoder import Encoder
 from bitter_retrieval.losses import LOSSES
+from bitter_retrieval.objective import Objective, Outcome, gradient_norms, mean_cosine, similarity_gap
 from bitter_retrieval.records import Row, passage_texts
 from bitter_retrieval.targets import binary_targets
-from bitter_retrieval.training import (
-    ALIKE,
-    Metrics,
-    Objective,
-    Outcome,
-    TrainingError,
-    TrainingSet,
-    epoch_batches,
-    gradient_norms,
-    mean_cosine,
-    schedule,
-    similarity_gap,
-    train_encoder,
-    training_set,
-    validate,
-)
+from bitter_retrieval.training import ALIKE, schedule, train_encoder, validate
+from bitter_retrieval.training_set import TrainingError, TrainingSet, epoch_batches, training_set
+from bitter_retrieval.training_state import Metrics
 
 KL = tiny.PARAMS.runs["kl"]
 CHANGES = {"epochs": 3, "queries_per_batch": 6, "learning_rate": 0.003, "micro_batch_tokens": 256, "mlflow": False}

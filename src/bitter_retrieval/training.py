@@ -9,11 +9,10 @@ by their row of weights and by their label source, never by code here. What on_s
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from math import cos, isfinite, isnan, pi
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,70 +22,14 @@ from bitter_retrieval.attention import unpadded_attention
 from bitter_retrieval.distributed import ALONE, Processes
 from bitter_retrieval.dropout import cheap_dropout
 from bitter_retrieval.encoder import Encoder
-from bitter_retrieval.losses import LOSSES, TIE, Calibration, LabelledBatch, LossSettings
-from bitter_retrieval.records import Row, passage_texts
-from bitter_retrieval.targets import Targets
+from bitter_retrieval.losses import Calibration
+from bitter_retrieval.objective import Objective, best_by_label, gradient_norms, measures
+from bitter_retrieval.training_set import TrainingError, TrainingSet, columns_of, epoch_batches, packed
 from bitter_retrieval.training_state import Metrics, Progress, TrainingState
 
 CALIBRATION_RATE = 0.05  # learning rate of mse's two numbers: at an encoder's rate they would hardly move
 ALIKE = 0.999  # mean cosine of different passages above which nothing tells them apart any more
-FEWEST = 8  # vectors from which on that says something: a batch may end with two passages that are nearly the same
 UNSAVED = TrainingState()
-
-
-class TrainingError(RuntimeError):
-    """A run that cannot go on: nothing to learn from, a loss that is not finite, vectors that are all alike."""
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """Tokenised queries and passages of one split, with their labels."""
-
-    query_ids: list[str]
-    queries: list[list[int]]
-    passages: list[list[int]]  # distinct ones
-    candidates: list[np.ndarray]  # [C] places in `passages`, per query
-    negatives: list[np.ndarray]  # places of those mined for it, which come along as in-batch passages; often none
-    groups: list[np.ndarray]  # places of the queries of each group
-    targets: Targets
-    passage_vectors: Tensor | None = None  # [passages, d] where they are not trained
-
-
-def training_set(
-    rows: list[Row], targets: Targets, encoder: Encoder, mined: Mapping[str, list[Row]] | None = None
-) -> TrainingSet:
-    """Tokenise once what every epoch and seed uses. mined: negatives without a label, by query_id.
-
-    Raises TrainingError for a passage without tokens, which has no embedding.
-    """
-    mined = mined or {}
-    texts = passage_texts(rows)
-    texts |= {p["passage_id"]: p["text"] for row in rows for p in mined.get(row["query_id"], ())}
-    places = {passage_id: place for place, passage_id in enumerate(texts)}
-    groups: dict[str, list[int]] = {}
-    for place, row in enumerate(rows):
-        groups.setdefault(row["group_id"], []).append(place)
-    passages = encoder.tokens(list(texts.values()), "passage")
-    _refuse_empty(passages, texts)
-    return TrainingSet(
-        [row["query_id"] for row in rows],
-        encoder.tokens([row["query"] for row in rows], "query"),
-        passages,
-        [np.array([places[p["passage_id"]] for p in row["passages"]]) for row in rows],
-        [np.array([places[p["passage_id"]] for p in mined.get(row["query_id"], ())], dtype=int) for row in rows],
-        [np.array(members) for members in groups.values()],
-        targets,
-    )
-
-
-def _refuse_empty(passages: list[list[int]], texts: Mapping[str, str]) -> None:
-    """A mean over no tokens would be NaN. The empty passage has tokens where the tokenizer puts marks around a text."""
-    for tokens, (passage_id, text) in zip(passages, texts.items(), strict=True):
-        if not tokens:
-            raise TrainingError(
-                f"passage {passage_id!r}, text {text!r}: no tokens, so no embedding. This encoder's tokenizer puts "
-                "nothing around a text: give the encoder a passage_prefix, or leave empty_candidate out of the run."
-            )
 
 
 def train_encoder(
@@ -156,7 +99,7 @@ def _with_vectors(data: TrainingSet, encoder: Encoder, budget: int) -> TrainingS
 
 def _refuse_single_passages(data: TrainingSet, batches: list[np.ndarray]) -> None:
     """A last batch of one query with one candidate is skipped by the losses; a run of such batches is a mistake."""
-    if all(len(_columns(data, places)) < 2 for places in batches):
+    if all(len(columns_of(data, places)) < 2 for places in batches):
         raise TrainingError(
             f"no batch has negatives: each holds a single passage, as that of query {data.query_ids[batches[0][0]]!r}. "
             "Raise train.queries_per_batch, so that the passages of other queries are there, or label more candidates."
@@ -167,7 +110,7 @@ def _end_epoch(
     encoder: Encoder,
     train: TrainingSet,
     validation: TrainingSet,
-    objective: "Objective",
+    objective: Objective,
     settings: Any,
     progress: Progress,
 ) -> Metrics:
@@ -187,99 +130,6 @@ def _end_epoch(
     return found
 
 
-class Outcome(NamedTuple):
-    """What an objective finds in a batch."""
-
-    total: Tensor  # scalar
-    terms: dict[str, Tensor]  # weighted; scalars whose sum is total
-    metrics: dict[str, Tensor]  # scalars: loss, each term as it is, the queries that it could not use
-    batch: LabelledBatch
-    queries: Tensor  # [Q, d] float32
-    passages: Tensor  # [P, d] float32
-
-
-class Objective:
-    """The weighted losses of a run over a batch of a training set."""
-
-    def __init__(
-        self,
-        run: Any,
-        budget: int,
-        precision: str = "float32",
-        recompute: bool = False,
-        processes: Processes = ALONE,
-    ) -> None:
-        self.weights = {name: weight for name, weight in run.losses.items() if weight > 0}
-        self.settings = LossSettings(run.temperature.student, run.temperature.teacher, run.margin, run.in_batch)
-        self.calibration = Calibration()
-        self.budget = budget
-        self.precision = precision
-        self.recompute = recompute
-        self.processes = processes
-
-    def __call__(self, encoder: Encoder, data: TrainingSet, places: np.ndarray) -> Outcome:
-        columns = _columns(data, places)
-        queries, passages = self._encode(encoder, data, places, columns)
-        batch = labelled_batch(queries @ passages.T, data, places, columns)
-        self.calibration.to(batch.similarity.device)
-        total, terms, metrics = batch.similarity.new_zeros(()), {}, {}
-        for name, weight in self.weights.items():
-            value = LOSSES[name].function(batch, self.settings, self.calibration)
-            terms[name] = weight * value.mean
-            total = total + terms[name]
-            metrics |= {name: value.mean, f"{name}_skipped": (~value.used).sum()}
-        return Outcome(total, terms, {"loss": total, **metrics}, batch, queries, passages)
-
-    def _encode(
-        self, encoder: Encoder, data: TrainingSet, places: np.ndarray, columns: np.ndarray
-    ) -> tuple[Tensor, Tensor]:
-        """Vectors of queries and passages; encoding alone is in reduced precision."""
-        with torch.autocast(encoder.model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            encode = partial(encoder, budget=self.budget, recompute=self.recompute)
-            queries = self.processes.encode(encode, [data.queries[place] for place in places])
-            if data.passage_vectors is not None:
-                return queries, data.passage_vectors[columns]
-            return queries, self.processes.encode(encode, [data.passages[column] for column in columns])
-
-
-def _columns(data: TrainingSet, places: np.ndarray) -> np.ndarray:
-    """Places of the P distinct candidates and mined negatives of some queries."""
-    return np.unique(np.concatenate([part[place] for part in (data.candidates, data.negatives) for place in places]))
-
-
-def labelled_batch(similarity: Tensor, data: TrainingSet, places: np.ndarray, columns: np.ndarray) -> LabelledBatch:
-    """Similarities [Q, P] of queries with the distinct passages of all of them, and their labels."""
-    own = np.zeros(similarity.shape, dtype=bool)
-    relevant = np.zeros_like(own)
-    nll = np.zeros(similarity.shape, dtype=np.float32)
-    utility = np.zeros_like(nll)
-    for row, place in enumerate(places):
-        where = np.searchsorted(columns, data.candidates[place])
-        own[row, where] = True
-        relevant[row, where] = data.targets.relevant[place]
-        nll[row, where] = data.targets.nll[place]
-        utility[row, where] = data.targets.utility[place]
-    arrays = own, ~own, relevant, nll, data.targets.no_passage_nll[places], utility
-    return LabelledBatch(similarity, *(torch.from_numpy(array).to(similarity.device) for array in arrays))
-
-
-def epoch_batches(groups: list[np.ndarray], queries: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
-    """Places of queries: groups in random order, packed whole until a batch has `queries` of them."""
-    order = np.random.default_rng([seed, epoch]).permutation(len(groups))
-    yield from _packed([groups[place] for place in order], queries)
-
-
-def _packed(groups: list[np.ndarray], queries: int) -> Iterator[np.ndarray]:
-    members = np.concatenate(groups)
-    sizes = np.cumsum([len(group) for group in groups])
-    start = 0
-    while start < len(members):
-        ends = sizes[(sizes > start) & (sizes <= start + queries)]
-        end = int(ends[-1]) if len(ends) else min(start + queries, len(members))  # a group larger than a batch is cut
-        yield members[start:end]
-        start = end
-
-
 def schedule(step: int, steps: int, warmup: float, kind: str) -> float:
     """Learning rate as a share of its peak: linear warm-up, then cosine, linear or constant."""
     rising = max(1, round(warmup * steps))
@@ -297,11 +147,11 @@ def validate(encoder: Encoder, data: TrainingSet, objective: Objective, queries:
     """
     encoder.eval()
     total, hits, count, used = 0.0, 0.0, 0, 0.0
-    for places in _packed(data.groups, queries):
+    for places in packed(data.groups, queries):
         found = objective(encoder, data, places)
         top = found.batch.similarity.masked_fill(~found.batch.own, -2).argmax(1, keepdim=True)
         total += found.total.item() * len(places)
-        hits += float(_best_by_label(found.batch, data).gather(1, top).sum())
+        hits += float(best_by_label(found.batch, data).gather(1, top).sum())
         count += len(places)
         used += sum(len(places) - found.metrics[f"{name}_skipped"].item() for name in objective.weights)
     if not used:
@@ -310,14 +160,6 @@ def validate(encoder: Encoder, data: TrainingSet, objective: Objective, queries:
             "candidate is relevant, or all are equal): no checkpoint can be selected. Check the run's labels."
         )
     return {"validation_loss": total / count, "validation_top1": hits / count}
-
-
-def _best_by_label(batch: LabelledBatch, data: TrainingSet) -> Tensor:
-    """[Q, P] bool: the own candidates that are relevant, or those of the lowest loss."""
-    if data.targets.scale is None:
-        return batch.relevant
-    lowest = batch.nll.masked_fill(~batch.own, float("inf")).amin(1, keepdim=True)
-    return batch.own & (batch.nll <= lowest + TIE)
 
 
 def _step(
@@ -330,7 +172,7 @@ def _step(
     step: int,
 ) -> Metrics:
     found = objective(encoder, data, places)
-    metrics = _numbers({**found.metrics, **gradient_norms(found), **_measures(found, data)})
+    metrics = _numbers({**found.metrics, **gradient_norms(found), **measures(found, data)})
     at = f"step {step}, first queries {[data.query_ids[place] for place in places[:5]]}"
     _refuse_infinite(metrics, ["loss", *objective.weights], at)
     _refuse_collapse(metrics, at)
@@ -341,43 +183,6 @@ def _step(
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     return {name: value for name, value in metrics.items() if not isnan(value)}  # a gap that no query has
-
-
-def gradient_norms(found: Outcome) -> dict[str, Tensor]:
-    """Norm of each weighted term's gradient with respect to the batch's vectors, which costs no pass of the encoder."""
-    trained = [vectors for vectors in (found.queries, found.passages) if vectors.requires_grad]
-    return {
-        f"gradient/{name}": torch.cat(
-            [gradient.flatten() for gradient in torch.autograd.grad(term, trained, retain_graph=True)]
-        ).norm()
-        for name, term in found.terms.items()
-    }
-
-
-def _measures(found: Outcome, data: TrainingSet) -> dict[str, Tensor]:
-    side = "passage" if found.passages.requires_grad else "query"
-    vectors = {"passage": found.passages, "query": found.queries}[side]
-    gap = similarity_gap(found.batch, _best_by_label(found.batch, data))
-    return {"similarity_gap": gap, f"{side}_cosine": mean_cosine(vectors)}
-
-
-def similarity_gap(batch: LabelledBatch, best: Tensor) -> Tensor:
-    """Mean similarity of a query's best own candidates less that of its others; NaN if no query has both.
-
-    best: [Q, P] bool, inside own. Averaged over the queries that have both.
-    """
-    others = batch.own & ~best
-    both = best.any(1) & others.any(1)
-    of_best, of_others = ((batch.similarity * kept).sum(1) / kept.sum(1).clamp(min=1) for kept in (best, others))
-    return torch.where(both, of_best - of_others, 0).sum() / both.sum()
-
-
-def mean_cosine(vectors: Tensor) -> Tensor:
-    """Over the pairs of different ones of n unit vectors [n, d]; NaN for fewer than FEWEST."""
-    n = len(vectors)
-    if n < FEWEST:
-        return vectors.new_tensor(float("nan"))
-    return (vectors.sum(0).square().sum() - n) / (n * (n - 1))  # |sum|^2 counts each with itself too
 
 
 def _numbers(scalars: dict[str, Tensor]) -> Metrics:

@@ -1,0 +1,78 @@
+"""What the command lines of the benchmarks share: options that all of them have, and the report."""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import measuring
+import torch
+
+RESULTS = Path(__file__).resolve().parent / "results"
+TOLD = ("turns", "queries", "questions", "steps", "batch", "budget", "smoke")
+
+
+class NotMeasured(Exception):
+    """Why a model could not be measured here."""
+
+
+def parser(about: str, models: Sequence[str], budget: int) -> argparse.ArgumentParser:
+    """Options of every benchmark; it adds its own. about: the script's docstring; budget: tokens in a batch of ours."""
+    made = argparse.ArgumentParser(description=about.split("\n")[0])
+    made.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    made.add_argument("--models", nargs="+", choices=models, help="default: all that suit the device")
+    made.add_argument("--turns", type=int, help="rounds in which the ways take turns (default 5)")
+    made.add_argument("--budget", type=int, default=budget, help=f"tokens in a batch of ours (default {budget})")
+    made.add_argument("--out", type=Path, help="folder of the report (default benchmarks/results; --smoke: none)")
+    made.add_argument("--smoke", action="store_true", help="tiny sizes: seconds, no meaningful figures")
+    return made
+
+
+def parse(
+    made: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    models: Mapping[str, Sequence[str]],
+    smoke_models: Sequence[str],
+) -> argparse.Namespace:
+    """models: those measured by default, by device."""
+    options = made.parse_args(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        made.error("torch sees no CUDA device: install a CUDA build of it, or leave --device out")
+    options.models = options.models or list(smoke_models if options.smoke else models[options.device])
+    options.out = options.out or (None if options.smoke else RESULTS)
+    options.turns = options.turns or (1 if options.smoke else 5)
+    return options
+
+
+def run(
+    name: str,
+    title: str,
+    options: argparse.Namespace,
+    packages: Sequence[str],
+    measure: Callable[[str, argparse.Namespace], dict[str, Any]],
+    tables: Callable[[str, dict[str, Any], str], list[measuring.Table]],
+) -> None:
+    """Measure one model after the other; results/<name>-<device> is written after each, so that none is lost.
+
+    tables: of a model, what was found of it, and the device; `not_run` says there why nothing was.
+    """
+    found: dict[str, Any] = {}
+    shown: list[measuring.Table] = []
+    for model in options.models:
+        try:
+            found[model] = measure(model, options)
+            shown += tables(model, found[model], options.device)
+        except NotMeasured as error:
+            found[model] = {"not_run": str(error)}
+            shown += [measuring.Table(model, ["", ""], [["", str(error)]])]
+        if options.device == "cuda":
+            torch.cuda.empty_cache()
+        if options.out:
+            measured = {
+                "machine": measuring.machine(options.device),
+                "versions": measuring.versions("torch", "transformers", "tokenizers", *packages),
+                "parameters": {key: value for key, value in vars(options).items() if key in TOLD and value},
+                "models": found,
+            }
+            measuring.write(options.out, f"{name}-{options.device}", title, measured, shown)
+    measuring.show(shown)
