@@ -56,7 +56,7 @@ def rows() -> list[Row]:
 def prepared(**sizes: int) -> tuple[dict[str, list[Row]], list[Row]]:
     """Splits and corpus of the default profile, with other numbers of clusters."""
     data: Data = load_params(DEFAULT).data
-    found, corpus, _ = from_world(replace(data, world=replace(data.world, **sizes)))
+    found, corpus, _ = from_world("data", replace(data, world=replace(data.world, **sizes)))
     return found, corpus
 
 

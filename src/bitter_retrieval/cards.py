@@ -13,6 +13,7 @@ The verdict is what the report says, whichever it is. Paths of the machine are l
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import PurePath
 from typing import Any
 
@@ -117,8 +118,9 @@ def _results(run: str, report: Report) -> Iterator[str]:
     yield "\n".join(f"- {METRICS[metric]}: {wording.MEANING[metric]}" for metric in told)
     if beyond := report["beyond"]:
         yield f"{wording.beyond(report)}."
-        rows = [[name, *wording.beyond_cells(beyond, about["reader"], name)] for name in names]
-        yield _table(["", *wording.BEYOND.values()], rows)
+        rows = [[name, *chain(*wording.beyond_cells(beyond, about["reader"], name))] for name in names]
+        heads = chain(*((head, "against before training") for head in wording.BEYOND.values()))
+        yield _table(["", *heads], rows)
     compared = list(_compared(run, report))
     if compared:
         yield (
