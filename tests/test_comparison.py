@@ -168,6 +168,7 @@ def test_other_numbers_of_passages_shown_are_compared_apart() -> None:
     assert exact == {"infonce": 6 / 8, "kl": 7 / 8, "kl_permuted": 0, "bm25": 0.5, "untrained": 0.25}
     assert five["differences"]["reader_b"]["em"]["kl"]["mean"] == 1 / 8
     assert set(five["differences"]["reader_a"]) == {"em", "accuracy"}
+    assert five["negative_controls"]["kl_permuted"]["mean"] == -0.25
     assert made["differences"] == report_with((1,))["differences"] and report_with((1,))["further"] == {}
     assert five["systems"]["kl"]["truncated"] == 4 and "The same, 5 shown: 4 (kl 4)." in wording.notes(made)
     assert summary(made) == summary(report_with((1,)) | {"disagreement": made["disagreement"]})
@@ -424,7 +425,7 @@ def test_tables_fit_the_console_with_every_name_whole(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
     for name in [*world.RUNS, *world.CONTROLS]:
         assert re.search(rf"^ {name} ", text, re.MULTILINE)
-    assert "Negative control: kl_permuted is equivalent to the untrained encoder" in text
+    assert "Negative control: kl_permuted is equivalent to the encoder before training" in text
     assert "Primary figure" in text and "inconclusive" in text and "…" not in text
 
 

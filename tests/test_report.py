@@ -142,6 +142,14 @@ def test_one_right_answer_of_a_control_is_an_answer() -> None:
     assert wording.warnings(made) == []  # nothing was measured
 
 
+def test_a_negative_control_that_gains_is_said_before_the_tables() -> None:
+    made, _ = compared()
+    assert wording.warnings(made) == []
+    made["further"]["5"]["negative_controls"]["kl_permuted"]["verdict"] = "better"
+    (said,) = wording.warnings(made)
+    assert said.startswith("With 5 shown, training on labels without information is better than no training (kl_permu")
+
+
 def test_without_judgements_no_accuracy_is_said() -> None:
     write_rows("data/judgements.parquet", [], JUDGEMENTS)
     made, page = compared()

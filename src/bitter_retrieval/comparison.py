@@ -192,6 +192,7 @@ def _further(
     return {
         "systems": {name: _scores(design, system, OF_SHOWN, settings.readers) for name, system in read.items()},
         "differences": _differences(design, read, COMPARED_FURTHER, settings),
+        "negative_controls": _negative_controls(design, read, settings),
     }
 
 

@@ -187,7 +187,11 @@ def notes(report: Figures) -> list[str]:
         *[_truncated(f"The same, {shown} shown", one["systems"]) for shown, one in report["further"].items()],
         f"Test questions without a human label: {about['without_human_label']}.",
         *_beyond_counts(report["beyond"]),
-        *[_negative(name, one) for name, one in report["negative_controls"].items()],
+        *[
+            _negative(name, shown, one)
+            for shown, found in readings(report).items()
+            for name, one in found["negative_controls"].items()
+        ],
     ]
 
 
@@ -206,7 +210,12 @@ def readings(report: Figures) -> dict[str | int, Figures]:
 
 
 def warnings(report: Figures) -> list[str]:
-    """Sentences that a reader needs before the tables: where no answer is right, equal scores say nothing."""
+    """Sentences that a reader needs before the tables: what equal scores, or a control that gains, take from them."""
+    return [*_silent(report), *(_gains(shown, found) for shown, found in readings(report).items() if _gaining(found))]
+
+
+def _silent(report: Figures) -> list[str]:
+    """Where no answer is right, equal scores say nothing."""
     silent = [
         f"{reader} with {shown} shown"
         for shown, found in readings(report).items()
@@ -215,6 +224,19 @@ def warnings(report: Figures) -> list[str]:
     ]
     about = "no run and no control answers any question exactly, so that equal scores and the verdict equivalent say"
     return [f"With {', '.join(silent)}, {about} nothing about retrieval."] if silent else []
+
+
+def _gaining(found: Figures) -> dict[str, Figures]:
+    """The negative controls that training has made better."""
+    return {name: one for name, one in found["negative_controls"].items() if one["verdict"] == "better"}
+
+
+def _gains(shown: str | int, found: Figures) -> str:
+    gains = ", ".join(f"{name} {points(one)} points" for name, one in _gaining(found).items())
+    return (
+        f"With {shown} shown, training on labels without information is better than no training ({gains}): differences "
+        f"with {shown} shown have other causes than what labels say, and are no finding about labels."
+    )
 
 
 def _all_zero(estimates: Sequence[Figures | None]) -> bool:
@@ -252,7 +274,8 @@ def _bounds(name: str, difference: Figures) -> str:
     )
 
 
-def _negative(name: str, difference: Figures) -> str:
+def _negative(name: str, shown: str | int, difference: Figures) -> str:
     verdicts = {"better": "better than", "worse": "worse than", "equivalent": "equivalent to"}
     said = verdicts.get(difference["verdict"], "not shown to differ from")
-    return f"Negative control: {name} is {said} the untrained encoder ({points(difference)} points)."
+    figures = f"({points(difference)} points, {shown} shown)"
+    return f"Negative control: {name} is {said} the encoder before training {figures}."
