@@ -64,6 +64,7 @@ def main() -> None:
     report = compare(asked, systems, verdicts, settings(params), beyond, watch=lambda names: track(names, "resample"))
     account = read_account()
     report["about"] |= {"judge": judge.about, "corpus": len(corpus), "origin": origin(account, split)}
+    report["about"]["primary_metrics"] = ["em"] if params.judge.kind == "rule" else ["em", "accuracy"]
     for other in others:
         from_there = {"source": params.beyond.source, "origin": origin(account["beyond"], "test")}
         report["beyond"] |= from_there | {"corpus": len(other.corpus)}
@@ -124,9 +125,10 @@ def of_split(split: str, params: Params) -> dict[str, Any]:
 
 def sources_agree(split: str, params: Params) -> list[Agreement]:
     """Every two label sources in one split."""
-    rows, asked = prepared(split), params.compare
+    rows = prepared(split)
     sources = {name: read_labels(LABELS / name / f"{split}.parquet") for name in params.labels}
-    return agreement(rows, sources, Design([row["group_id"] for row in rows], 1, asked.draws, asked.seed))
+    design = Design([row["group_id"] for row in rows], seeds=1, draws=20, seed=0)  # an estimate looks at no draw
+    return agreement(rows, sources, design)
 
 
 def read_known(params: Params) -> Known:

@@ -9,13 +9,15 @@ Questions from another domain are answered too, save by `oracle`, as no reader l
 data select there. Writes data/predictions/controls/<control>.parquet (records.PREDICTIONS).
 """
 
+import gc
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from bitter_retrieval.answering import Shown, predict, top
+from bitter_retrieval.answering import Shown, predict, top, without_loss
 from bitter_retrieval.corpus import Asked, asked_in
 from bitter_retrieval.disagreement import candidate_losses, passage_losses
 from bitter_retrieval.embeddings import Embeddings
@@ -56,20 +58,24 @@ def main() -> None:
     for folder, declared in {READERS: params.readers, ENCODERS: params.encoders, LABELS: params.sources}.items():
         sweep(folder, declared)
     parts = asked_in(PREPARED_FOLDER, params.evaluate)
-    readers = [load_reader(READERS / reader) for reader in params.readers]
     rankings = [retrieved(part, params) for part in parts]
+    answered: dict[str, list[list[Row]]] = {name: [[] for _ in parts] for name in (*rankings[0], *NOT_RETRIEVED)}
     with Journal(journal_folder() / "answers.sqlite") as journal:
-        for name in track([*rankings[0], *NOT_RETRIEVED], "control"):
-            predictions: list[Row] = []
-            for part, ranked_by in zip(parts, rankings, strict=True):
-                for reader in readers:
+        for one in params.readers:
+            reader = load_reader(READERS / one)
+            for name, of_parts in track(answered.items(), f"control {one}"):
+                for rows, part, ranked_by in zip(of_parts, parts, rankings, strict=True):
                     shown = ranked(part, ranked_by[name]) if name in ranked_by else picked(name, part, reader, params)
                     for asked in shown:
                         budget = params.evaluate.batch_tokens
-                        predictions += predict(name, reader, *asked, part.corpus, budget, journal)
-            write_rows(PREDICTED / f"{name}.parquet", predictions, PREDICTIONS)
-            if not predictions:
-                print(f"control {name}: left out, as {LEFT_OUT[name]}", file=sys.stderr)
+                        rows += predict(name, reader, *asked, part.corpus, budget, journal)
+            del reader  # memory may not hold the next one beside it
+            gc.collect()
+    for name, of_parts in answered.items():
+        predictions = list(chain.from_iterable(of_parts))
+        write_rows(PREDICTED / f"{name}.parquet", predictions, PREDICTIONS)
+        if lacking := without_loss(predictions) if predictions else f"left out, as {LEFT_OUT[name]}":
+            print(f"control {name}: {lacking}", file=sys.stderr)
 
 
 def retrieved(part: Asked, params: Params) -> dict[str, list[Ranking]]:

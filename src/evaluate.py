@@ -15,9 +15,11 @@ summary.json in the folder --output, and the summary on the terminal. What was e
 """
 
 import argparse
+import gc
 import json
+import sys
 from dataclasses import asdict
-from itertools import product
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,7 +27,7 @@ from typing import Any
 from rich.console import Console
 
 from bitter_retrieval import evaluation_summary
-from bitter_retrieval.answering import predict, top
+from bitter_retrieval.answering import predict, top, without_loss
 from bitter_retrieval.arguments import positive, prompt, row_range
 from bitter_retrieval.corpus import asked_in
 from bitter_retrieval.embeddings import Embeddings
@@ -63,18 +65,28 @@ def evaluate_run(name: str) -> None:
         raise ParamsError(f"params.yaml: runs: {name!r} is none of {', '.join(params.runs)}.")
     parts = asked_in(PREPARED_FOLDER, params.evaluate)
     sweep(READERS, params.readers)
-    readers = [load_reader(READERS / reader) for reader in params.readers]
     seeds = sorted(int(folder.name.removeprefix("seed")) for folder in (RUNS / name).glob("seed*"))
-    predictions: list[Row] = []
-    with Journal(journal_folder() / "answers.sqlite") as journal, bar(f"evaluate {name}", len(seeds)) as advance:
-        for seed in seeds:
-            for rows, corpus, numbers in parts:
-                rankings = retrieve(RUNS / name / f"seed{seed}", rows, corpus, params.evaluate)
-                for reader, count in product(readers, numbers):
-                    shown, budget = top(rows, rankings, count), params.evaluate.batch_tokens
-                    predictions += predict(name, reader, seed, count, shown, corpus, budget, journal)
-            advance(1)
+    retrieved = [
+        (seed, part, retrieve(RUNS / name / f"seed{seed}", part.rows, part.corpus, params.evaluate))
+        for seed in track(seeds, f"retrieve {name}")
+        for part in parts
+    ]
+    answered: list[list[Row]] = [[] for _ in retrieved]
+    steps = len(params.readers) * len(retrieved)
+    with Journal(journal_folder() / "answers.sqlite") as journal, bar(f"evaluate {name}", steps) as advance:
+        for one in params.readers:
+            reader = load_reader(READERS / one)
+            for rows, (seed, part, rankings) in zip(answered, retrieved, strict=True):
+                for count in part.shown:
+                    shown, budget = top(part.rows, rankings, count), params.evaluate.batch_tokens
+                    rows += predict(name, reader, seed, count, shown, part.corpus, budget, journal)
+                advance(1)
+            del reader  # memory may not hold the next one beside it
+            gc.collect()
+    predictions = list(chain.from_iterable(answered))
     write_rows(PREDICTED / f"{name}.parquet", predictions, PREDICTIONS)
+    if lacking := without_loss(predictions):
+        print(f"evaluate {name}: {lacking}", file=sys.stderr)
 
 
 def retrieve(folder: Path, rows: list[Row], corpus: dict[str, str], settings: Evaluate) -> list[Ranking]:

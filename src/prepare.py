@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bitter_retrieval.hub_datasets import hub_parts
-from bitter_retrieval.params import Data, Params, ParamsError, load_params, origin
+from bitter_retrieval.hub import fetch
+from bitter_retrieval.hub_datasets import hub_parts, refuse_unstated
+from bitter_retrieval.params import Data, Params, ParamsError, is_hub_id, load_params, origin
 from bitter_retrieval.question_splits import question_splits, split_files
 from bitter_retrieval.records import BEYOND, CORPUS, PREPARED, Row, passage_texts, write_rows
 from bitter_retrieval.squad import from_rows, squad_files, squad_splits
@@ -28,6 +29,7 @@ Prepared = tuple[dict[str, list[Row]], list[Row], dict[str, Any]]  # splits, cor
 
 def main() -> None:
     params = load_params()
+    refuse_absent(params)
     splits, corpus, account = read_source("data", params.data)
     refuse_empty(splits, account, params)
     refuse_unlabelled(splits, params)
@@ -42,6 +44,19 @@ def main() -> None:
         counted["beyond"] = summary({"test": beyond}, corpus, account)
     METRICS.parent.mkdir(exist_ok=True)
     METRICS.write_text(json.dumps(counted, indent=2) + "\n")
+
+
+def refuse_absent(params: Params) -> None:
+    """What stages hours later take from a hub is to be had: commits of labels are stated, models answer.
+
+    It decides nothing of what is written: DVC need not rerun this stage for other models, whose own stages then refuse.
+    """
+    for name, labels in params.labels.items():
+        if labels.hub:
+            refuse_unstated(labels.hub, f"labels.{name}.hub", f"labels.{name}.needs")
+    for model in (*params.readers.values(), *params.encoders.values()):
+        if is_hub_id(model.model):
+            fetch(model.model, "config.json", model.revision)
 
 
 def another_domain(data: Data | None) -> tuple[list[Row], list[Row], dict[str, Any]]:
@@ -79,10 +94,10 @@ def from_squad(at: str, data: Data) -> Prepared:
     if data.hub:
         parts = {split: from_rows(rows) for split, rows in hub_parts(data.hub, f"{at}.hub", f"{at}.path").items()}
     else:
-        parts = squad_files(Path(data.path))
+        parts = squad_files(Path(data.path), at)
     sampled = data.num_titles, data.questions_per_title
     splits, corpus, account = squad_splits(
-        parts, name_of(data), data.seed, data.candidates, vars(data.articles), *sampled
+        parts, name_of(data), data.seed, data.candidates, vars(data.articles), *sampled, at
     )
     return splits, corpus, {"name": name_of(data), **account}
 
@@ -91,10 +106,10 @@ def from_questions(at: str, data: Data) -> Prepared:
     """MS MARCO, and one's own questions."""
     if data.hub:
         found = hub_parts(data.hub, f"{at}.hub", f"{at}.path")
-        parts, further = {split: partial(lambda rows, left_out: rows, rows) for split, rows in found.items()}, None
+        parts, further = {split: partial(lambda rows, left_out: rows, rows) for split, rows in found.items()}, []
     else:
         parts, further = split_files(Path(data.path))
-    splits, corpus, account = question_splits(parts, name_of(data), data, further)
+    splits, corpus, account = question_splits(parts, name_of(data), data, further, at)
     return splits, corpus, {"name": name_of(data), **account}
 
 
@@ -111,10 +126,18 @@ def refuse_empty(splits: dict[str, list[Row]], account: dict[str, Any], params: 
         if not splits[split]:
             what = f"{split}, on which readers and encoders are fitted" if split == "reader" else split
             read = f" ({account['read']})" if "read" in account else ""
+            remedy = "raise its entry in data.limits or data.articles"
+            if split == "train" and splits["reader"] and _reader_takes_from_train(account):
+                remedy = "lower data.limits.reader, which took all of train's"
             raise ParamsError(
-                f"params.yaml: data: {account['name']} has no question for {what}{read}. Give other files, or raise "
-                "its entry in data.limits or data.articles."
+                f"params.yaml: data: {account['name']} has no question for {what}{read}. Give other files, or {remedy}."
             )
+
+
+def _reader_takes_from_train(account: dict[str, Any]) -> bool:
+    """Neither from a part of its own, nor by shares of the only one."""
+    read = account.get("read", {})
+    return len(read) > 1 and "reader" not in read
 
 
 def refuse_unlabelled(splits: dict[str, list[Row]], params: Params) -> None:

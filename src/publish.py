@@ -26,7 +26,7 @@ from rich.table import Table
 from bitter_retrieval import wording
 from bitter_retrieval.cards import PASSAGES, Origin, dataset_card, model_card
 from bitter_retrieval.credentials import service_key
-from bitter_retrieval.hub_upload import Upload, published, send
+from bitter_retrieval.hub_upload import PublishError, Upload, published, send
 from bitter_retrieval.params import Params, load_params, read_yaml
 from bitter_retrieval.progress import track
 from bitter_retrieval.provenance import commit, doubts, hashes, made_by, read_lock, stages_of
@@ -38,10 +38,6 @@ PARAMS, REPORT = Path("params.yaml"), Path("metrics/report.json")
 RUNS, LABELS, PREPARED_FOLDER = Path("models/runs"), Path("data/labels"), Path("data/prepared")
 SPLITS = ("train", "validation", "test")
 CONFIGURATIONS = ("soft_labels", "records")  # of a dataset; the first is the default
-
-
-class PublishError(ValueError):
-    """Something that is not there to be published, or is not what its figures are about."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,18 +1,21 @@
-"""Prediction rows: their fields, what the reader was shown, and that a finished call is not paid for again."""
+"""Prediction rows: their fields, what the reader was shown, and that a finished batch is not paid for again."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 import tiny
+import torch
 
+from bitter_retrieval import answering, generation
 from bitter_retrieval.answer_loss import Scorer, Triple
-from bitter_retrieval.answering import Shown, predict, top
+from bitter_retrieval.answering import Shown, predict, top, without_loss
 from bitter_retrieval.generation import generate_answers
 from bitter_retrieval.journal import Journal
-from bitter_retrieval.language_model import Reader
+from bitter_retrieval.language_model import Reader, ReaderError
 from bitter_retrieval.records import PREDICTIONS, Row, passage_texts
 from bitter_retrieval.retrieval import Ranking
 from bitter_retrieval.scoring import exact_match, f1
@@ -120,17 +123,125 @@ def test_cut_contexts_are_counted(journal: Journal) -> None:
     assert [row["truncated"] for row in ask(reader, journal, shown(3))] == [1] * 4
 
 
+# -- what a reader cannot score --------------------------------------------------------------------------------------
+
+LONG = "Ashby " * 99
+
+
+@pytest.mark.parametrize("bad", [LONG, " "])
+def test_answer_without_a_reference_that_can_be_scored_has_no_loss_and_counts_in_all_else(
+    bad: str, journal: Journal
+) -> None:
+    reader = tiny.tiny_reader()
+    usual = ask(reader, journal, shown())
+    items = shown()
+    items[1] = replace(items[1], row={**items[1].row, "answers": [bad]})
+    items[2] = replace(items[2], row={**items[2].row, "answers": [bad, *ROWS[2]["answers"]]})
+    for _ in range(2):  # computed, and from the journal
+        rows = ask(reader, journal, items)
+        assert [row["answer"] for row in rows] == [row["answer"] for row in usual]
+        assert rows[1]["answer_nll"] is None and rows[1]["em"] == 0
+        others = [rows[place]["answer_nll"] for place in (0, 2, 3)]
+        assert others == pytest.approx([usual[place]["answer_nll"] for place in (0, 2, 3)], abs=2e-5)
+    assert "1 of 4 answers have no answer loss, the first of them of tiny to query 'q1'" in without_loss(rows)
+    assert without_loss(usual) == ""
+
+
+def test_loss_that_is_not_finite_says_that_the_reader_is_broken(journal: Journal) -> None:
+    reader = tiny.tiny_reader()
+    reader.model.get_input_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(ReaderError, match=r"is nan. Check the checkpoint and readers.tiny.dtype"):
+        ask(reader, journal, shown())
+
+
+def test_question_that_the_reader_cannot_be_asked_is_named(journal: Journal) -> None:
+    items = shown()
+    items[2] = replace(items[2], row={**items[2].row, "query": LONG})
+    with pytest.raises(ReaderError, match=r"question 'Ashby .*Raise readers.tiny.max_length"):
+        ask(tiny.tiny_reader(), journal, items)
+
+
 # -- journal ---------------------------------------------------------------------------------------------------------
 
 
 def test_second_call_does_not_touch_the_model(journal: Journal) -> None:
     reader = tiny.tiny_reader()
     first = ask(reader, journal, shown())
-    without_model = replace(reader, model=None, tokenizer=None)
+    without_model = replace(reader, model=None)
     assert ask(without_model, journal, shown()) == first
     other = ask(without_model, journal, [replace(item, ranking=None) for item in shown()], "oracle", 0)
     assert [row["answer_nll"] for row in other] == [row["answer_nll"] for row in first]
     assert other[0]["system"] == "oracle" and other[0]["seed"] == 0 and other[0]["ranked_ids"] == []
+
+
+class Killed(BaseException):
+    pass
+
+
+def limited(monkeypatch: pytest.MonkeyPatch, most: float = float("inf")) -> list[tuple[str, int]]:
+    """Batches of answers and chunks of losses that are computed, with their sizes; the process is killed after some."""
+    done: list[tuple[str, int]] = []
+
+    def counted(what: str, work: Any) -> Any:
+        def wrapped(worker: Any, batch: Any, **settings: Any) -> Any:
+            if len(done) == most:
+                raise Killed
+            done.append((what, len(batch)))
+            return work(worker, batch, **settings)
+
+        return wrapped
+
+    monkeypatch.setattr(generation, "_generate", counted("answers", generation._generate))
+    monkeypatch.setattr(answering.Scorer, "score", counted("losses", Scorer.score))
+    monkeypatch.setattr(answering, "CHUNK", 3)
+    return done
+
+
+def many() -> list[Shown]:
+    return [Shown(row, [p["passage_id"] for p in row["passages"]][: 1 + n % 3]) for n, row in enumerate(tiny.world(12))]
+
+
+def test_killed_call_goes_on_after_its_last_batch_to_the_same_bits(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = tiny.tiny_reader()
+    with monkeypatch.context() as patch:
+        done = limited(patch)
+        with Journal(tmp_path / "whole.sqlite") as other:
+            wanted = ask(reader, other, many())
+    assert [what for what, _ in done] == ["answers"] * (len(done) - 4) + ["losses"] * 4 and len(done) > 5
+    for most in range(len(done)):  # the journal grows by one in each life
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            again = limited(patch, min(most, 1))
+            ask(reader, journal, many())
+        assert again == done[most - 1 : most] if most else again == []
+    with monkeypatch.context() as patch:
+        again = limited(patch)
+        assert ask(reader, journal, many()) == wanted and again == done[-1:]
+
+
+def test_further_question_leaves_the_batches_before_it(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, done = tiny.tiny_reader(), limited(monkeypatch)
+    first = ask(reader, journal, many())
+    longest = Shown(tiny.world(1, first=9)[0], ["p1", "p2", "p3"])
+    before = len(done)
+    assert ask(reader, journal, [*many(), longest])[: len(first)] == first
+    assert before > 5 and [what for what, _ in done[before:]] == ["answers", "losses"]
+
+
+@pytest.mark.parametrize("what", ["method", "torch", "transformers"])
+def test_what_computes_decides_the_key(what: str, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, done = tiny.tiny_reader(), limited(monkeypatch)
+    ask(reader, journal, shown())
+    once = len(done)
+    if what == "method":
+        monkeypatch.setattr(answering, "METHOD", 2)
+    elif what == "torch":
+        monkeypatch.setattr(torch, "__version__", "0.0")
+    else:
+        monkeypatch.setattr(answering, "version", lambda package: f"{package} 0.0")
+    ask(reader, journal, shown())
+    assert len(done) == 2 * once
 
 
 @pytest.mark.parametrize("what", ["reader", "context", "references", "query"])

@@ -180,6 +180,20 @@ def test_model_that_is_not_served_stays_as_it_was(
     assert model.config._attn_implementation == before and torch.get_rng_state().equal(state)
 
 
+@pytest.mark.parametrize("said", [(), ("",), ("\n",)])
+def test_a_kernel_that_fails_without_a_word_is_an_objection(
+    said: tuple[str, ...], kernel: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError(*said)
+
+    model = model_of("bert", **NO_DROPOUT)
+    monkeypatch.setattr(model, "forward", fail)
+    with pytest.raises(AttentionError, match="does not serve BertModel: RuntimeError"):
+        with unpadded_attention(model, "flash", half=True):
+            pass
+
+
 def test_float32_is_left_alone(kernel: list[int]) -> None:
     model = model_of("nomic_bert")
     with unpadded_attention(model, "auto", half=False):

@@ -22,6 +22,7 @@ from bitter_retrieval.disagreement import disagreement, passage_losses
 from bitter_retrieval.outcomes import ComparisonError, Outcomes, Verdicts, outcomes
 from bitter_retrieval.params import load_params
 from bitter_retrieval.records import PREDICTIONS, RecordError, read_rows, write_rows
+from bitter_retrieval.statistics import Design
 
 SETTINGS = Settings("test", "infonce", "kl", "reader_a", world.READERS, "reader_a", "human", 2, 200, 0, 0.02, (1, 5))
 LABELS = {"infonce": "human", "kl": "reader_a", "kl_permuted": "permuted"}
@@ -229,13 +230,15 @@ def test_missing_judgements_are_left_out_in_pairs_and_bounded() -> None:
     lost = "Where was person 3 born? the Calder"  # kl's answer to q3 for seed 1, and that of no_passage
     verdicts.verdicts = dict(verdicts.verdicts) | {lost: ("missing", "timeout")}
     made = report(verdicts)
-    assert made["missing"] == {"answers": 166, "missing": 10, "reasons": {"timeout": 10}}
+    assert made["missing"] == {"answers": 166, "missing": 10, "coverage": 0.939759, "reasons": {"timeout": 10}}
+    assert summary(made)["coverage"] == 0.9398 and summary(report())["coverage"] == 1
     accuracy = made["systems"]["kl"]["scores"]["reader_a"]["accuracy"]
     assert (accuracy["mean"], accuracy["n_missing"]) == (0.857143, 1)  # 6 of 7
     difference = made["differences"]["reader_a"]["accuracy"]["kl"]
     assert (difference["mean"], difference["n_missing"]) == (0.428571, 1)  # 3 of 7
     assert (difference["worst_low"], difference["worst_high"]) == (3 / 8, 4 / 8)
     assert "kl: 1 pairs without a judgement" in printed(made) and "+37.5 or +50.0" in printed(made)
+    assert "Missing judgements: 10 of 166 answers (timeout 10), coverage 94.0%." in printed(made)
     assert made["systems"]["kl"]["scores"]["reader_a"]["em"]["mean"] == 7 / 8
 
 
@@ -414,19 +417,25 @@ def test_questions_on_which_runs_differ_come_first_and_equal_ones_never() -> Non
 def test_figures_in_words() -> None:
     estimate = {"mean": 0.596, "low": 0.561, "high": 0.631}
     assert wording.share(estimate) == "59.6 ±3.5" and wording.interval(estimate) == "[56.1, 63.1]"
+    assert wording.share(estimate | {"low": 0.56095, "high": 0.6313}) == "59.6 ±3.5"  # rounded, not cut
+    cut = {"mean": 0.98, "low": 0.93, "high": 1.0}
+    assert wording.share(cut) == "98.0 [93.0, 100.0]" and wording.share(cut | {"low": 0.0, "mean": 0.5}) == "50.0 ±50.0"
+    assert wording.nats({"mean": 0.04, "low": 0.0, "high": 0.3}) == "0.04 [0.00, 0.30]"
     assert wording.points({"mean": 0.046, "low": -0.0001, "high": 0.076}) == "+4.6 [+0.0, +7.6]"
     assert wording.signed(-0.123) == "−12.3" and wording.signed(None) == "-"
     assert [wording.probability(p) for p in (0.0004, 0.05, 1.0, None)] == ["<.001", ".050", "1.000", "-"]
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [64, 80, 120])
 def test_tables_fit_the_console_with_every_name_whole(width: int) -> None:
     text = printed(report(), width)
     assert max(map(len, text.splitlines())) <= width
     for name in [*world.RUNS, *world.CONTROLS]:
         assert re.search(rf"^ {name} ", text, re.MULTILINE)
-    assert "Negative control: kl_permuted is equivalent to the encoder before training" in text
+    said = "Negative control: kl_permuted is equivalent to the encoder before training"
+    assert said in " ".join(text.split())
     assert "Primary figure" in text and "inconclusive" in text and "…" not in text
+    assert "87.5 [11.4, 100.0]" in text  # wider than ±
 
 
 # -- the stage ----------------------------------------------------------------------------------------------------
@@ -557,13 +566,14 @@ def test_the_main_table_has_the_other_domain_beside_its_own(beyond: Path, capsys
     main = re.search(r"<h2>Every run and control</h2>.*?</table>", text, re.DOTALL)[0]
     assert main.count("<th>Beyond: ") == 2 and "4 questions (synthetic), 12 passages" in main
     (kl,) = re.findall(r'<tr class="primary"><th scope="row">kl</th>.*?</tr>', main, re.DOTALL)
-    assert re.search(r"<td>87.5 ±\S+<small>\+62.5 \[.*<td>100.0 ±\S+<small>\+33.3 \[", kl, re.DOTALL)
+    assert re.search(r"<td>87.5 \[\S+ 100.0\]<small>\+62.5 \[.*<td>100.0 ±\S+<small>\+33.3 \[", kl, re.DOTALL)
     assert "data/prepared/beyond.parquet" in text and "beyond.seed" in text
     told = capsys.readouterr().out
     assert "The test questions are from data/raw: test.jsonl (4)." in told
     there = "4 questions in 2 groups, from data/raw: test.jsonl (4), without a human label: 1."
     assert f"Beyond the training domain: {there}" in " ".join(told.split())
-    assert re.search(r"^ kl +reader_a +87.5 ±\S+ +\+62.5 \[.* 100.0 ±0.0 +\+33.3 \[", told, re.MULTILINE)
+    assert re.search(r"^ kl +reader_a +87.5 \[\S+ 100.0\] +\+62.5 \[", told, re.MULTILINE)
+    assert re.search(r"^ kl +reader_a .* 100.0 ±0.0 +\+33.3 \[", told, re.MULTILINE)
     assert json.loads((beyond / "metrics/summary.json").read_text())["em_beyond"]["kl"] == 0.875
 
 
@@ -578,6 +588,14 @@ def test_without_another_domain_nothing_is_said_of_one(workspace: Path, capsys: 
     stage.main()
     assert "eyond" not in capsys.readouterr().out
     assert "<th>Beyond" not in (workspace / "metrics/report.html").read_text(encoding="utf-8")
+
+
+def test_how_label_sources_agree_needs_no_draws(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What estimates do not look at would take [compare.draws, groups] numbers."""
+    drawn: list[Design] = []
+    monkeypatch.setattr(stage, "Design", lambda *given, **named: drawn.append(Design(*given, **named)) or drawn[-1])
+    assert len(stage.sources_agree("train", load_params())) == 15
+    assert [len(design.group_counts) for design in drawn] == [20]
 
 
 def test_the_settings_are_those_of_params(workspace: Path) -> None:

@@ -28,10 +28,12 @@ def example(page: str, language: str) -> str:
 def test_a_record_of_ones_own_and_its_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     mine = yaml.safe_load(example("own_data.md", "yaml"))
-    tree = use_profile.merge(yaml.safe_load(use_profile.render(mine.pop("base"))), mine) | {"beyond": None}
+    tree = use_profile.merge(yaml.safe_load(use_profile.render(mine.pop("base"))), mine)
     record = json.loads(example("own_data.md", "json"))
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(yaml.safe_dump(tree))
+    asked: list[str] = []
+    monkeypatch.setattr(prepare, "fetch", lambda model, *_: asked.append(model))
     Path("data/raw").mkdir(parents=True)
     for split in ("train", "validation", "test"):
         own = record | {"query": f"{record['query']}, {split}", "group_id": split}
@@ -40,6 +42,15 @@ def test_a_record_of_ones_own_and_its_profile(tmp_path: Path, monkeypatch: pytes
     (row,) = read_rows("data/prepared/train.parquet", PREPARED)
     assert row["answers"] == ["the Vistula"] and row["group_id"] == "train"
     assert [passage["is_selected"] for passage in row["passages"]] == [None, 1]
+    assert asked == [tree["readers"]["qwen3"]["model"], tree["encoders"]["minilm"]["model"]]
+    assert tree["evaluate"]["corpus_size"] is None and read_rows("data/prepared/beyond.parquet", PREPARED) == []
+    for file in Path("data/raw").iterdir():
+        file.unlink()
+    own = [record | {"query": f"{record['query']}, {n}", "group_id": str(n)} for n in range(10)]
+    Path("data/raw/mine.jsonl").write_text("".join(json.dumps(one) + "\n" for one in own))
+    prepare.main()
+    counted = [len(read_rows(f"data/prepared/{split}.parquet", PREPARED)) for split in prepare.SPLITS]
+    assert counted == [0, 6, 1, 3], "a single file is divided by the shares"
 
 
 def test_a_run() -> None:

@@ -58,7 +58,7 @@ def test_known_texts_do_not_load_the_encoder(folder: Path, monkeypatch: pytest.M
     known(folder)
 
 
-CHANGES = ["weights", "usage", "tokenizer", "texts", "order", "ends", "kind", "budget", "versions"]
+CHANGES = ["weights", "usage", "tokenizer", "texts", "order", "ends", "kind", "budget", "versions", "method"]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -76,6 +76,8 @@ def test_what_decides_them_decides_the_file(
         path.write_text(json.dumps(json.loads(path.read_text()) | {"post_processor": None}))
     elif change == "versions":
         monkeypatch.setattr(embeddings, "version", lambda package: "0.0")
+    elif change == "method":
+        monkeypatch.setattr(embeddings, "METHOD", 2)
     elif change == "kind":
         kind = "query"
     elif change == "budget":

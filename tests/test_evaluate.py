@@ -5,6 +5,7 @@ And `python src/evaluate.py` as a user runs it outside DVC: with any encoder and
 
 import json
 import sys
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,6 +40,9 @@ from bitter_retrieval.statistics import Design
 ROWS = tiny.world(6)
 PASSAGES = {p["passage_id"]: p["text"] for row in tiny.world(12) for p in row["passages"]}  # six rows' own, and others
 NOT_RETRIEVED = {"no_passage", "annotated", "oracle", "random"}
+
+
+LONG = "Ashby " * 99
 
 
 def selected(row: Row) -> Row:
@@ -119,6 +123,35 @@ def test_what_was_done_once_asks_neither_encoder_nor_reader(
     monkeypatch.setattr(embeddings, "load_encoder", None)
     monkeypatch.setattr(evaluate, "load_reader", lambda folder: replace(reader(folder.name), model=None))
     assert predict() == first
+
+
+def test_readers_are_loaded_one_at_a_time(
+    predict: Callable[[], list[Row]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models: list[weakref.ref] = []
+
+    def load(folder: Path) -> Any:
+        assert not [model for model in models if model()]
+        loaded = reader(folder.name)
+        models.append(weakref.ref(loaded.model))
+        return loaded
+
+    for module in (evaluate, control):
+        monkeypatch.setattr(module, "load_reader", load)
+    predict()
+    control.main()
+    assert len(models) == 4
+
+
+def test_references_that_no_reader_can_score_are_told(
+    predict: Callable[[], list[Row]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rows("data/prepared/test.parquet", [*ROWS[:5], ROWS[5] | {"answers": [LONG]}], PREPARED)
+    for rows in (predict(), control.main() or controlled("bm25")):
+        assert {row["query_id"] for row in rows if row["answer_nll"] is None} == {"q5"}
+    told = capsys.readouterr().err
+    assert "evaluate kl: 8 of 48 answers have no answer loss, the first of them of reader_a to query 'q5'" in told
+    assert "control bm25: 4 of 24 answers have no answer loss" in told
 
 
 def test_only_the_corpus_of_the_size_is_searched(predict: Callable[[], list[Row]]) -> None:
@@ -312,7 +345,7 @@ def test_a_file_is_evaluated(folder: Path, evaluated: Evaluated) -> None:
     assert summary["retrieval"]["mrr_10"]["questions"] == 5
     counts = summary["counts"]
     assert (counts["questions"], counts["groups"], counts["passages"]) == (6, 3, len(passages))
-    assert counts["without_human_label"] == 1 and counts["truncated"] == {"1": 0, "3": 0}
+    assert counts["without_human_label"] == 1 and counts["truncated"] == counts["unscorable"] == {"1": 0, "3": 0}
     assert "Answers from 3 passages" in told and f"{summary['retrieval']['mrr_10']['mean']:.3f}" in told
     assert "No passage is selected for 1 questions" in told and "Left out of the input: nothing." in told
 
@@ -322,7 +355,8 @@ def test_what_was_done_once_is_not_done_again_outside_dvc_either(
 ) -> None:
     first = evaluated(*SHORT)
     monkeypatch.setattr(embeddings, "load_encoder", None)
-    monkeypatch.setattr("bitter_retrieval.answering.generate_answers", None)
+    for work in ("generation._generate", "answer_loss.Scorer.score"):
+        monkeypatch.setattr(f"bitter_retrieval.{work}", lambda *given, **settings: pytest.fail("is done again"))
     assert evaluated(*SHORT) == first
 
 
@@ -354,6 +388,17 @@ def test_without_selected_passages_nothing_is_said_of_retrieval(folder: Path, ev
     assert all(found == nothing for found in summary["retrieval"].values())
     assert "No passage is selected for 6 questions" in told and len(rows) == 6
     assert summary["encoder"] == {"model": "bm25"} and rows[0]["ranked_scores"][0] > 0
+
+
+def test_references_that_the_reader_cannot_score_are_counted(folder: Path, evaluated: Evaluated) -> None:
+    write_lines("long.jsonl", [*ROWS[:5], ROWS[5] | {"answers": [LONG]}])
+    given = ("--input", "long.jsonl", "--shown", 1, 3, "--max-length", 90)
+    summary, rows, told = evaluated(*given, *SHORT, encoder="bm25")
+    assert [row["query_id"] for row in rows if row["answer_nll"] is None] == ["q5", "q5"]
+    assert summary["counts"]["unscorable"] == {"1": 1, "3": 1}
+    answers = summary["answers"]["1"]
+    assert answers["answer_nll"]["questions"] == 5 and answers["em"]["questions"] == 6
+    assert "Answers without an NLL, as the reader can score none of their references: 1 with 1 shown, 1 with 3" in told
 
 
 def test_a_corpus_adds_passages(folder: Path, evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch) -> None:

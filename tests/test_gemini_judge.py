@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import zlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,33 @@ def test_an_outage_ends_the_run_soon(serve: Callable[..., Service]) -> None:
     assert [verdict.reason for verdict in said.values()].count(reason) == 200 - service.requests.total()
 
 
+def test_after_giving_up_nobody_waits_for_a_turn(serve: Callable[..., Service]) -> None:
+    """Neither the cases that are left, at two a second, nor the 29 that wait already."""
+    serve(replied("YES"))
+    started = time.monotonic()
+    said = judge(Cost(1, 0, 1e6), output_tokens=1, in_flight=30, per_minute=120).verdicts(cases(40))
+    assert Counter(verdict.verdict for verdict in said.values()) == {"correct": 1, "missing": 39}
+    assert time.monotonic() - started < 5
+
+
+def test_the_end_of_a_pace_wakes_all_who_wait() -> None:
+    """Those in the line, and one before another attempt."""
+
+    async def ended() -> None:
+        pace = Pace(1)
+        await pace.turn()
+
+        async def end() -> None:
+            await asyncio.sleep(0.05)
+            pace.end()
+
+        await asyncio.gather(pace.turn(), pace.turn(), pace.rest(60), end())
+
+    started = time.monotonic()
+    asyncio.run(ended())
+    assert time.monotonic() - started < 5
+
+
 def test_failures_that_are_not_in_a_row_end_nothing(serve: Callable[..., Service]) -> None:
     async def every_other(prompt: str) -> bytes:
         return refused(500) if int(prompt.split()[-1]) % 2 else replied("YES")
@@ -299,6 +327,31 @@ def test_what_cannot_be_kept_ends_the_run(serve: Callable[..., Service]) -> None
     with pytest.raises(JournalError, match="no room"):
         judge(in_flight=2).verdicts(cases(100), full)
     assert service.requests.total() < 10
+
+
+def test_what_has_arrived_is_handed_on_where_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two verdicts come while the first is being refused."""
+    asker, kept = judge(in_flight=3), []
+
+    async def at_once(client: Any, case: Case) -> Verdict:
+        for _ in range(0 if case.answer == "answer 0" else 2):
+            await asyncio.sleep(0)
+        return YES
+
+    def refuse_the_first(judged: Judged) -> None:
+        if "answer 0" in [case.answer for case in judged]:
+            raise JournalError("locked")
+        kept.extend(case.answer for case in judged)
+
+    monkeypatch.setattr(asker, "_judge", at_once)
+    with pytest.raises(JournalError, match="locked"):
+        asker.verdicts(cases(3), refuse_the_first)
+    assert kept == ["answer 1", "answer 2"]
+
+
+def test_cases_that_repeat_come_to_an_end(serve: Callable[..., Service]) -> None:
+    serve(replied("YES"))
+    assert judge().verdicts(cases(2) * 2) == dict.fromkeys(cases(2), YES)
 
 
 def test_an_estimate_asks_nothing_and_needs_no_key(

@@ -77,6 +77,7 @@ PRIVATE = (401, MESSAGE | {"X-Error-Code": "RepoNotFound"})
 NO_REVISION = (404, MESSAGE | {"X-Error-Code": "RevisionNotFound"})
 NO_FILE = (404, MESSAGE | {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
 BAD_TOKEN = (401, {"X-Error-Message": "Invalid credentials in Authorization header"})
+FORBIDDEN = (403, MESSAGE)
 DOWN = (503, MESSAGE)
 LOGIN = "`export HF_TOKEN=…` or `hf auth login`"
 
@@ -118,6 +119,7 @@ def refused(model: str = MODEL, revision: str | None = COMMIT) -> str:
 NONE, LITTLE = "no token is set", "the token that is set has no access"
 LOOK = "Ask for access at {url}/" + MODEL
 CHECK = "Check the name; if it is private, " + LOGIN
+FINE = "At {url}/settings/tokens, a fine-grained one is allowed to read gated repositories"
 OTHER = "Make another at {url}/settings/tokens, then " + LOGIN
 
 
@@ -133,6 +135,7 @@ OTHER = "Make another at {url}/settings/tokens, then " + LOGIN
                             "has now."),
         ((*NO_FILE, True), TOKEN, "there is no config.json. A checkpoint has it, weights and a tokenizer."),
         (BAD_TOKEN, TOKEN, f"{{url}} does not know the token that is set. {OTHER}."),
+        (FORBIDDEN, TOKEN, f"{{url}} answers with status 403, as {LITTLE}. {FINE}; then {LOGIN}."),
         (DOWN, TOKEN, "{url} answers with status 503. Try again later."),
     ],
     indirect=["refusing"],

@@ -386,6 +386,17 @@ def test_folder_that_is_not_there_is_named(path: str, tmp_path: Path, monkeypatc
         open_reader("mine", path, None, ReaderSettings(tiny.PROMPT.template, "float32", 96, 6))
 
 
+def test_a_failure_without_a_word_is_named_by_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = save(tiny.tiny_reader(tokenizer="bpe"), tmp_path)
+
+    def fail(*_: Any) -> None:
+        raise ImportError
+
+    monkeypatch.setattr("bitter_retrieval.language_model.load_tokenizer", fail)
+    with pytest.raises(CheckpointError, match=r"no causal language model is to be had there \(ImportError\(\)\)"):
+        open_reader("mine", str(tmp_path), None, settings)
+
+
 def test_padding_is_the_end_token_where_a_tokenizer_has_no_other() -> None:
     without = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(tiny.tokenizer_of("bpe").backend_tokenizer.to_str()), eos_token="<end>"

@@ -224,6 +224,15 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"runs/infonce/empty_candidate": True}, "runs.infonce.empty_candidate", ["is binary", "remove it"]),
     ({"runs/margin/margin": 3.0}, "runs.margin.margin", ["below 2", "`infeasible_margin: true`"]),
     ({"runs/margin/infeasible_margin": True}, "runs.margin.infeasible_margin", ["0.2 is below 2", "remove it"]),
+    *[
+        ({f"runs/{name}": TREE["runs"]["kl"]}, f"runs.{name}", ["results call something else so", "rename the run"])
+        for name in ("no_passage", "random", "annotated", "oracle", "bm25", "untrained", "all")
+    ],
+    (
+        {"encoders/other": TREE["encoders"]["mini"], "runs/untrained_other": TREE["runs"]["kl"]},
+        "runs.untrained_other",
+        ["untrained_other, all", "rename the run"],
+    ),
     # derived labels
     ({"derived_labels": DELETE}, "derived_labels", ["missing"]),
     ({"derived_labels/reader_a": SECOND}, "derived_labels.reader_a", ["labels has this name too"]),
@@ -274,6 +283,7 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"evaluate/shown": [5, 5]}, "evaluate.shown", ["distinct numbers"]),
     ({"evaluate/top_k": 9}, "evaluate.top_k", ["at least 10", "recall@10"]),
     ({"compare/baseline": "infonse"}, "compare.baseline", ["Did you mean 'infonce'?"]),
+    ({"compare/primary": "infonce"}, "compare.primary", ["'infonce' is compare.baseline too", "name the run to comp"]),
     ({"compare/label_source": "permuted"}, "compare.label_source", ["none of reader_a, reader_b"]),
     ({"compare/human_source": "reader_a"}, "compare.human_source", ["none of human, truth, has_answer"]),
     ({"compare/human_source": None}, "compare.human_source", ["must be text"]),

@@ -109,6 +109,7 @@ def test_without_a_network_the_first_stage_of_msmarco_qwen3_says_what_to_do(tmp_
     assert time.monotonic() - began < 10
     assert process.returncode != 0 and "Running stage 'prepare'" in output and "Running stage 'reader" not in output
     said = " ".join(next(line for line in output.splitlines() if line.startswith("error: ")).split())
-    for words in ("microsoft/ms_marco", params.data.hub.revision, "127.0.0.1:9", "data.path"):
+    first = next(iter(params.readers.values()))
+    for words in (first.model, first.revision, "127.0.0.1:9", "name the folder instead"):
         assert words in said
     assert "Traceback" not in output

@@ -27,6 +27,7 @@ from huggingface_hub import ModelCard
 
 import compare
 import publish
+from bitter_retrieval import wording
 from bitter_retrieval.credentials import CredentialError
 from bitter_retrieval.encoder import load_encoder, save_passage_encoder
 from bitter_retrieval.hub_upload import HubError
@@ -194,8 +195,7 @@ def test_the_card_has_the_reports_figures(hub: Hub, run: Run) -> None:
     assert found["reader_a", "em"].dataset_split == "test" and found["reader_a", "em"].dataset_type == "synthetic"
     for reader in scores:
         shown = report["systems"]["kl"]["scores"][reader]["em"]
-        half = 50 * (shown["high"] - shown["low"])
-        assert f"| EM | {100 * shown['mean']:.1f} ±{half:.1f} |" in card.text
+        assert f"| EM | {wording.share(shown)} |" in card.text
     kinds = [line.split(" | ")[:3] for line in card.text.splitlines() if line.startswith("| reader_")]
     assert ["| reader_a", "5", "Answer accuracy"] in kinds and ["| reader_b", "1", "True support"] in kinds
 
@@ -255,6 +255,35 @@ def test_hub_models_and_data_are_named_and_paths_of_the_machine_are_not(project:
     assert data.eval_results[0].dataset_type == "microsoft/ms_marco" and data.eval_results[0].dataset_config == "v1.1"
     assert f"org/encoder at {'a' * 40}" in card and "…/llama" in card and "secret" not in card
     assert "- …/data is not what prepare read" in card
+
+
+def test_data_are_what_is_trained_on_and_not_another_domain(project: Path) -> None:
+    origin = publish.origin_of(Path("models/runs/kl"), [], ("train",), "mit")
+    settings = dict(origin.settings)
+    for key in ("labels.theirs", "data", "beyond"):
+        hub = {"id": f"them/{key.split('.')[0]}", "revision": "b" * 40}
+        settings[key] = settings.get(key, {"source": "squad", "kind": "published"}) | {"hub": hub}
+    told = publish.replace(origin, settings=settings)
+    card = publish.model_card("me/x", "kl", 0, json.loads(Path("metrics/report.json").read_text()), told, False)
+    assert sorted(ModelCard(card).data.datasets) == ["them/data", "them/labels"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "split"),
+    [
+        ("microsoft/ms_marco, v1.1, commit 5e: test (8)", "test"),
+        ("data/raw: test-0.jsonl (5), test-1.jsonl (3)", "test"),
+        ("data/raw: validation.jsonl (8)", None),
+        ("rajpurkar/squad, commit 5e: test (1), train (9)", None),
+        ("/home/me/secret/data: mine.jsonl (8)", None),
+    ],
+)
+def test_a_split_is_named_as_the_sources_only_if_it_is(project: Path, origin: str, split: str | None) -> None:
+    report = json.loads(Path("metrics/report.json").read_text())
+    report["about"]["origin"] = origin
+    card = publish.model_card("me/x", "kl", 0, report, publish.origin_of(Path("models/runs/kl"), [], (), "mit"), False)
+    assert {one.dataset_split for one in ModelCard(card).data.eval_results} == {split}
+    assert f"The questions are from {origin.replace('/home/me/secret/', '…/')}." in card and "secret" not in card
 
 
 def test_another_domain_stands_beside_its_own(project: Path) -> None:
@@ -420,6 +449,14 @@ def test_the_command_ends_with_what_the_hub_says_and_no_token(hub: Hub, project:
     assert "error: me/kl: the Hub answered 403 (403 for Bearer [the key]). The token may not do this" in done.stderr
 
 
+def test_the_command_ends_with_what_it_refuses(project: Path) -> None:
+    command = [sys.executable, str(REPOSITORY / "src/publish.py"), *MODEL, "--seed", "7"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("error: models/runs/kl/seed7: no checkpoint here. Run `dvc repro train@kl`")
+
+
 def test_a_licence_that_the_hub_does_not_know(hub: Hub, run: Run) -> None:
     said = run(*MODEL, "--license", "mine", error=HubError)
     assert '"license" must not be mine' in said and not hub.repos["model", "me/kl"].files
@@ -460,8 +497,7 @@ def test_the_list_has_local_runs_with_their_figures(hub: Hub, run: Run, project:
     said = run("list")
     rows = {cells[0]: cells[1:] for line in said.splitlines() if (cells := [c.strip() for c in line.split("│")[1:-1]])}
     em = json.loads(Path("metrics/report.json").read_text())["systems"]["kl"]["scores"]["reader_a"]["em"]
-    told = f"{100 * em['mean']:.1f} ±{50 * (em['high'] - em['low']):.1f}"
-    assert rows["kl"][:4] == ["0, 1", "reader_a", "kl 1", told]
+    assert rows["kl"][:4] == ["0, 1", "reader_a", "kl 1", wording.share(em).rpartition(" ")[0]]  # its end is folded
     assert rows["kl"][-1] == rows["infonce"][-1] == "up to date" and rows["gone"][-1].startswith("not in")
     assert rows["infonce"][4:6] == ["-", "-"] and not hub.requests
     tiny.tiny_encoder(99).save(project / "models/runs/kl/seed0")

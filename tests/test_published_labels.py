@@ -50,7 +50,7 @@ def test_labels_are_those_of_the_same_query_and_text_whatever_the_ids_and_the_or
     assert {(one["answer_index"], one["n_tokens"]) for one in labels["train"]} == {(0, None)}
     assert set(labels["train"][0]) == set(SOFT_LABELS.names)
     assert not any(count for counts in unmatched.values() for count in counts.values())
-    assert unused == {"rows": 33, "other_queries": 27, "repeated_queries": 0, "not_finite": 0}
+    assert unused == {"rows": 33, "other_queries": 27, "other_answers": 0, "repeated_queries": 0, "not_finite": 0}
 
 
 def test_what_is_not_there_is_null_and_counted(tmp_path: Path) -> None:
@@ -74,6 +74,19 @@ def test_of_what_comes_again_the_first_counts_and_of_an_empty_passage_the_last(t
     labels, _, unused = published_labels(records([first, second]), {"train": mine}, "them")
     assert list(losses(labels["train"])[mine[0]["query_id"]].values()) == [1.0, 3.0, 2.0]
     assert unused["repeated_queries"] == 1
+
+
+def test_a_query_that_comes_again_with_another_answer_has_labels_of_its_own(tmp_path: Path) -> None:
+    other, third = ({"query_id": n, "answers": [text, "Ashby"]} for n, text in enumerate(("elsewhere", "nowhere")))
+    mine = prepared(tmp_path, [marco(0, count=2), marco(0, count=2, **other), marco(0, count=2, **third)])
+    theirs = published([marco(0, count=2), marco(0, count=2, **other | {"answers": ["", "elsewhere"]})], loss)
+    theirs.append(published([marco(0, count=2, answers=["somewhere"])], loss)[0])
+    theirs[1]["passages"]["soft_labels"] = [7.0, 8.0, 9.0]
+    labels, unmatched, unused = published_labels(records(theirs), {"train": mine}, "them")
+    first, second, none = (list(of.values()) for of in losses(labels["train"]).values())
+    assert second == [7.0, 8.0, 9.0] and first == theirs[0]["passages"]["soft_labels"] and none == [None] * 3
+    assert unmatched["train"]["questions"] == 1
+    assert (unused["other_answers"], unused["other_queries"], unused["repeated_queries"]) == (1, 0, 0)
 
 
 @pytest.mark.parametrize("odd", [inf, -inf, nan, None])
@@ -159,6 +172,7 @@ def test_the_stage_reads_all_parts_and_writes_labels_and_account(
     labels = {s: read_rows(f"data/labels/theirs/{s}.parquet", SOFT_LABELS) for s in ("train", "validation", "test")}
     assert [sum(one["nll_sum"] is not None for one in of) for of in labels.values()] == [22, 22, 11]
     counted = json.loads(Path("metrics/label/theirs.json").read_text())
-    assert counted["unused"] == {"rows": 5, "other_queries": 0, "repeated_queries": 0, "not_finite": 0}
+    unused = {"rows": 5, "other_queries": 0, "other_answers": 0, "repeated_queries": 0, "not_finite": 0}
+    assert counted["unused"] == unused
     assert [counted["unmatched"][split]["questions"] for split in labels] == [1, 1, 2]
     assert [counted[split]["unscorable"] for split in labels] == [11, 11, 22]

@@ -388,6 +388,11 @@ def test_squad_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 # -- further passages ------------------------------------------------------------------------------------------------
 
 
+def test_a_group_that_is_not_stated_is_the_question(tmp_path: Path) -> None:
+    rows = [simple(1, query_id="a"), simple(2, query_id="b", group_id="a")]
+    assert [row["group_id"] for row in read_questions(write(tmp_path / "a.jsonl", rows)).rows] == ["a", "a"]
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_further_passages_join_those_that_are_known(tmp_path: Path, suffix: str) -> None:
     given = {"x": "A.", "b": " B. ", "y": "B.", "e": " "}

@@ -138,16 +138,56 @@ def test_a_single_file_is_divided_by_its_groups(tmp_path: Path) -> None:
     assert account["read"]["mine"]["questions"] == 30
     with pytest.raises(DivisionError, match="mine.jsonl: 'validation' is left without .* share 0.01 of 10"):
         divided(path, replace(OWN, articles=Articles(0.2, 0.4, 0.01, 0.2)))
+    for articles, said in ((None, "beyond.articles is missing"), (Articles(1, 1, 0, 0), "beyond.articles is ")):
+        with pytest.raises(ValueError, match=said):
+            question_splits(*split_files(path)[:1], "here", replace(OWN, articles=articles), at="beyond")
     with pytest.raises(QuestionsError, match="mine.jsonl: data.articles is missing"):
         divided(path, replace(OWN, articles=None))
 
 
-def test_further_passages_of_a_folder_are_searched(tmp_path: Path) -> None:
+def test_further_passages_of_all_corpus_files_are_searched(tmp_path: Path) -> None:
     write_marco(tmp_path, MARCO, ".jsonl")
-    write_rows(tmp_path / "corpus.jsonl", [{"passage_id": f"c{n}", "text": t} for n, t in enumerate(["More.", " "])])
+    known = MARCO["test"][0]["passages"]["passage_text"][0]
+    for shard, texts in enumerate((["More.", " ", known], ["Yet more.", "More."])):
+        rows = [{"passage_id": f"c{shard}-{n}", "text": text} for n, text in enumerate(texts)]
+        write_rows(tmp_path / f"corpus-{shard}.jsonl", rows)
     _, corpus, account = divided(tmp_path)
-    assert {"passage_id": "c0", "text": "More."} in corpus and len(corpus) == 36
-    assert account["empty_corpus_passages"] == 1
+    assert {"passage_id": "c0-0", "text": "More."} in corpus and {"passage_id": "c1-0", "text": "Yet more."} in corpus
+    assert len(corpus) == 37
+    assert (account["empty_corpus_passages"], account["repeated_corpus_passages"]) == (1, 2)
+
+
+@pytest.mark.parametrize("name", ["dev.jsonl", "val-0.jsonl", "mine_dev.jsonl"])
+def test_dev_and_val_are_validation(tmp_path: Path, name: str) -> None:
+    write_rows(tmp_path / "train.jsonl", MARCO["train"][:5])
+    write_rows(tmp_path / name, MARCO["validation"])
+    parts, _ = split_files(tmp_path)
+    of_hub = {"train": parts["train"], "dev": parts["validation"]}
+    for given in (parts, of_hub):
+        splits, _, account = question_splits(given, "here", OWN)
+        assert [len(splits[split]) for split in SPLITS] == [0, 5, 6, 7]
+        assert account["from"]["test"] == {name: 7} and list(account["read"]) == ["validation", "train"]
+
+
+def test_what_no_split_would_take_is_refused_by_name(tmp_path: Path) -> None:
+    for name in ("train", "validation", "more", "train-test"):
+        write_rows(tmp_path / f"{name}.jsonl", MARCO["validation"])
+    with pytest.raises(QuestionsError, match=r"files \['more.jsonl', 'train-test.jsonl'\] are of no split, or of sev"):
+        divided(tmp_path)
+    for more in (["more"], ["dev"], ["dev", "val"]):
+        of_hub = dict.fromkeys(["train", "validation", *more], lambda left_out: [])
+        with pytest.raises(QuestionsError, match="left out. .* in beyond.path and leave beyond.hub out") as said:
+            question_splits(of_hub, "them/data", OWN, at="beyond")
+        assert f"and {more} would" in str(said.value)
+
+
+def test_a_group_named_after_its_first_question_stays_together(tmp_path: Path) -> None:
+    own = {"answers": "x", "passages": ["Text."]}
+    rows = [own | {"query_id": f"q{n}", "group_id": f"q{n - n % 2}", "query": f"Question {n % 3}?"} for n in range(20)]
+    splits, _, _ = divided(write_rows(tmp_path / "mine.jsonl", rows), OWN)
+    groups = {split: {row["group_id"] for row in rows} for split, rows in splits.items()}
+    assert [len(groups[split]) for split in SPLITS] == [2, 4, 2, 2] and len(set.union(*groups.values())) == 10
+    assert all(row["group_id"] == f"q{int(row['query_id'][1:]) // 2 * 2}" for rows in splits.values() for row in rows)
 
 
 def test_ones_own_ids_that_come_twice_are_refused_with_both_places(tmp_path: Path) -> None:
@@ -163,7 +203,7 @@ def test_splits_that_cannot_be_told_are_refused(tmp_path: Path) -> None:
         divided(tmp_path)
     for name in ("train", "test"):
         (tmp_path / f"{name}.jsonl").rename(tmp_path / f"mine{name}.jsonl")
-    with pytest.raises(QuestionsError, match=r"files \['minetest.jsonl', 'minetrain.jsonl'\] found. Let their names"):
+    with pytest.raises(QuestionsError, match=r"files \['minetest.jsonl', 'minetrain.jsonl'\] are of no split"):
         divided(tmp_path)
 
 

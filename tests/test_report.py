@@ -18,7 +18,9 @@ import yaml
 
 import compare as stage
 from bitter_retrieval import wording
+from bitter_retrieval.judges import judgement_key, make_judge
 from bitter_retrieval.outcomes import ComparisonError
+from bitter_retrieval.params import load_params
 from bitter_retrieval.records import (
     JUDGEMENTS,
     PREDICTIONS,
@@ -90,6 +92,19 @@ def test_a_control_without_answers_of_a_reader_is_told() -> None:
     assert "Control oracle: no answers of reader_b." in page and "Control no_passage: no answers of reader_a." in page
     assert made["systems"]["kl"]["scores"]["reader_a"]["harm"] is None  # nobody knows what it answers unaided
     assert made["systems"]["kl"]["scores"]["reader_b"]["harm"]["mean"] == 1 / 8
+
+
+def test_answers_without_a_loss_are_told() -> None:
+    assert "Answers without an NLL" not in compared()[1]
+
+    def lost(row: Row) -> bool:
+        return row["shown"] == 1 and (row["reader"] == "reader_b" or row["query_id"] == "q0")
+
+    nothing = {"answer_nll": None}
+    change("data/predictions/runs/kl.parquet", lambda rows: [row | (nothing if lost(row) else {}) for row in rows])
+    made, page = compared()
+    told = "of their references: kl × reader_a with 1 shown 2, kl × reader_b with 1 shown all."
+    assert told in page and made["systems"]["kl"]["scores"]["reader_a"]["em"]["n_missing"] == 0
 
 
 def test_one_question_has_means_and_no_interval() -> None:
@@ -212,6 +227,27 @@ def test_every_source_encoder_and_loss_meets_every_reader_at_every_number_shown(
     assert row and '<td class="left">mini</td>\n<td class="left losses">kl 1</td>' in row[0]
     assert row[0].count("87.5<small>") == 2 and row[0].count("<td>+12.5 [") == 2
     assert "bm25" in five and "oracle" not in five
+
+
+def test_which_metrics_are_primary_and_how_many_passages_were_read_is_said() -> None:
+    made, page = compared()
+    assert made["about"]["primary_metrics"] == ["em"] and "is primary too" not in page
+    assert re.findall(r"points\n\((\w+)\)", page) == ["primary"] + ["secondary"] * 3
+    assert "answering from the top\n1 of" in page and "reader_a answered from the top 1." in page
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    scoring = {"revision": None, "dtype": "float32", "chat": False, "max_length": 9, "batch_tokens": 9}
+    params["judge"] = {"kind": "llm", "model": "reader_b", "min_coverage": 0.5, "scoring": scoring}
+    params["evaluate"]["shown"] = [5, 1]
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    who = make_judge(load_params().judge)
+    keys = [judgement_key(row["query"], ["Calder"], "the Calder", who.name, who.model) for row in world.prepared()]
+    said = {"verdict": "correct", "reason": None, "judge": who.name, "model": who.model}
+    write_rows("data/judgements.parquet", [said | {"key": key} for key in keys], JUDGEMENTS)
+    made, page = compared()
+    assert re.findall(r"points\n\((\w+)\)", page) == ["primary"] * 2 + ["secondary"] * 2
+    assert made["about"]["primary_metrics"] == ["em", "accuracy"]
+    assert "The same difference in answer accuracy is primary too." in page
+    assert "reader_a answered from the top 5." in page and "ranked first, from which" not in page
 
 
 def test_an_interval_beyond_what_shares_can_differ_by_does_not_squeeze_the_others() -> None:

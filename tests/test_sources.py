@@ -221,3 +221,25 @@ def test_what_is_fitted_needs_questions_of_its_own(project: Path, stage: Callabl
     set_params({"source": "msmarco", "limits": {"reader": 3}}, {"human": HUMAN, **LABELS}, RUNS, encoders={"mini": fit})
     stage(prepare)
     assert len(read_rows("data/prepared/reader.parquet", PREPARED)) == 3
+    limits = {"reader": 99}
+    set_params({"source": "msmarco", "limits": limits}, {"human": HUMAN, **LABELS}, RUNS, encoders={"mini": fit})
+    with pytest.raises(ParamsError, match="no question for train .*or lower data.limits.reader, which took all"):
+        stage(prepare)
+
+
+@pytest.mark.parametrize(("section", "name"), [("readers", "tiny"), ("encoders", "mini"), ("labels", "human")])
+def test_what_later_stages_take_from_a_hub_is_asked_for_before_any_data(
+    project: Path, stage: Callable[..., None], monkeypatch: pytest.MonkeyPatch, section: str, name: str
+) -> None:
+    """There are no data either."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    set_params({"source": "msmarco"}, {"human": HUMAN, **LABELS}, RUNS)
+    tree = yaml.safe_load(Path("params.yaml").read_text())
+    if section == "labels":
+        tree["labels"]["theirs"] = {"kind": "published", "needs": NEEDS, "hub": {"id": "me/soft", "revision": None}}
+    else:
+        tree[section][name] |= {"model": "me/large", "revision": "a" * 40}
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    said = r"labels.theirs.hub.revision: null. `git ls-remote" if section == "labels" else "'me/large': .*not reached"
+    with pytest.raises(ValueError, match=said):
+        stage(prepare)

@@ -290,6 +290,15 @@ def test_absent_path_and_empty_folder_say_where_data_belongs(tmp_path: Path) -> 
     assert f"{tmp_path}: no *.json or *.parquet" in refusal(tmp_path)
 
 
+def test_errors_say_where_the_data_stand_in_params(towns: Path, tmp_path: Path) -> None:
+    with pytest.raises(DivisionError, match="Raise beyond.articles.validation to"):
+        squad_splits(squad_files(towns), "here", 0, 4, SHARES | {"validation": 0.04}, at="beyond")
+    (tmp_path / "none").mkdir()
+    for path in (tmp_path / "absent.json", tmp_path / "none"):
+        with pytest.raises(SquadError, match="[Ss]et beyond.path to"):
+            squad_files(path, "beyond")
+
+
 def test_cut_off_files_are_named(towns: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.json"
     cut.write_bytes(json.dumps(json.loads(towns.read_text()), indent=1).encode()[:700])

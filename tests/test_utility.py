@@ -4,6 +4,7 @@ from typing import Any
 
 import comparison_world as world
 import numpy as np
+import pytest
 
 from bitter_retrieval.outcomes import Outcomes, outcomes
 from bitter_retrieval.records import Row
@@ -57,6 +58,20 @@ def test_a_passage_of_another_question_has_a_regret_where_the_labeller_has_answe
     np.testing.assert_allclose(read("kl", rows)["reader_b"].scores["regret_labeller"][1], [0.4, 0.3, 0, 0], atol=1e-6)
     apart = read("kl", [row for row in rows if row["reader"] == "reader_b"])["reader_b"].scores
     assert np.isnan(apart["regret_labeller"]).all()
+
+
+@pytest.mark.parametrize(("shown", "regret"), [([""], -0.2), (["", "q1c"], 2.8), (["q1c", ""], 2.8)])
+def test_a_retrieved_empty_passage_is_no_text_to_the_labeller(shown: list[str], regret: float) -> None:
+    rows = world.predictions("kl", world.RUNS["kl"][:1], readers=["reader_b"])
+    rows[1] |= {"shown_ids": shown}
+    scores = read("kl", rows)["reader_b"].scores
+    np.testing.assert_allclose(scores["regret_labeller"], [[0, regret, 0, 0]], atol=1e-6)
+
+
+def test_what_the_labeller_answered_beside_the_empty_passage_is_found() -> None:
+    rows = [row | {"shown_ids": ["q9a", ""]} for row in world.predictions("kl", world.RUNS["kl"], ["reader_a"])]
+    rows += [row | {"shown_ids": ["", "q9a"]} for row in world.predictions("kl", world.RUNS["kl"], ["reader_b"])]
+    np.testing.assert_allclose(read("kl", rows)["reader_b"].scores["regret_labeller"][1], [0.4, 0.3, 0, 0], atol=1e-6)
 
 
 def test_a_question_that_the_reader_could_not_score_is_left_out() -> None:

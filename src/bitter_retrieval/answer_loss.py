@@ -30,6 +30,10 @@ from bitter_retrieval.packing import HALF, forward_pack, pack_sequences, packed_
 CHUNK = 1024  # triples that are planned at once, while the next ones are tokenised
 
 
+class InfiniteLoss(ReaderError):
+    """A loss that is not finite, as of a broken checkpoint or where a precision overflows."""
+
+
 class Triple(NamedTuple):
     """One answer to score; the passage is "" when none is shown."""
 
@@ -178,9 +182,9 @@ class Scorer:
         self._journal.put(scores)
         return self._known(list(scores))
 
-    def _infinite(self, triple: Triple, value: float) -> ReaderError:
+    def _infinite(self, triple: Triple, value: float) -> InfiniteLoss:
         name = self._reader.name
-        return ReaderError(
+        return InfiniteLoss(
             f"reader {name}: the loss of answer {triple.answer!r} to {triple.query!r} given {triple.passage[:80]!r} is "
             f"{value}. Check the checkpoint and readers.{name}.dtype."
         )

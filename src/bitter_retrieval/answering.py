@@ -1,21 +1,31 @@
 """From passages shown to prediction rows: a reader answers, and its answers are scored.
 
+    {"system": "kl", "query_id": "test-3-1", "shown_ids": ["test-3-p0"], "answer": "Calder", "answer_nll": 0.02, …}
+
 One call is one (system, reader, seed, number of passages shown): its batches depend on its own questions alone, so what
-it writes is the same bytes whichever systems ran before, and a further reader, seed or number costs only itself.
-Finished calls go to the journal.
+it writes is the same bytes whichever systems ran before, and a further reader, seed or number costs only itself. Each
+finished batch of answers, and each finished chunk of losses, goes to the journal: a killed process loses the last one.
+Where a reader can score none of a question's references, answer_nll is None, and the answer counts in all else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import Any
 
-from bitter_retrieval.answer_loss import Scorer, Triple
-from bitter_retrieval.generation import generate_answers
+import torch
+
+from bitter_retrieval.answer_loss import CHUNK, InfiniteLoss, Scorer, Triple
+from bitter_retrieval.generation import Answer, generate_answers
 from bitter_retrieval.journal import Journal, content_key
-from bitter_retrieval.language_model import Reader
+from bitter_retrieval.language_model import Reader, ReaderError
 from bitter_retrieval.prompts import join_passages
 from bitter_retrieval.records import NO_PASSAGE, Row
 from bitter_retrieval.retrieval import Ranking
 from bitter_retrieval.scoring import exact_match, f1
+
+METHOD = 1  # part of every key: raise it when a change of the code alters an answer or its loss
 
 
 @dataclass(frozen=True)
@@ -44,29 +54,61 @@ def predict(
 ) -> list[Row]:
     """Rows of records.PREDICTIONS. count: the entry of evaluate.shown; texts: by passage id; budget: tokens a batch."""
     contexts = [join_passages([texts[one] for one in item.passage_ids if one != NO_PASSAGE]) for item in shown]
-    asked = [[item.row["query"], context, item.row["answers"]] for item, context in zip(shown, contexts, strict=True)]
-    key = content_key(kind="answers", reader=reader.identity, budget=budget, asked=asked)
-    answered = journal.get([key]).get(key)
-    if answered is None:
-        answered = _answer(reader, asked, budget)
-        journal.put({key: answered})
-    return [_row(system, reader.name, seed, count, item, *told) for item, told in zip(shown, answered, strict=True)]
+    asked = [(item.row["query"], context) for item, context in zip(shown, contexts, strict=True)]
+    answers = generate_answers(reader, asked, budget, partial(_once, journal, reader, "answers"))
+    triples = [[Triple(*own, answer) for answer in item.row["answers"]] for item, own in zip(shown, asked, strict=True)]
+    losses = _losses(reader, [triple for own in triples for triple in own], budget, journal)
+    best = [min((loss for triple in own if (loss := losses[triple]) is not None), default=None) for own in triples]
+    return [
+        _row(system, reader.name, seed, count, item, answer, nll)
+        for item, answer, nll in zip(shown, answers, best, strict=True)
+    ]
 
 
-def _answer(reader: Reader, asked: Sequence[tuple[str, str, list[str]]], budget: int) -> list[tuple[str, float, bool]]:
-    """(answer, NLL of the best reference in nats a token, whether the context was cut) of each."""
-    answers = generate_answers(reader, [(query, context) for query, context, _ in asked], budget)
-    triples = [Triple(query, context, answer) for query, context, references in asked for answer in references]
-    scores = iter(Scorer(reader, budget).score(triples))
-    told = []
-    for (_, _, references), answer in zip(asked, answers, strict=True):
-        own = [next(scores) for _ in references]
-        best = min(score.nll_sum / score.n_tokens for score in own)
-        told.append((answer.text, best, answer.truncated))
-    return told
+def without_loss(rows: Sequence[Row]) -> str:
+    """How many answers have no loss, in a line for the terminal; "" where all have one."""
+    bad = [row for row in rows if row["answer_nll"] is None]
+    if not bad:
+        return ""
+    return (
+        f"{len(bad):,} of {len(rows):,} answers have no answer loss, the first of them of {bad[0]['reader']} to query "
+        f"{bad[0]['query_id']!r}: their references have no tokens in the reader's vocabulary or, with the question, "
+        "exceed its max_length. They count in all other figures."
+    )
 
 
-def _row(system: str, reader: str, seed: int, count: int, item: Shown, answer: str, nll: float, cut: bool) -> Row:
+def _losses(reader: Reader, triples: Sequence[Triple], budget: int, journal: Journal) -> dict[Triple, float | None]:
+    """Nats a token of each, None where the reader cannot score it. Chunks are those that the Scorer would make."""
+    scorer, distinct = Scorer(reader, budget), list(dict.fromkeys(triples))
+    losses: dict[Triple, float | None] = {}
+    for start in range(0, len(distinct), CHUNK):
+        chunk = distinct[start : start + CHUNK]
+        found = _once(journal, reader, "answer losses", [budget, *chunk], partial(_score, scorer, chunk))
+        losses |= zip(chunk, found, strict=True)
+    return losses
+
+
+def _score(scorer: Scorer, chunk: Sequence[Triple]) -> list[float | None]:
+    return [score and score.nll_sum / score.n_tokens for score in scorer.score(chunk, on_bad=_leave_out)]
+
+
+def _leave_out(error: ReaderError) -> None:
+    """Raises what says of the reader, not of one answer, that it is broken."""
+    if isinstance(error, InfiniteLoss):
+        raise error
+
+
+def _once(journal: Journal, reader: Reader, kind: str, batch: Sequence[Any], work: Callable[[], list]) -> list:
+    """What comes of a batch: from the journal, or else of `work`, and then it is there."""
+    versions = [torch.__version__, version("transformers")]
+    key = content_key(kind=kind, method=METHOD, versions=versions, reader=reader.identity, batch=batch)
+    if not (known := journal.get([key])):
+        journal.put({key: work()})
+        known = journal.get([key])  # where another process was first, what it found holds
+    return known[key]
+
+
+def _row(system: str, reader: str, seed: int, count: int, item: Shown, answer: Answer, nll: float | None) -> Row:
     ranking = item.ranking
     return {
         "system": system,
@@ -78,11 +120,11 @@ def _row(system: str, reader: str, seed: int, count: int, item: Shown, answer: s
         "ranked_ids": ranking.ids if ranking else [],
         "ranked_scores": ranking.scores if ranking else [],
         "shown_ids": item.passage_ids,
-        "answer": answer,
+        "answer": answer.text,
         "answer_nll": nll,
-        "em": exact_match(answer, item.row["answers"]),
-        "f1": f1(answer, item.row["answers"]),
+        "em": exact_match(answer.text, item.row["answers"]),
+        "f1": f1(answer.text, item.row["answers"]),
         "candidate_ids": [passage["passage_id"] for passage in item.row["passages"]] if ranking else [],
         "candidate_ranks": ranking.candidate_ranks if ranking else [],
-        "truncated": int(cut),
+        "truncated": int(answer.truncated),
     }

@@ -113,7 +113,7 @@ def _objection(model: Any) -> str:
             states.append(model(input_ids=ids, attention_mask=real.long()).last_hidden_state)
             model.train()(input_ids=ids, attention_mask=real.long())  # which may drop what evaluation does not
     except Exception as error:  # whatever a foreign model or a kernel may raise
-        return str(error).splitlines()[0]
+        return (str(error).strip() or repr(error)).splitlines()[0]
     finally:
         model.train(was_training)
     wanted, found = (part[real].float() for part in states)

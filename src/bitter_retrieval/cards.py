@@ -14,7 +14,7 @@ The verdict is what the report says, whichever it is. Paths of the machine are l
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -22,6 +22,7 @@ from huggingface_hub import CardData, DatasetCardData, EvalResult, ModelCardData
 
 from bitter_retrieval import wording
 from bitter_retrieval.params import is_hub_id
+from bitter_retrieval.question_files import of_split
 from bitter_retrieval.report import HEADS, SECONDARY_HEADS
 
 METRICS = HEADS | SECONDARY_HEADS
@@ -102,9 +103,10 @@ def _results(run: str, report: Report) -> Iterator[str]:
     about = report["about"]
     yield "## Results"
     yield (
-        f"{about['questions']} questions of the {about['split']} split in {about['groups']} groups, "
-        f"{about['corpus']} passages searched, {about['shown'][0]} shown to the reader that answers. "
-        "Mean ±half a 95% interval over questions and seeds. "
+        f"{about['questions']} {about['split']} questions in {about['groups']} groups, {about['corpus']} passages "
+        f"searched, {about['shown'][0]} shown to the reader that answers. The questions are from "
+        f"{portable(about['origin'])}. "
+        "Mean ±half a 95% interval over questions and seeds, or with [both its ends] where it is lopsided. "
         f"**They are figures of the run's {about['seeds']} seeds together, not of this seed alone.** "
         f"Judge of the accuracy: {about['judge']}."
     )
@@ -169,11 +171,17 @@ def _eval_results(run: str, report: Report, data: Mapping[str, Any]) -> Iterator
                     dataset_name=name,
                     dataset_config=hub.get("config"),
                     dataset_revision=hub.get("revision"),
-                    dataset_split=report["about"]["split"],
+                    dataset_split=report["about"]["split"] if _split_is_the_sources(report["about"]) else None,
                     metric_type=metric,
                     metric_value=estimate["mean"],
                     metric_name=f"{told} {wording.interval(estimate)}",
                 )
+
+
+def _split_is_the_sources(about: Mapping[str, Any]) -> bool:
+    """Whether all files that the questions are from are of the split's name; the generated world has no files."""
+    files = about["origin"].partition(": ")[2]  # as in "data/raw: test-0.jsonl (8), test-1.jsonl (7)"
+    return not files or all(of_split(Path(file), about["split"]) for file in files.split(", "))
 
 
 def _use(repo: str, query_only: bool) -> Iterator[str]:
@@ -326,8 +334,8 @@ def _weights(entry: Mapping[str, Any]) -> str:
 
 
 def _dataset_ids(settings: Mapping[str, Any]) -> list[str]:
-    """Hub ids of the data, and of published labels."""
-    hubs = [entry.get("hub") for entry in settings.values()]
+    """Hub ids of the data, and of published labels; nothing is trained on what `beyond` names."""
+    hubs = [entry.get("hub") for key, entry in settings.items() if key == "data" or key.startswith("labels.")]
     return list(dict.fromkeys(hub["id"] for hub in hubs if hub))
 
 

@@ -8,7 +8,8 @@ That dict is metrics/report.json. Shares lie in [0, 1], answer losses are nats a
      "differences": {"reader_a": {"em": {"kl": {"mean": 0.046, "low": 0.017, …, "verdict": "better"}}}},
      "further": {"5": {"systems": {"kl": {"truncated": 0, "scores": {…}}}, "differences": {"reader_a": {"em": {…}}}}},
      "beyond": {"questions": 500, "systems": {…}, "differences": {"reader_a": {"em": {"kl": {…}}, "retrieval": {…}}}},
-     "negative_controls": {"kl_permuted": {…}}, "missing": {"answers": 46080, "missing": 0, "reasons": {}}}
+     "negative_controls": {"kl_permuted": {…}},
+     "missing": {"answers": 46080, "missing": 0, "coverage": 1.0, "reasons": {}}}
 
 `further` has what changes when the reader sees another number of passages, by evaluate.shown from the second on, and
 only of what retrieves. `beyond` is about questions from another domain, and empty without any; its differences, as
@@ -98,6 +99,7 @@ def compare(
         "missing": {
             "answers": verdicts.asked,
             "missing": verdicts.reasons.total(),
+            "coverage": 1 - verdicts.reasons.total() / verdicts.asked,
             "reasons": dict(sorted(verdicts.reasons.items())),
         },
     }
@@ -117,7 +119,8 @@ def summary(report: Mapping[str, Any]) -> dict[str, Any]:
         named = {"diff": difference["mean"], "low": difference["low"], "high": difference["high"]}
         figures[f"{primary}_vs_{about['baseline']}"] = _rounded(named)
     found = report.get("disagreement", {}).get(about["split"], {})
-    return figures | _em_beyond(report) | _rounded({"disagreement": found.get("disagreement")})
+    shares = {"disagreement": found.get("disagreement"), "coverage": report["missing"]["coverage"]}
+    return figures | _em_beyond(report) | _rounded(shares)
 
 
 def _em_beyond(report: Mapping[str, Any]) -> dict[str, Any]:

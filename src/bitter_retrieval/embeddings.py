@@ -3,9 +3,10 @@
     known = Embeddings(Path("models/runs/kl/seed0"), 8192, journal_folder() / "embeddings")
     known.of(texts, "passage")         [3080, 128] float32, .journal/embeddings/5e0c1f….npy
 
-A file's name is the content key of all that decides its vectors: weights and tokenizer, how they are used, texts, batch
-and what computes. So none is ever out of date; the folder may be deleted at any time, and costs computing then. Beyond
-BOUND, files go that were used longest ago.
+A file's name is the content key of all that decides its vectors: weights and tokenizer, how they are used, texts,
+batch, and what computes: device, torch, transformers, and METHOD for this package's own code. None is out of date, as
+long as METHOD is raised with changes of that code; the folder may be deleted at any time, and costs computing then.
+Beyond BOUND, files go that were used longest ago.
 """
 
 import hashlib
@@ -26,6 +27,7 @@ from bitter_retrieval.checkpoints import fingerprint, resolve_checkpoint
 from bitter_retrieval.encoder import PASSAGE_ENCODER, Encoder, Kind, load_encoder, load_usage
 from bitter_retrieval.journal import content_key
 
+METHOD = 1  # part of every key: raise it when a change of the code (encoder.py, say) alters vectors
 TEXTS_AT_ONCE = 65_536  # tokenised and embedded together
 BOUND = 20 * 2**30  # bytes that the folder may hold
 ABANDONED = 24 * 3600.0  # seconds after which a file that nobody has finished is that of a killed process
@@ -68,6 +70,7 @@ class Embeddings:
             budget=self._budget,
             device=torch.cuda.get_device_name() if self.device == "cuda" else self.device,
             versions=[torch.__version__, version("transformers")],
+            method=METHOD,
         )
 
     def _write(self, path: Path, texts: Sequence[str], kind: Kind) -> None:

@@ -53,7 +53,7 @@ def summarise(rows: Sequence[Row], predictions: Sequence[Row]) -> dict[str, Any]
     ranked = _ranking_scores(rows, next(iter(by_shown.values())))
     return {
         "answers": {
-            str(shown): {metric: estimate([row[metric] for row in found]) for metric in ANSWERS}
+            str(shown): {metric: estimate([_number(row[metric]) for row in found]) for metric in ANSWERS}
             for shown, found in by_shown.items()
         },
         "retrieval": {metric: estimate([scores.get(metric, nan) for scores in ranked]) for metric in RETRIEVAL},
@@ -62,8 +62,15 @@ def summarise(rows: Sequence[Row], predictions: Sequence[Row]) -> dict[str, Any]
             "groups": len({row["group_id"] for row in rows}),
             "without_human_label": sum(not scores for scores in ranked),
             "truncated": {str(shown): sum(row["truncated"] for row in found) for shown, found in by_shown.items()},
+            "unscorable": {  # answers without a loss
+                str(shown): sum(row["answer_nll"] is None for row in found) for shown, found in by_shown.items()
+            },
         },
     }
+
+
+def _number(value: float | None) -> float:
+    return nan if value is None else value
 
 
 def _ranking_scores(rows: Sequence[Row], predictions: Sequence[Row]) -> list[dict[str, float]]:
@@ -109,9 +116,14 @@ def notes(summary: Summary) -> Iterator[str]:
     yield f"{asked}, groups: {counts['groups']:,}, passages searched: {counts['passages']:,}."
     left_out = [f"{name.replace('_', ' ')} {count:,}" for name, count in counts["left_out"].items() if count]
     yield f"Left out of the input: {', '.join(left_out) or 'nothing'}."
-    cut = [f"{count:,} with {shown} shown" for shown, count in counts["truncated"].items() if count]
-    yield f"Contexts that lost their tail: {', '.join(cut) or 'none'}."
+    yield f"Contexts that lost their tail: {_by_shown(counts['truncated']) or 'none'}."
+    if unscorable := _by_shown(counts["unscorable"]):
+        yield f"Answers without an NLL, as the reader can score none of their references: {unscorable}."
     if unlabelled := counts["without_human_label"]:
         yield f"No passage is selected for {unlabelled:,} questions: retrieval says nothing of them."
     if counts["groups"] < 2:
         yield "All questions are of one group, so that no interval can be said. Evaluate more."
+
+
+def _by_shown(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} with {shown} shown" for shown, count in counts.items() if count)

@@ -7,8 +7,8 @@
 
 Many calls are under way at once. What may pass (429, 5xx, no reply in time, a cut connection) is asked again after a
 wait that doubles and has jitter, or as long as the service asks for. No call is made that could exceed the bound on
-cost. Where one answer after another fails, the rest is not asked. Reasons are in our own words and never in the
-service's: what it sends back may repeat the key.
+cost. Where one answer after another fails, the rest is neither asked nor waited for. Reasons are in our own words and
+never in the service's: what it sends back may repeat the key.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,21 +57,32 @@ class Failure:
 
 
 class Pace:
-    """At most so many requests a minute, evenly spaced, one after the other; a pause holds back all that wait."""
+    """At most so many requests a minute, evenly spaced, one after the other; a pause holds back all that wait.
+
+    After its end nobody waits, nor any longer who did.
+    """
 
     def __init__(self, per_minute: float) -> None:
         self._gap = 60 / per_minute
         self._next = 0.0
         self._turn = asyncio.Lock()
+        self._over = asyncio.Event()
 
     async def turn(self) -> None:
         async with self._turn:
-            while (wait := self._next - time.monotonic()) > 0:
-                await asyncio.sleep(wait)
+            while (wait := self._next - time.monotonic()) > 0 and not self._over.is_set():
+                await self.rest(wait)
             self._next = time.monotonic() + self._gap
 
     def pause(self, seconds: float) -> None:
         self._next = max(self._next, time.monotonic() + seconds)
+
+    async def rest(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._over.wait(), seconds)
+
+    def end(self) -> None:
+        self._over.set()
 
 
 class Purse:
@@ -144,26 +156,29 @@ class GeminiJudge:
         workers, self._pace = min(self._calls.in_flight, len(cases)), Pace(self._calls.per_minute)
         waiting, arrived, judged = iter(cases), asyncio.Queue(), {}
         bounds = httpx2.Limits(max_connections=workers, max_keepalive_connections=workers)
-        async with httpx2.AsyncClient(limits=bounds) as http:
-            once = types.HttpRetryOptions(attempts=1)  # attempts are counted here, where they are paced and paid
-            options = types.HttpOptions(httpx_async_client=http, retry_options=once)
-            client = genai.Client(api_key=key, vertexai=False, http_options=options)
-            await asyncio.gather(
-                self._hand_on(arrived, len(cases), judged, on_judged),
-                *(self._work(client, waiting, arrived) for _ in range(workers)),
-            )
+        try:
+            async with httpx2.AsyncClient(limits=bounds) as http:
+                once = types.HttpRetryOptions(attempts=1)  # attempts are counted here, where they are paced and paid
+                options = types.HttpOptions(httpx_async_client=http, retry_options=once)
+                client = genai.Client(api_key=key, vertexai=False, http_options=options)
+                await asyncio.gather(
+                    self._hand_on(arrived, len(cases), judged, on_judged),
+                    *(self._work(client, waiting, arrived) for _ in range(workers)),
+                )
+        finally:
+            if left := drained(arrived):  # where something failed: they are paid for all the same
+                on_judged(dict(left))
         return judged
 
     async def _hand_on(
         self, arrived: asyncio.Queue, count: int, judged: dict[Case, Verdict], on_judged: Callable[[Judged], None]
     ) -> None:
         """All that has arrived meanwhile goes to on_judged at once: a journal writes to the disk each time."""
-        while len(judged) < count:
-            some = dict([await arrived.get()])
-            while not arrived.empty():
-                some.update([arrived.get_nowait()])
-            on_judged(some)
-            judged |= some
+        while count:
+            some = [await arrived.get(), *drained(arrived)]
+            count -= len(some)  # of arrivals: a case may be there twice
+            on_judged(dict(some))
+            judged.update(some)
 
     async def _work(self, client: genai.Client, waiting: Iterator[Case], arrived: asyncio.Queue) -> None:
         for case in waiting:
@@ -178,12 +193,16 @@ class GeminiJudge:
             if not said.passing or said.wait > self._calls.longest_wait or attempt == self._calls.attempts:
                 break
             self._pace.pause(said.wait)
-            await asyncio.sleep(self._backoff(attempt))
+            await self._pace.rest(self._backoff(attempt))
         self._failures += 1
         reason = said.reason + (f", {attempt} attempts" if attempt > 1 else "")
         if self._failures >= FAILURES:
-            self._stopped = self._stopped or f"{FAILURES} answers in a row failed, the last with {reason}"
+            self._give_up(f"{FAILURES} answers in a row failed, the last with {reason}")
         return Verdict("missing", reason)
+
+    def _give_up(self, reason: str) -> None:
+        self._stopped = self._stopped or reason
+        self._pace.end()
 
     def _backoff(self, attempt: int) -> float:
         doubled = self._calls.first_wait * 2 ** (attempt - 1)
@@ -193,7 +212,7 @@ class GeminiJudge:
         await self._pace.turn()
         most = self._purse.price(len(text.encode()) + FRAME, self._calls.output_tokens)  # a token has a byte or more
         if self._stopped is None and not self._purse.hold(most):
-            self._stopped = f"the bound on cost, {self._cost.limit:g}, is reached"
+            self._give_up(f"the bound on cost, {self._cost.limit:g}, is reached")
         if self._stopped is not None:
             return Verdict("missing", f"given up: {self._stopped}")
         self._requests += 1
@@ -213,6 +232,11 @@ class GeminiJudge:
             return unknown
         written = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
         return self._purse.price(usage.prompt_token_count or 0, written)
+
+
+def drained(queue: asyncio.Queue) -> list[Any]:
+    """What is in the queue now."""
+    return [queue.get_nowait() for _ in range(queue.qsize())]
 
 
 def verdict(reply: types.GenerateContentResponse) -> Verdict:

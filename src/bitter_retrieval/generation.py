@@ -12,8 +12,9 @@ alone, which over a whole batch costs less than copying them all once. A model t
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -25,19 +26,28 @@ from bitter_retrieval.memory import is_out_of_memory
 
 LINE_BREAK = "\n"
 
+Tokens = list[list[int]]  # of several prompts or answers
+Once = Callable[[Tokens, Callable[[], Tokens]], Tokens]  # a batch's prompts, and what answers them
+
 
 class Answer(NamedTuple):
     text: str
     truncated: bool  # the passage was cut to fit
 
 
-def generate_answers(reader: Reader, items: Sequence[tuple[str, str]], budget: int) -> list[Answer]:
-    """Answer each (query, passage); `budget` bounds a batch's tokens, as in generate_tokens."""
+def at_once(prompts: Tokens, work: Callable[[], Tokens]) -> Tokens:
+    return work()
+
+
+def generate_answers(
+    reader: Reader, items: Sequence[tuple[str, str]], budget: int, once: Once = at_once
+) -> list[Answer]:
+    """Answer each (query, passage); `budget` and `once` as in generate_tokens."""
     encoded = reader.encode([query for query, _ in items], [passage for _, passage in items], None)
     for item in encoded:
         if isinstance(item, ReaderError):
             raise item
-    said = generate_tokens(reader, [item.ids for item in encoded], budget)
+    said = generate_tokens(reader, [item.ids for item in encoded], budget, once)
     return [Answer(_text(reader, tokens), item.truncated) for tokens, item in zip(said, encoded, strict=True)]
 
 
@@ -45,19 +55,21 @@ def _text(reader: Reader, tokens: list[int]) -> str:
     return _stops(reader).split(reader.tokenizer.decode(tokens, skip_special_tokens=True), maxsplit=1)[0].strip()
 
 
-def generate_tokens(reader: Reader, prompts: Sequence[list[int]], budget: int) -> list[list[int]]:
+def generate_tokens(reader: Reader, prompts: Sequence[list[int]], budget: int, once: Once = at_once) -> Tokens:
     """Tokens of each answer, up to its end token or through the token that completes a stop text.
 
     budget: tokens of a batch, prompts and the longest possible answers with padding, as all of them are held in its
-    cache. Where memory runs out, the batch is halved, and all that follow with it.
+    cache. Where memory runs out, the batch is halved, and all that follow with it. once: may know what a batch's work
+    would give; batches are planned from all prompts before it is asked, so what it knows decides none of them.
     """
     lengths = [len(prompt) + reader.max_new_tokens for prompt in prompts]
     said: dict[int, list[int]] = {}
     waiting = length_batches(lengths, budget)
     while waiting:
         batch = waiting[0]
+        asked = [prompts[place] for place in batch]
         try:
-            found = _generate(reader, [prompts[place] for place in batch])
+            found = once(asked, partial(_generate, reader, asked))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -83,7 +95,7 @@ def _too_long(reader: Reader, length: int) -> ReaderError:
 
 
 @torch.inference_mode()
-def _generate(reader: Reader, prompts: Sequence[list[int]]) -> list[list[int]]:
+def _generate(reader: Reader, prompts: Tokens) -> Tokens:
     from transformers import GenerationConfig
 
     model, width = reader.model, max(map(len, prompts))

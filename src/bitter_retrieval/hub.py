@@ -92,6 +92,9 @@ def refusal(error: BaseException, model: str, revision: str | None, dataset: boo
         status = refused.response.status_code
         if status == 401:
             return f"{hub} does not know the token that is set. Make another at {hub}/settings/tokens, {login}."
+        if status == 403:
+            may = f"At {hub}/settings/tokens, a fine-grained one is allowed to read gated repositories"
+            return f"{hub} answers with status 403, as {token}. {may}; {login}."
         return f"{hub} answers with status {status}. Try again later."
     kinds = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError, TimeoutError)
     if one(*kinds) or any(type(cause).__module__.startswith("httpx") for cause in chain):

@@ -29,11 +29,7 @@ def hub_parts(hub: Hub, at: str, instead: str) -> Mapping[str, Iterable[Record]]
 
     at: where params name the dataset; instead: where they name local files.
     """
-    if hub.revision is None:
-        raise DatasetError(
-            f"{at}.revision: null. `git ls-remote {_endpoint()}/datasets/{hub.id} main` prints the commit to paste (40 "
-            f"hex digits). Or put the files of {hub.id} into a folder, name that in {instead} and leave hub out."
-        )
+    refuse_unstated(hub, at, instead)
     from datasets import config, load_dataset  # takes seconds
 
     refused = _contact(hub)
@@ -53,10 +49,16 @@ def hub_parts(hub: Hub, at: str, instead: str) -> Mapping[str, Iterable[Record]]
     return {split: _records(name / split, table) for split, table in found.items()}
 
 
-def _endpoint() -> str:
+def refuse_unstated(hub: Hub, at: str, instead: str) -> None:
+    """Raises DatasetError, as hub_parts does, where the commit is not stated; contacts nobody."""
     from huggingface_hub import constants
 
-    return constants.ENDPOINT
+    if hub.revision is None:
+        raise DatasetError(
+            f"{at}.revision: null. `git ls-remote {constants.ENDPOINT}/datasets/{hub.id} main` prints the commit to "
+            f"paste (40 hex digits). Or put the files of {hub.id} into a folder, name that in {instead} and leave hub "
+            "out."
+        )
 
 
 def _contact(hub: Hub) -> Exception | None:

@@ -39,6 +39,10 @@ LATER = "The Hub has a fault of its own: run this again later (https://status.hu
 UNKNOWN = "Nothing more is known of it; run this again, or look at the repo on the Hub."
 
 
+class PublishError(ValueError):
+    """Something that is not there to be published, or is not what its figures are about."""
+
+
 class HubError(ValueError):
     """What the Hub refused, and what to do about it; never with the token."""
 

@@ -265,7 +265,7 @@ def open_reader(name: str, model: str, revision: str | None, settings: ReaderSet
     except CheckpointError:
         raise
     except (OSError, RuntimeError, ValueError, ImportError) as error:
-        why = str(error).splitlines()[0]
+        why = (str(error).strip() or repr(error)).splitlines()[0]
         raise CheckpointError(f"model {model!r}: no causal language model is to be had there ({why}).") from error
     return Reader(
         name,

@@ -539,11 +539,15 @@ def _relations(params: Params) -> Relations:
         _one_of(name, legal, at)
     for name, labels in params.derived_labels.items():
         yield from _derived_relations(f"derived_labels.{name}", name, labels, params)
+    taken = [*params.controls, "all"]
     for name, run in params.runs.items():
+        yield name in taken, f"runs.{name}: results call something else so ({', '.join(taken)}); rename the run."
         yield from _run_relations(f"runs.{name}", run, params)
     shown, top_k = params.evaluate.shown, params.evaluate.top_k
     yield max(shown) > top_k, f"evaluate.shown: must be at most top_k ({top_k}), got {max(shown)}."
     yield from _judge_relations(params.judge, params.readers)
+    primary, baseline = params.compare.primary, params.compare.baseline
+    yield primary == baseline, f"compare.primary: {primary!r} is compare.baseline too; name the run to compare with it."
 
 
 def _references(params: Params) -> Iterator[tuple[str, str, Iterable[str]]]:

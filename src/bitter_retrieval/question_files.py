@@ -102,7 +102,8 @@ def read_questions(path: Path, split: str | None = None, first: int = 0, last: i
         raise QuestionsError(f"{path}: rows {first} to {last} hold nothing. Ask for 0 <= first < last.")
     left_out = Counter(dict.fromkeys(LEFT_OUT, 0))
     records = islice(file_records(_files(path, split), left_out), first, last)
-    rows = [row for _, row in prepared_rows(records, PassageIds(), left_out)]
+    found = (row for _, row in prepared_rows(records, PassageIds(), left_out))
+    rows = [row | {"group_id": row["group_id"] or row["query_id"]} for row in found]
     if not rows:
         asked_for = f"rows {first} to {'the end' if last is None else last}"
         raise QuestionsError(f"{path}: no question is left of {asked_for} ({dict(left_out)}). Give other rows.")
@@ -119,8 +120,8 @@ def prepared_rows(
 ) -> Iterator[tuple[Place, Row]]:
     """Prepared rows one by one, each with its place; counts in `left_out` what they are without.
 
-    ids: shared by what shares passages. repeated: a query_id may come again, and the first row stays. Raises
-    QuestionsError.
+    A row without group_id has None there. ids: shared by what shares passages. repeated: a query_id may come again, and
+    the first row stays. Raises QuestionsError.
     """
     asked: dict[str, Place] = {}
     for place, record in records:
@@ -135,10 +136,10 @@ def prepared_rows(
             yield place, row
 
 
-def passage_values(record: Any, place: Place, column: str) -> tuple[str, list[tuple[str, Any]]]:
-    """Of a record in MS MARCO's layout: the query, and each passage's text, empty or not, with its value in `column`.
+def passage_values(record: Any, place: Place, column: str) -> tuple[str, str | None, list[tuple[str, Any]]]:
+    """Of a record in MS MARCO's layout: query, first reference, and each passage's text with its value in `column`.
 
-    Raises QuestionsError.
+    Texts may be empty; the reference is None of a question without an answer. Raises QuestionsError.
     """
     _check_layout(record, place, QUESTION)
     passages = record["passages"]
@@ -149,28 +150,40 @@ def passage_values(record: Any, place: Place, column: str) -> tuple[str, list[tu
     if len(texts) != len(values):
         lengths = f"{len(texts)} passage_text and {len(values)} {column}"
         raise QuestionsError(f"{place}: {lengths} are not parallel. Give one {column} for each text.")
-    return _text(record["query"], "query", place), list(zip(texts, values, strict=True))
+    first = next(iter(_given(_answers(record["answers"], place))), None)
+    return _text(record["query"], "query", place), first, list(zip(texts, values, strict=True))
 
 
 def read_passages(path: Path, known: Mapping[str, str], source: Path) -> tuple[dict[str, str], int]:
-    """Texts by passage_id: those that are `known`, from the file `source`, and the further ones of `path`.
+    """further_passages of a file, or of a folder's only one; the second value counts empty texts alone."""
+    texts, counts = further_passages(_files(path, None), known, source)
+    return texts, counts["empty"]
 
-    A text keeps the id that it has first; the second value counts empty texts, which are left out. Raises
-    QuestionsError.
+
+def further_passages(
+    files: Iterable[Path], known: Mapping[str, str], source: Path
+) -> tuple[dict[str, str], dict[str, int]]:
+    """Texts by passage_id: those that are `known`, from the file `source`, and the further ones of the files.
+
+    A text keeps the id that it has first. Counted are `empty` texts, which are left out, and `repeated` ones, which are
+    there already. Raises QuestionsError.
     """
-    ids, texts, empty = PassageIds(), dict(known), 0
+    ids, texts, counts = PassageIds(), dict(known), {"empty": 0, "repeated": 0}
     for passage_id, text in known.items():
         ids.claim(text, passage_id, source)
-    for file in _files(path, None):
+    for file in files:
         for place, record in _records(file, PASSAGE, Counter()):
             _check_layout(record, place, PASSAGE)
             name, text = _name(record["passage_id"], "passage_id", place), _text(record["text"], "text", place)
             if name is None:
                 raise _refusal("passage_id", "text or a whole number", name, place)
-            empty += not text
-            if text:
-                texts.setdefault(ids.claim(text, name, place), text)
-    return texts, empty
+            if not text:
+                counts["empty"] += 1
+                continue
+            passage_id = ids.claim(text, name, place)
+            counts["repeated"] += passage_id in texts
+            texts[passage_id] = text
+    return texts, counts
 
 
 def _files(path: Path, split: str | None) -> list[Path]:
@@ -273,8 +286,8 @@ def _prepared(record: Any, place: Place, ids: "PassageIds") -> tuple[Row | None,
     answers = _answers(record["answers"], place)
     candidates = [_candidate(item, n, place) for n, item in enumerate(_candidates(record["passages"], place), 1)]
     query_id = _name(record.get("query_id"), "query_id", place) or f"{place.file.stem}-{place.number}"
-    group_id = _name(record.get("group_id"), "group_id", place) or query_id
-    given = [answer for answer in answers if answer not in ("", NO_ANSWER)]
+    group_id = _name(record.get("group_id"), "group_id", place)
+    given = _given(answers)
     shown = [candidate for candidate in candidates if candidate["text"]]
     if not (query and given and shown):
         return None, Counter(["empty_query" if not query else "unanswerable" if not given else "no_passages"])
@@ -371,6 +384,10 @@ def _answers(answers: Any, place: Place) -> list[str]:
         raise _refusal("answers", "a list of texts or one text", answers, place)
     answers = [answers] if isinstance(answers, str) else answers or []
     return [_text(answer, f"answer {number}", place) for number, answer in enumerate(answers, 1)]
+
+
+def _given(answers: list[str]) -> list[str]:
+    return [answer for answer in answers if answer not in ("", NO_ANSWER)]
 
 
 def _text(value: Any, name: str, place: Place) -> str:

@@ -2,18 +2,19 @@
 
     what there is                      ours
     train, validation, test            the same, and reader: limits.reader questions of train, or a part of that name
-    train, validation                  test is cut from validation
+    train, validation                  test is cut from validation; val and dev are other names of it
     MS MARCO's test without a label    likewise (v2.1 keeps its labels to itself)
     one file, or one split             groups of questions, divided by the shares of data.articles
 
 Questions of one group stay in one split, test before validation, train and reader; without a group_id, those with the
-same query are one. The corpus holds all passages of what test comes from, and those of a file `corpus` if there is one.
+same query are one. The corpus holds all passages of what test comes from, and those of the files `corpus` beside it.
 question_files.py reads the layouts, and says what of them is left out.
 """
 
 import heapq
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,13 +28,14 @@ from bitter_retrieval.question_files import (
     Record,
     data_files,
     file_records,
+    further_passages,
     of_split,
     prepared_rows,
-    read_passages,
 )
 from bitter_retrieval.records import Row, passage_texts
 
 SPLITS = ("reader", "train", "validation", "test")
+ALIASES = {"val": "validation", "dev": "validation"}  # how else splits are called
 FIRST = ("test", "validation", "train", "reader")  # a group that several have stays in the first
 REASONS = (*LEFT_OUT, "group_elsewhere", "split_without_human_label", "not_drawn")  # the last: limits, or no share
 
@@ -50,47 +52,61 @@ class _Drawn(NamedTuple):
     row: Row
 
 
-def split_files(path: Path) -> tuple[Parts, Path | None]:
-    """A file, or a folder's files by the split that their names say; and one of further passages."""
+def split_files(path: Path) -> tuple[Parts, list[Path]]:
+    """A file, or a folder's files by the split that their names say; and those of further passages."""
     files = data_files(path)
-    corpus = next((file for file in files if path.is_dir() and of_split(file, "corpus")), None)
-    files = [file for file in files if file != corpus]
-    named = {split: [file for file in files if of_split(file, split)] for split in SPLITS}
-    parts = {split: own for split, own in named.items() if own} if path.is_dir() else {}
-    if not parts and len(files) != 1:
-        names = [file.name for file in files]
-        raise QuestionsError(f"{path}: files {names} found. Let their names begin with train, validation or test.")
-    parts = parts or {files[0].stem: files}
-    return {part: partial(file_records, own) for part, own in parts.items()}, corpus
+    corpus = [file for file in files if path.is_dir() and of_split(file, "corpus")]
+    files = [file for file in files if file not in corpus]
+    if len(files) == 1:
+        return {files[0].stem: partial(file_records, files)}, corpus
+    if unclear := [file.name for file in files if len(_splits_of(file)) != 1]:
+        raise QuestionsError(
+            f"{path}: files {unclear} are of no split, or of several. Let each name begin with one of train, "
+            "validation and test (corpus: passages alone), or keep them elsewhere; a file that is alone is divided."
+        )
+    named = {split: [file for file in files if split in _splits_of(file)] for split in SPLITS}
+    return {split: partial(file_records, own) for split, own in named.items() if own}, corpus
+
+
+def _splits_of(file: Path) -> set[str]:
+    """All that a file's name may say; another name of a split has to be a word of its own."""
+    words = re.split(r"[^A-Za-z0-9]+", file.stem)
+    return {split for split in SPLITS if of_split(file, split)} | {ALIASES[word] for word in words if word in ALIASES}
 
 
 def question_splits(
-    parts: Parts, where: str, data: Data, corpus: Path | None = None
+    parts: Parts, where: str, data: Data, corpus: Sequence[Path] = (), at: str = "data"
 ) -> tuple[dict[str, list[Row]], list[Row], dict[str, Any]]:
     """Rows by split (records.PREPARED), the corpus (records.CORPUS), and an account. Raises QuestionsError.
 
     The account has `from`, the questions by split and file, and `read`: by part, what was left out for which reason.
-    where: what errors call the data; corpus: a file of further passages.
+    where: what errors call the data, and at: where params describe it; corpus: files of further passages.
     """
+    names = [ALIASES.get(part, part) for part in parts]
+    parts = dict(zip(names, parts.values(), strict=True)) if len({*names}) == len(names) else parts
     reading = _Reading(parts, data)
-    if {"train", "validation"} <= set(parts):
+    if {"train", "validation"} <= set(parts) <= set(SPLITS):
         splits, searched = _as_named(reading, data.limits or Limits())
     elif len(parts) == 1:
-        splits, searched = _by_shares(reading, where)
+        splits, searched = _by_shares(reading, where, at)
+    elif others := sorted(set(parts) - set(SPLITS)):
+        raise QuestionsError(
+            f"{where}: splits {sorted(parts)} found, and {others} would be left out. Put the files of train, "
+            f"validation and test into a folder, name that in {at}.path and leave {at}.hub out."
+        )
     else:
         raise QuestionsError(
             f"{where}: splits {sorted(parts)} found. Give train and validation, with or without test, or a single "
-            "file, whose groups data.articles divides."
+            f"file, whose groups {at}.articles divides."
         )
     splits = reading.apart(splits)
     rows = {split: [one.row for one in splits[split]] for split in SPLITS}
-    texts, empty = passage_texts([one.row for one in sorted(searched, key=_place)]), 0
-    if corpus:
-        texts, empty = read_passages(corpus, texts, Path(where))
+    texts = passage_texts([one.row for one in sorted(searched, key=_place)])
+    texts, further = further_passages(corpus, texts, Path(where))
     account = {
         "from": {split: dict(Counter(one.file for one in splits[split])) for split in SPLITS},
         "read": reading.account(splits),
-        "empty_corpus_passages": empty,
+        **{f"{what}_corpus_passages": count for what, count in further.items()},
     }
     return rows, [{"passage_id": passage_id, "text": text} for passage_id, text in texts.items()], account
 
@@ -113,9 +129,9 @@ class _Reading:
         records = self.parts[part](left_out)
         for number, (place, row) in enumerate(prepared_rows(records, self.ids, left_out, again)):
             self.kept[part] += 1
-            given = row["group_id"] != row["query_id"]
-            group = f"group {row['group_id']}" if given else f"query {' '.join(row['query'].casefold().split())}"
-            row["group_id"] = first.setdefault(group, row["group_id"])
+            given = row["group_id"]
+            group = f"group {given}" if given else f"query {' '.join(row['query'].casefold().split())}"
+            row["group_id"] = first.setdefault(group, given or row["query_id"])
             yield _Drawn(digest(self.data.seed, group), number, part, place.file.name, row)
 
     def apart(self, splits: dict[str, list[_Drawn]]) -> dict[str, list[_Drawn]]:
@@ -168,13 +184,13 @@ def _as_named(reading: _Reading, limits: Limits) -> tuple[dict[str, list[_Drawn]
     }, searched
 
 
-def _by_shares(reading: _Reading, where: str) -> tuple[dict[str, list[_Drawn]], list[_Drawn]]:
+def _by_shares(reading: _Reading, where: str, at: str) -> tuple[dict[str, list[_Drawn]], list[_Drawn]]:
     """Splits of the only part, and what the corpus is made of: test, and groups in no split."""
     data, (part,) = reading.data, reading.parts
     if data.articles is None:
-        raise QuestionsError(f"{where}: data.articles is missing, the shares by which a single file is divided.")
+        raise QuestionsError(f"{where}: {at}.articles is missing, the shares by which a single file is divided.")
     rows = sorted(reading.rows(part))
-    split_of = divide((one.group for one in rows), data.seed, vars(data.articles), where)
+    split_of = divide((one.group for one in rows), data.seed, vars(data.articles), where, at)
     own = {split: [one for one in rows if split_of.get(one.group) == split] for split in SPLITS}
     limits = vars(data.limits or Limits()) | {"reader": None}
     searched = [one for one in rows if split_of.get(one.group, "test") == "test"]

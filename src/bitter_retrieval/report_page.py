@@ -93,7 +93,9 @@ BODY = """
 <p class="verdict">Primary figure: {{ verdict }}</p>
 <p>That is the primary figure: the difference in exact match between <b>{{ about.primary }}</b> (trained on the labels
 of {{ about.label_source }}) and <b>{{ about.baseline }}</b>, with {{ about.reader }} answering from the top
-{{ about.shown[0] }} of the ranking. Everything else on this page is secondary.</p>
+{{ about.shown[0] }} of the ranking.
+{{ "The same difference in answer accuracy is primary too." if "accuracy" in about.primary_metrics }}
+Everything else on this page is secondary.</p>
 {% endif %}
 {% for warning in words.warnings(report) %}<p class="verdict warning">{{ warning }}</p>{% endfor %}
 <p>{{ about.questions }} {{ about.split }} questions in {{ about.groups }} groups, {{ about.seeds }} training seeds a
@@ -107,7 +109,8 @@ differences err together is taken from {{ about.draws }} resamples of groups of 
 {% set found = report.differences[about.reader][metric] %}
 {% if found %}
 <div class="wide"><table>
-<caption>{{ heads[metric] }} with {{ about.reader }}, points {{ "(primary)" if metric == "em" else "(secondary)" }}.
+<caption>{{ heads[metric] }} with {{ about.reader }}, points
+{{ "(primary)" if metric in about.primary_metrics else "(secondary)" }}.
 Interval and p hold for all runs at once. Grey: the region called equivalent.</caption>
 <thead><tr><th class="left">Run</th><th class="left">Labels</th><th>Difference</th><th></th><th>Adjusted p</th>
 <th class="left">Verdict</th><th>MDE</th><th>Seed sd</th></tr></thead>
@@ -250,7 +253,8 @@ than two candidates that both label, and those whose candidates one of the two p
 
 <h2>The questions on which runs differ most</h2>
 <p class="soft">Chosen by the variance of exact match between runs: they show how runs differ, not how often. A letter
-names the passage that the run ranked first, from which {{ about.reader }} gave the answer; ✓ is an exact match.</p>
+names the passage that the run ranked first; {{ about.reader }} answered from the top {{ about.shown[0] }}. ✓ is an
+exact match.</p>
 {% for one in questions %}
 <details{{ " open" if loop.first }}>
 <summary><b>{{ one.query }}</b> <span class="soft">reference: {{ one.answers|join("; ") }}</span></summary>

@@ -67,6 +67,7 @@ def squad_splits(
     shares: dict[str, float],
     num_titles: int | None = None,
     questions_per_title: int | None = None,
+    at: str = "data",
 ) -> tuple[dict[str, list[Row]], list[Row], dict[str, Any]]:
     """Rows by split (records.PREPARED), the evaluation corpus (records.CORPUS) and an account. Raises SquadError.
 
@@ -76,12 +77,12 @@ def squad_splits(
     falling BM25 score. One that holds a reference answer stays (`candidates_with_answer`). `seed` draws the division
     and the order of the candidates. Of so many titles drawn (None: all), so many questions drawn are kept each; other
     titles are as if they were not there. The account has read_squad's counts, what the division adds, and `from`, the
-    questions by split and part. where: what errors call the data.
+    questions by split and part. where: what errors call the data; at: where params describe it.
     """
     questions, home, counts = _load(parts, where)
     questions, home, left_out = _sampled(questions, home, seed, num_titles, questions_per_title)
     counts |= left_out
-    split_of = divide([question.article for question in questions], seed, shares, where)
+    split_of = divide([question.article for question in questions], seed, shares, where, at)
     splits, counts["from"] = {}, {}
     for split in shares:
         pool = {text: title for text, title in home.items() if split_of.get(title) == split}
@@ -150,14 +151,14 @@ def _asked(qa: Row, place: str) -> tuple[str, str, list[tuple[str, Any]]]:
     return name, question, [(text, start) for text, start in pairs if text.strip()]
 
 
-def squad_files(path: Path) -> Parts:
-    """The files of a folder, or one file, read as they are needed."""
+def squad_files(path: Path, at: str = "data") -> Parts:
+    """The files of a folder, or one file, read as they are needed. at: where params name it, for errors."""
     if not path.exists():
-        raise SquadError(f"{path}: no such file or folder. Put SQuAD's files in data/raw/ or set data.path to them.")
+        raise SquadError(f"{path}: no such file or folder. Put SQuAD's files in data/raw/ or set {at}.path to them.")
     inside = sorted(path.iterdir()) if path.is_dir() else [path]
     files = [file for file in inside if file.suffix in (".json", ".parquet") and not file.name.startswith(".")]
     if not files:
-        raise SquadError(f"{path}: no *.json or *.parquet here. Set data.path to such a file or to their folder.")
+        raise SquadError(f"{path}: no *.json or *.parquet here. Set {at}.path to such a file or to their folder.")
     return {file.name: _paragraphs(file) for file in files}
 
 

@@ -1,15 +1,16 @@
-"""The tables that compare prints, from its report. Narrow terminals get the same columns in two tables.
+"""The tables that compare prints, from its report. Narrow terminals get the same columns in several tables.
 
 Exact match and its company, reader reader_a (mean ±half a 95% interval)
 system      labels      EM         F1         accuracy   NLL         retrieval   success
 infonce     human       54.9 ±3.1  57.0 ±3.0  54.9 ±3.1  2.10 ±0.15  61.2 ±2.9   60.4 ±3.0
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -64,19 +65,24 @@ def scores(report: Report, width: int) -> list[RenderableType]:
 
 def beyond(report: Report, width: int) -> list[RenderableType]:
     """The systems that answer questions from another domain, if there are any; a narrow console gets no labels."""
-    about, found = report["about"], report["beyond"]
-    if not found:
+    if not report["beyond"]:
         return []
-    wide = width >= WIDE
-    table = _table(*["system", "labels"][: 1 + wide])
-    for head in wording.BEYOND.values():
-        table.add_column(head, justify="right", no_wrap=True)
+    tables = _fitting(list(wording.BEYOND), lambda part: _beyond(report, part, width >= WIDE), width)
+    return [_titled(wording.beyond(report) + " (secondary)", *tables)]
+
+
+def _beyond(report: Report, metrics: Sequence[str], labels: bool) -> Table:
+    found, reader = report["beyond"], report["about"]["reader"]
+    table = _table(*["system", "labels"][: 1 + labels])
+    for metric in metrics:
+        table.add_column(wording.BEYOND[metric], justify="right", no_wrap=True)
         table.add_column("to untrained", justify="right", no_wrap=True)
     for name in found["systems"]:
-        cells = [cell for pair in wording.beyond_cells(found, about["reader"], name) for cell in pair]
+        pairs = dict(zip(wording.BEYOND, wording.beyond_cells(found, reader, name), strict=True))
+        cells = [cell for metric in metrics for cell in pairs[metric]]
         if set(cells) != {wording.NOTHING}:
-            _add(table, report, name, cells, labels=wide)
-    return [_titled(wording.beyond(report) + " (secondary)", table)]
+            _add(table, report, name, cells, labels=labels)
+    return table
 
 
 def secondary(report: Report, width: int) -> list[RenderableType]:
@@ -91,10 +97,22 @@ def secondary(report: Report, width: int) -> list[RenderableType]:
 
 
 def _parts(title: str, report: Report, heads: Mapping[str, str], width: int) -> list[RenderableType]:
-    """One table, or one for each three metrics."""
-    metrics, size = list(heads), len(heads) if width >= WIDE else 3
-    parts = [metrics[at : at + size] for at in range(0, len(metrics), size)]
-    return [_titled(title, _scores(report, {metric: heads[metric] for metric in part})) for part in parts]
+    tables = _fitting(list(heads), lambda part: _scores(report, {metric: heads[metric] for metric in part}), width)
+    return [_titled(title, table) for table in tables]
+
+
+def _fitting(columns: Sequence[str], table_of: Callable[[Sequence[str]], Table], width: int) -> list[Table]:
+    """One table of all columns, or as few of equal parts of them as the console has room for."""
+    for size in sorted({-(-len(columns) // parts) for parts in range(1, len(columns) + 1)}, reverse=True):
+        tables = [table_of(columns[at : at + size]) for at in range(0, len(columns), size)]
+        if all(_width(table) <= width for table in tables):
+            break
+    return tables
+
+
+def _width(table: Table) -> int:
+    endless = Console(width=10_000)
+    return Measurement.get(endless, endless.options, table).maximum
 
 
 def _scores(report: Report, heads: Mapping[str, str]) -> Table:
@@ -180,13 +198,11 @@ def _judged(difference: Mapping[str, Any]) -> list[RenderableType]:
 def readers(report: Report, width: int) -> list[RenderableType]:
     """Exact match of every system with every reader, and the runs' differences to the baseline, by passages shown."""
     about = report["about"]
-    names = about["readers"]
-    parts = [names] if width >= 40 + 36 * len(names) else [[name] for name in names]
     title = "Exact match by reader, {} shown, %, and difference to {}, points (secondary)"
     return [
-        _titled(title.format(shown, about["baseline"]), _readers(report, found, part))
+        _titled(title.format(shown, about["baseline"]), table)
         for shown, found in wording.readings(report).items()
-        for part in parts
+        for table in _fitting(about["readers"], lambda part, found=found: _readers(report, found, part), width)
     ]
 
 

@@ -18,6 +18,7 @@ from bitter_retrieval.disagreement import candidate_losses
 from bitter_retrieval.records import NO_PASSAGE, Row
 
 Losses = Mapping[str, Mapping[str, float]]  # answer losses by query_id and passage_id, nats a token
+Read = tuple[str, tuple[str, ...]]  # a query and the passages that a reader saw with it
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,14 @@ class Utility:
 
     lowest: Mapping[str, float]  # of a question's candidates, by the reader's own losses
     labeller_lowest: Mapping[str, float]
-    labeller_shown: Mapping[tuple[str, tuple[str, ...]], float]  # the labeller's loss of passages, by query_id
+    labeller_shown: Mapping[Read, float]  # the labeller's loss of what was shown
     unaided: Mapping[str, float]  # exact match without a passage
 
     def scores(self, row: Row) -> dict[str, float]:
         """Of one prediction."""
         query = row["query_id"]
         loss = nan if row["answer_nll"] is None else row["answer_nll"]
-        to_labeller = self.labeller_shown.get((query, tuple(row["shown_ids"])), nan)
+        to_labeller = self.labeller_shown.get(_read(query, row["shown_ids"]), nan)
         unaided = self.unaided.get(query)
         return {
             "regret": loss - self.lowest.get(query, nan),
@@ -68,16 +69,17 @@ def _lowest(rows: Sequence[Row], losses: Losses) -> dict[str, float]:
     return {query: min(of_query.values()) for query, of_query in found.items() if of_query}
 
 
-def _labelled(losses: Losses) -> dict[tuple[str, tuple[str, ...]], float]:
+def _read(query: str, shown: Iterable[str]) -> Read:
+    """The empty passage is no text to a reader, wherever it stands."""
+    return query, tuple(passage for passage in shown if passage != NO_PASSAGE)
+
+
+def _labelled(losses: Losses) -> dict[Read, float]:
     """One candidate alone, or nothing, has the loss of its label."""
-    return {
-        (query, () if passage == NO_PASSAGE else (passage,)): loss
-        for query, of_query in losses.items()
-        for passage, loss in of_query.items()
-    }
+    return {_read(query, [passage]): loss for query, found in losses.items() for passage, loss in found.items()}
 
 
-def _answered(rows: Iterable[Row]) -> dict[tuple[str, tuple[str, ...]], float]:
+def _answered(rows: Iterable[Row]) -> dict[Read, float]:
     return {
-        (row["query_id"], tuple(row["shown_ids"])): row["answer_nll"] for row in rows if row["answer_nll"] is not None
+        _read(row["query_id"], row["shown_ids"]): row["answer_nll"] for row in rows if row["answer_nll"] is not None
     }

@@ -1,6 +1,7 @@
 """How figures are written: the same words in the terminal, in the report and on the plots.
 
 share({"mean": 0.596, "low": 0.561, "high": 0.631})     "59.6 ±3.5"
+share({"mean": 0.98, "low": 0.93, "high": 1})           "98.0 [93.0, 100.0]"
 points({"mean": 0.046, "low": 0.017, "high": 0.076})    "+4.6 [+1.7, +7.6]"
 probability(0.00004)                                    "<.001"
 """
@@ -65,12 +66,19 @@ DISAGREEMENT = {  # what is said of each split: where it stands in the report
 
 
 def share(estimate: Figures | None, scale: float = 100, digits: int = 1) -> str:
-    """Mean and half the width of its 95% interval; without an interval where there is none."""
+    """Mean and half the width of its 95% interval, or both its ends where the range of the scores cuts one of them.
+
+    Without an interval where there is none.
+    """
     if estimate is None or estimate["mean"] is None:
         return NOTHING
-    mean = f"{scale * estimate['mean']:.{digits}f}"
-    half = _half(estimate)
-    return mean if half is None else f"{mean} ±{scale * half:.{digits}f}"
+    mean, ends = f"{scale * estimate['mean']:.{digits}f}", (estimate["low"], estimate["high"])
+    if None in ends:
+        return mean
+    off = scale * abs(sum(ends) / 2 - estimate["mean"])
+    if off > 0.25 / 10**digits:  # more than report.json rounds
+        return f"{mean} {interval(estimate, scale, digits)}"
+    return f"{mean} ±{scale * (ends[1] - ends[0]) / 2:.{digits}f}"
 
 
 def nats(estimate: Figures | None) -> str:
@@ -153,11 +161,6 @@ def beyond_cells(found: Figures, reader: str, name: str) -> list[tuple[str, str]
     return [(share(scores.get(metric)), points(differences[metric].get(name))) for metric in BEYOND]
 
 
-def _half(estimate: Figures) -> float | None:
-    ends = estimate["low"], estimate["high"]
-    return None if None in ends else (ends[1] - ends[0]) / 2
-
-
 def disagreement_rows(splits: Mapping[str, Figures]) -> list[tuple[str, list[str]]]:
     """What is said of each split, with one cell a split; rows about true support where it is known."""
     known = any(split["split"] for split in splits.values())
@@ -180,11 +183,13 @@ def notes(report: Figures) -> list[str]:
         f"{about['questions']} questions in {about['groups']} groups, {about['seeds']} seeds.",
         f"The {about['split']} questions are from {about['origin']}.",
         f"Passages that are searched: {about['corpus']}.",
-        f"Missing judgements: {missing['missing']} of {missing['answers']} answers{_listed(missing['reasons'])}.",
+        f"Missing judgements: {missing['missing']} of {missing['answers']} answers{_listed(missing['reasons'])}, "
+        f"coverage {percent(missing['coverage'])}.",
         *_unanswered(report),
         *[_bounds(name, bounds) for name, bounds in _incomplete(report).items()],
         _truncated(f"Truncated contexts, {about['shown'][0]} shown", report["systems"]),
         *[_truncated(f"The same, {shown} shown", one["systems"]) for shown, one in report["further"].items()],
+        *_unscorable(report),
         f"Test questions without a human label: {about['without_human_label']}.",
         *_beyond_counts(report["beyond"]),
         *[
@@ -250,6 +255,20 @@ def _unanswered(report: Figures) -> list[str]:
         for name, system in report["systems"].items()
     }
     return [f"Control {name}: no answers of {', '.join(readers)}." for name, readers in absent.items() if readers]
+
+
+def _unscorable(report: Figures) -> list[str]:
+    """Answers that have an exact match and no loss."""
+    lost = {
+        f"{name} × {reader} with {shown} shown": nll["n_missing"] - own["em"]["n_missing"] if nll else "all"
+        for shown, found in readings(report).items()
+        for name, system in found["systems"].items()
+        for reader, own in system["scores"].items()
+        for nll in [own["answer_nll"]]
+        if own["em"]
+    }
+    told = ", ".join(f"{name} {count}" for name, count in lost.items() if count)
+    return [f"Answers without an NLL, as the reader can score none of their references: {told}."] if told else []
 
 
 def _truncated(what: str, systems: Mapping[str, Figures]) -> str:
