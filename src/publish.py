@@ -27,12 +27,13 @@ from bitter_retrieval import wording
 from bitter_retrieval.cards import PASSAGES, Origin, dataset_card, model_card
 from bitter_retrieval.credentials import service_key
 from bitter_retrieval.hub_upload import PublishError, Upload, published, send
-from bitter_retrieval.params import Params, load_params, read_yaml
+from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.progress import track
 from bitter_retrieval.provenance import commit, doubts, hashes, made_by, read_lock, stages_of
 from bitter_retrieval.records import PREPARED, Row, read_labels, read_rows
 from bitter_retrieval.stage import run_stage
 from bitter_retrieval.tables import console
+from bitter_retrieval.typed_yaml import read_yaml
 
 PARAMS, REPORT = Path("params.yaml"), Path("metrics/report.json")
 RUNS, LABELS, PREPARED_FOLDER = Path("models/runs"), Path("data/labels"), Path("data/prepared")

@@ -30,7 +30,8 @@ from typing import Any
 
 import yaml
 
-from bitter_retrieval.params import ParamsError, load_params, parse_params, read_yaml
+from bitter_retrieval.params import ParamsError, load_params, parse_params
+from bitter_retrieval.typed_yaml import read_yaml
 
 PROFILES = Path("profiles")
 PRESETS = PROFILES / "presets.yaml"

@@ -29,7 +29,6 @@ import label
 import reader
 import train
 from bitter_retrieval.encoder import load_encoder
-from bitter_retrieval.params import read_yaml
 from bitter_retrieval.records import (
     CORPUS,
     PREDICTIONS,
@@ -39,6 +38,7 @@ from bitter_retrieval.records import (
     read_rows,
     write_rows,
 )
+from bitter_retrieval.typed_yaml import read_yaml
 
 READY = read_yaml(tiny.PROFILE.with_name("presets.yaml"))
 STAGES = (reader, encoder, label, train, evaluate)

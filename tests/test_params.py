@@ -105,6 +105,7 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"judge/kind": "rules"}, "judge.kind", ["'rule'"]),
     ({"runs/kl/nll": "som"}, "runs.kl.nll", ["'sum'"]),
     ({"runs/kl/in_batch": "nothing"}, "runs.kl.in_batch", ["no_passage, zero, none"]),
+    ({"runs/mse/in_batch": "none"}, "runs.mse.in_batch", ["for kl", "none of mse", "remove it"]),
     ({"runs/kl/references": "bset"}, "runs.kl.references", ["'best'"]),
     ({"runs/kl/temperature/student": 0}, "runs.kl.temperature.student", ["above 0"]),
     ({"runs/kl/temperature/teacher": -0.1}, "runs.kl.temperature.teacher", ["above 0"]),

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 import use_profile
-from bitter_retrieval.params import ParamsError, parse_params, read_yaml
+from bitter_retrieval.params import ParamsError, parse_params
+from bitter_retrieval.typed_yaml import read_yaml
 
 ROOT = Path(__file__).parents[1]
 READY = read_yaml(ROOT / "profiles/presets.yaml")

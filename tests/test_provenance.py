@@ -9,8 +9,8 @@ import pytest
 import tiny
 import yaml
 
-from bitter_retrieval.params import read_yaml
 from bitter_retrieval.provenance import commit, doubts, hashes, made_by, read_lock, stages_of
+from bitter_retrieval.typed_yaml import read_yaml
 
 TREE = read_yaml(tiny.PROFILE)
 PARAMS = {"runs": {"kl": {"temperature": 0.1}, "mse": {"temperature": 0.2}}, "compare": {"draws": 9}}

@@ -31,10 +31,10 @@ from bitter_retrieval import wording
 from bitter_retrieval.credentials import CredentialError
 from bitter_retrieval.encoder import load_encoder, save_passage_encoder
 from bitter_retrieval.hub_upload import HubError
-from bitter_retrieval.params import read_yaml
 from bitter_retrieval.provenance import LOCK, md5
 from bitter_retrieval.records import SOFT_LABELS, read_rows, write_rows
 from bitter_retrieval.targets import answer_losses
+from bitter_retrieval.typed_yaml import read_yaml
 
 REPOSITORY = Path(__file__).parents[1]
 PLACE = re.compile(r"\$\{([^}]+)\}")

@@ -2,7 +2,7 @@
 
     params = load_params()
     params.runs["kl"].temperature.student  # 0.05
-    params.readers["reader_a"].fit.steps   # 1000
+    params.readers["reader_a"].fit.steps   # 800
 
 Meaning, unit and consequence of every field stand in profiles/default.yaml. Types carry the limits of one value; the
 functions at the end check what relates several. The first wrong thing is named with file, dotted path and remedy:
@@ -11,29 +11,14 @@ functions at the end check what relates several. The first wrong thing is named 
 """
 
 import dataclasses
-import math
 import re
-import types
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args
 
-import yaml
-
-
-class ParamsError(ValueError):
-    """Params that cannot be meant: file, dotted path, value and what to do about it."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What a value of the right type must satisfy, and how to say so after 'must be'."""
-
-    holds: Callable[[Any], bool]
-    wanted: str
+from bitter_retrieval.typed_yaml import ParamsError, Rule, build, nearest, one_of, read_yaml
 
 
 def is_prompt(text: str) -> bool:
@@ -73,6 +58,7 @@ LossName = Literal[
     "infonce", "infonce_soft", "kl", "mse", "mse_minmax", "margin", "margin_mse", "stable_kd", "utility_infonce"
 ]
 KNOWN_LOSSES: tuple[str, ...] = get_args(LossName)
+BINARY_LOSSES = {"infonce"}  # the others need answer losses
 
 
 @dataclass(frozen=True)
@@ -233,7 +219,7 @@ class Run:
     temperature: Temperature
     margin: Positive
     learning_rate: Positive | None = None  # None: train.learning_rate
-    in_batch: Literal["no_passage", "zero", "none"] = "no_passage"  # soft losses: the batch's other passages
+    in_batch: Literal["no_passage", "zero", "none"] = "no_passage"  # kl: the batch's other passages
     nll: Literal["mean", "sum"] = "mean"  # over the answer's tokens
     references: Literal["first", "best", "mean"] = "first"  # which reference answer's loss counts
     gain: bool = False  # losses are taken over the loss without a passage
@@ -392,7 +378,7 @@ def load_params(path: Path | str = "params.yaml") -> Params:
 def parse_params(tree: dict[str, Any], source: Path | str) -> Params:
     """Params from the nested dict of a YAML file; `source` is what errors call it."""
     try:
-        params = _build(Params, tree, "")
+        params = build(Params, tree, "")
         for wrong, problem in _relations(params):  # lazily: each may rely on those before
             if wrong:
                 raise ParamsError(problem)
@@ -408,110 +394,6 @@ def parse_params(tree: dict[str, Any], source: Path | str) -> Params:
                 stacklevel=3,
             )
     return params
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key written twice, of which PyYAML keeps the last without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if str(key.value) in seen:
-                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} is written twice", problem_mark=key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path | str) -> dict[str, Any]:
-    """The nested dict of a YAML file. Raises ParamsError if it is absent, broken, or no mapping of sections."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            tree = yaml.load(file, _Loader)
-    except FileNotFoundError:
-        raise ParamsError(f"{path}: no such file. `python src/use_profile.py default` writes params.yaml.") from None
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise ParamsError(f"{path}: holds {tree!r}, not sections such as `data:` and `runs:`.")
-    return tree
-
-
-# -- from nested dicts to dataclasses ------------------------------------------------------------------------------
-
-
-def _build(kind: Any, value: Any, at: str) -> Any:
-    """`value` as the annotated type `kind`. Raises ParamsError that begins with the dotted path `at`."""
-    origin, args = get_origin(kind), get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        return _build_section(kind, value, at)
-    if origin is Annotated:
-        return _build_ruled(args[0], args[1], value, at)
-    if origin in (Union, types.UnionType):  # X | None
-        return None if value is None else _build(args[0], value, at)
-    if origin is Literal:
-        return _one_of(value, args, at)
-    if origin is dict:
-        items = _checked(dict, value, at).items()
-        return {_build(args[0], key, at): _build(args[1], item, _dot(at, key)) for key, item in items}
-    if origin is list:
-        return [_build(args[0], item, f"{at}[{i}]") for i, item in enumerate(_checked(list, value, at))]
-    return _checked(kind, float(value) if kind is float and type(value) is int else value, at)
-
-
-def _build_section(kind: Any, value: Any, at: str) -> Any:
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    for key in _checked(dict, value, at):
-        if key not in fields:
-            raise ParamsError(f"{_dot(at, key)}: unknown key.{_nearest(key, fields)} Known: {', '.join(fields)}.")
-    for name, field in fields.items():
-        if name not in value and field.default is dataclasses.MISSING:
-            raise ParamsError(f"{_dot(at, name)}: missing. profiles/default.yaml shows it and what it means.")
-    hints = get_type_hints(kind, include_extras=True)
-    return kind(**{name: _build(hints[name], item, _dot(at, name)) for name, item in value.items()})
-
-
-def _build_ruled(kind: Any, rule: Rule, value: Any, at: str) -> Any:
-    built = _build(kind, value, at)
-    if not rule.holds(built):
-        raise ParamsError(f"{at}: must be {rule.wanted}, got {value!r}.")
-    return built
-
-
-NOUNS = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false"}
-NOUNS |= {dict: "a mapping of keys to values", list: "a list"}
-
-
-def _checked(kind: type, value: Any, at: str) -> Any:
-    if type(value) is not kind or (kind is float and not math.isfinite(value)):
-        got = f"{value!r} ({type(value).__name__})"
-        raise ParamsError(f"{at}: must be {NOUNS[kind]}, got {got}.{_number_remedy(kind, value)}")
-    return value
-
-
-def _number_remedy(kind: type, value: Any) -> str:
-    """How to write a number that YAML took for text: YAML 1.1 wants a dot and a sign, 1.0e-3."""
-    try:
-        number = kind(float(value)) if kind in (int, float) and type(value) is str else math.nan
-    except (ValueError, OverflowError):
-        return ""
-    if not math.isfinite(number) or number != float(value):
-        return ""
-    return f" YAML takes it for text: write {yaml.safe_dump(number).split()[0]}, without quotes."
-
-
-def _one_of(value: Any, legal: Iterable[str], at: str) -> str:
-    if value not in (legal := list(legal)):
-        raise ParamsError(f"{at}: {value!r} is none of {', '.join(legal) or '(nothing)'}.{_nearest(value, legal)}")
-    return value
-
-
-def _nearest(value: Any, legal: Iterable[str]) -> str:
-    close = get_close_matches(str(value), list(legal), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
-
-
-def _dot(at: str, key: Any) -> str:
-    return f"{at}.{key}" if at else str(key)
 
 
 # -- what relates several values: (whether it is wrong, dotted path and what to say) --------------------------------
@@ -536,7 +418,7 @@ def _relations(params: Params) -> Relations:
     for name, labels in params.labels.items():
         yield from _label_relations(f"labels.{name}", labels, params.data.source)
     for at, name, legal in _references(params):
-        _one_of(name, legal, at)
+        one_of(name, legal, at)
     for name, labels in params.derived_labels.items():
         yield from _derived_relations(f"derived_labels.{name}", name, labels, params)
     taken = [*params.controls, "all"]
@@ -621,13 +503,13 @@ def _revision_relations(at: str, name: str, revision: str | None, hub: bool, oth
     yield hub and not re.fullmatch("[0-9a-f]{40}", revision or ""), (
         f"{at}: must be a 40-hex commit as model {name!r} is a hub id, got {revision!r}. A branch can move "
         f"unnoticed: `git ls-remote https://huggingface.co/{name} {revision or 'main'}` prints the commit to paste; "
-        f"a folder is written ./{name}.{_nearest(name, others)}"
+        f"a folder is written ./{name}.{nearest(name, others)}"
     )
 
 
 def _judge_relations(judge: Judge, readers: Iterable[str]) -> Relations:
     kind, used = judge.kind, JUDGE_FIELDS[judge.kind]
-    for field in ("model", "min_coverage", "calls", "cost", "scoring"):
+    for field in sorted(set().union(*JUDGE_FIELDS.values())):
         absent = getattr(judge, field) is None
         yield field in used and absent, f"judge.{field}: missing. Kind {kind} needs it."
         yield field not in used and not absent, f"judge.{field}: kind {kind} does not use it; remove it."
@@ -640,11 +522,11 @@ def _judge_relations(judge: Judge, readers: Iterable[str]) -> Relations:
 def _label_relations(at: str, labels: Labels, data_source: str) -> Relations:
     kind, used = labels.kind, LABEL_FIELDS.get(labels.kind, set())
     yield kind in OTHER_DATA[data_source], f"{at}.kind: data.source {data_source} cannot give {kind}; remove it."
-    for field in ("annotator", "noise", "seed"):
+    for field in sorted(set().union(*LABEL_FIELDS.values())):
         absent = getattr(labels, field) is None
         yield field in used and absent, f"{at}.{field}: missing. Kind {kind} needs it."
         yield field not in used and not absent, f"{at}.{field}: kind {kind} does not use it; remove it."
-    for field in ("hub", "reader"):
+    for field in sorted(set().union(*LABEL_OPTIONS.values())):
         unread = field not in LABEL_OPTIONS.get(kind, ()) and getattr(labels, field) is not None
         yield unread, f"{at}.{field}: kind {kind} does not use it; remove it."
     yield kind == "published" and not labels.hub and labels.needs == TRAIN, (
@@ -655,7 +537,7 @@ def _label_relations(at: str, labels: Labels, data_source: str) -> Relations:
 def _derived_relations(at: str, name: str, labels: DerivedLabels, params: Params) -> Relations:
     yield name in params.labels, f"{at}: labels has this name too; rename one of them."
     used = DERIVED_FIELDS[labels.kind]
-    for field in ("per_query", "depth", "below", "fit"):
+    for field in sorted(set().union(*DERIVED_FIELDS.values())):
         absent = getattr(labels, field) is None
         yield field in used and absent, f"{at}.{field}: missing. Kind {labels.kind} needs it."
         yield field not in used and not absent, f"{at}.{field}: kind {labels.kind} does not use it; remove it."
@@ -707,6 +589,10 @@ def _run_relations(at: str, run: Run, params: Params) -> Relations:
         f"{at}.labels: {source} adds negatives, and none of {', '.join(run.losses)} looks beyond a query's own "
         "candidates; take the source that it needs."
     )
+    heeded = run.losses.get("kl", 0.0) > 0
+    yield run.in_batch != "no_passage" and not heeded, (
+        f"{at}.in_batch: {run.in_batch} is for kl, which is none of {', '.join(run.losses)}; remove it."
+    )
     beyond = run.margin >= 2
     yield beyond and not run.infeasible_margin, (
         f"{at}.margin: must be below 2, as cosines lie 2 apart at most, got {run.margin}; `infeasible_margin: true` "
@@ -718,6 +604,6 @@ def _run_relations(at: str, run: Run, params: Params) -> Relations:
 def _loss_relations(at: str, run: Run, source: str, soft: bool) -> Relations:
     yield not any(run.losses.values()), f"{at}: no loss has a weight above 0, got {run.losses}."
     for loss in run.losses:
-        binary = loss == "infonce"
+        binary = loss in BINARY_LOSSES
         yield binary and soft, f"{at}.{loss}: needs binary labels, {source} is soft. infonce_soft converts them."
         yield not binary and not soft, f"{at}.{loss}: needs soft labels (a reader's answer losses), {source} is binary."

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bitter_retrieval.experiments import ExperimentError, git
-from bitter_retrieval.params import read_yaml
 from bitter_retrieval.tracking import folder_md5
+from bitter_retrieval.typed_yaml import read_yaml
 
 LOCK = Path("dvc.lock")
 STAGES = {"runs": "train", "labels": "label", "derived_labels": "derive", "readers": "reader", "encoders": "encoder"}
