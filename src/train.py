@@ -54,6 +54,10 @@ def train_run(name: str, processes: Processes) -> None:
     params = load_params()
     run = params.runs[name]
     train, validation = load_sets(params, run)
+    for split, data in {"train": train, "validation": validation}.items():
+        if data.cut and processes.first:
+            texts = len(data.queries) + len(data.passages)
+            print(f"{run.encoder}: {data.cut:,} of {texts:,} texts of {split} lost their tail at max_length")
     curves: list[Metrics] = []
     states = saved_states(params, run, train, validation, processes)
     batches = sum(1 for _ in epoch_batches(train.groups, params.train.queries_per_batch, 0, 0))

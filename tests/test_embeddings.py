@@ -27,13 +27,13 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many texts each call of an encoder gets."""
-    embed, told = Encoder.embed, []
+    embed, told = Encoder.embed_tokens, []
 
-    def counted(self: Encoder, texts: list[str], *rest: Any) -> np.ndarray:
-        told.append(len(texts))
-        return embed(self, texts, *rest)
+    def counted(self: Encoder, sequences: list[list[int]], *rest: Any) -> np.ndarray:
+        told.append(len(sequences))
+        return embed(self, sequences, *rest)
 
-    monkeypatch.setattr(Encoder, "embed", counted)
+    monkeypatch.setattr(Encoder, "embed_tokens", counted)
     return told
 
 
@@ -50,6 +50,20 @@ def test_they_are_the_encoders_and_are_computed_once(folder: Path, calls: list[i
         for vectors in found:
             assert vectors.dtype == np.float32 and isinstance(vectors, np.memmap)
             np.testing.assert_array_equal(vectors, wanted)
+
+
+def test_texts_that_lose_their_tail_are_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    known(folder)
+    assert caplog.text == ""
+    longest = load_encoder(folder).usage.max_length
+    known(folder, [*TEXTS, "goat " * 2 * longest, "goat " * 3 * longest])
+    assert f"2 of {len(TEXTS) + 2} texts lost their tail at {longest} tokens" in caplog.text
+
+
+def test_a_file_may_go_as_soon_as_it_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process makes room in that very moment."""
+    monkeypatch.setattr(embeddings, "_make_room", lambda there: [file.unlink() for file in there.glob("*.npy")])
+    np.testing.assert_array_equal(known(folder), load_encoder(folder).embed(TEXTS, "passage", BUDGET))
 
 
 def test_known_texts_do_not_load_the_encoder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

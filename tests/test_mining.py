@@ -1,11 +1,13 @@
 """Mined negatives and retrieved candidates against a slow search, and what training makes of them."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny
+import torch
 
 from bitter_retrieval.mining import first_checkpoint, mine, positives, retrieved
 from bitter_retrieval.objective import Objective
@@ -20,6 +22,8 @@ TEXTS = passage_texts(ROWS)
 
 class Given:
     """An encoder whose vectors are given by text."""
+
+    model = SimpleNamespace(device=torch.device("cpu"))
 
     def __init__(self, vectors: dict[str, list[float]]) -> None:
         self.vectors = vectors

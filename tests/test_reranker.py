@@ -77,6 +77,12 @@ def test_same_seed_same_weights(folder: Path) -> None:
     assert not all(value.equal(other[name]) for name, value in first.items())
 
 
+def test_the_first_step_learns(folder: Path) -> None:
+    torch.manual_seed(0)
+    before, after = start(folder).state_dict(), fit(folder, steps=1, seed=0).state_dict()
+    assert not all(value.equal(after[name]) for name, value in before.items())
+
+
 class Remembers:
     """Stands for a cross-encoder: its score says which groups it was fitted on, and it refuses to score them."""
 

@@ -15,6 +15,7 @@ from bitter_retrieval.targets import (
     answer_losses,
     binary_targets,
     mined_negatives,
+    scored_rows,
     soft_targets,
     with_empty,
     with_labelled,
@@ -26,7 +27,7 @@ ROWS: list[Row] = [
 ]
 
 
-def soft(query: str, passage: str, nll_sum: float, n_tokens: int = 1, index: int = 0) -> Row:
+def soft(query: str, passage: str, nll_sum: float | None, n_tokens: int = 1, index: int = 0) -> Row:
     return {"query_id": query, "passage_id": passage, "answer_index": index, "nll_sum": nll_sum, "n_tokens": n_tokens}
 
 
@@ -128,6 +129,38 @@ def test_a_loss_that_is_not_finite_is_named(loss: float) -> None:
     given = [*labels()[1:], soft("r", "a", loss)]
     with pytest.raises(LabelError, match=rf"labels reader_a: query r, passage 'a': loss {loss} .*data/labels/reader_a"):
         soft_targets(ROWS, given, "reader_a", "mean", "first")
+
+
+# -- what could not be scored ----------------------------------------------------------------------------------------
+
+
+def test_a_passage_is_never_compared_by_another_reference_than_its_neighbours() -> None:
+    """Reference 0 is hard, 1 is easy: b, scored for 1 alone, would seem the best passage."""
+    losses = {0: 2.0, 1: 0.1}
+    given = [soft("q", passage, losses[index], 1, index) for passage in ("a", NO_PASSAGE) for index in losses]
+    given += [soft("q", "b", None, 1, 0), soft("q", "b", 0.1, 1, 1)]
+    (row,), queries, candidates = scored_rows(ROWS[:1], given)
+    assert [passage["passage_id"] for passage in row["passages"]] == ["a"] and (queries, candidates) == (0, 1)
+    for references, loss in {"first": 2.0, "best": 0.1, "mean": 1.05}.items():
+        assert answer_losses(given, "mean", references, "s") == {
+            ("q", "a"): pytest.approx(loss), ("q", NO_PASSAGE): pytest.approx(loss)
+        }
+
+
+def test_a_reference_without_a_loss_for_no_passage_counts_for_none() -> None:
+    given = [soft("q", passage, None, 1, 0) for passage in ("a", NO_PASSAGE)]
+    given += [soft("q", passage, loss, 1, 1) for passage, loss in {"a": 0.5, "b": 1.5, NO_PASSAGE: 2.5}.items()]
+    given += [soft("q", "b", 9.0, 1, 0)]
+    assert scored_rows(ROWS[:1], given) == (ROWS[:1], 0, 0)
+    assert soft_targets(ROWS[:1], given, "s", "mean", "first").nll[0].tolist() == [0.5, 1.5]
+    assert lists(soft_targets(ROWS[:1], given, "s", "mean", "first", gain=True).nll) == [[-2.0, -1.0]]
+
+
+def test_a_query_goes_with_its_loss_without_a_passage() -> None:
+    given = [*labels(), soft("x", "a", 1.0), soft("x", NO_PASSAGE, None)]
+    rows = [*ROWS, {"query_id": "x", "passages": [{"passage_id": "a"}]}]
+    assert scored_rows(rows, given) == (ROWS, 1, 1)
+    assert ("x", "a") not in answer_losses(given, "mean", "first", "s", gain=True)
 
 
 # -- gain over no passage --------------------------------------------------------------------------------------------

@@ -84,6 +84,20 @@ def test_params_are_flat_and_tags_tell_where_a_run_came_from(root: Path) -> None
     assert (tags["run"], tags["dvc.stage"], tags["dvc.experiment"]) == ("fine", "train@fine", "noise-0.4")
 
 
+def test_a_store_that_fails_ends_the_curve_and_not_the_work(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError("database is locked")
+
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    with open_tracker(True, "train", "locked", {}, {}) as tracker:
+        monkeypatch.setattr(type(tracker._client), "log_batch", fails)
+        for step in range(3000):
+            tracker.log(step, {"loss": 1.0})
+    assert capsys.readouterr().err == "MLflow: the rest of this curve is lost there (database is locked).\n"
+
+
 def test_no_artifact_would_land_outside_the_root(root: Path) -> None:
     places = ask(root, "SELECT artifact_location FROM experiments WHERE name = 'train'")
     assert places == [((root / "mlruns").resolve().as_uri(),)]

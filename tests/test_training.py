@@ -14,11 +14,12 @@ from torch import Tensor
 
 from bitter_retrieval import training
 from bitter_retrieval.encoder import Encoder
-from bitter_retrieval.losses import LOSSES
+from bitter_retrieval.losses import LOSSES, Calibration
 from bitter_retrieval.objective import Objective, Outcome, gradient_norms, mean_cosine, similarity_gap
 from bitter_retrieval.records import Row, passage_texts
+from bitter_retrieval.schedules import schedule
 from bitter_retrieval.targets import binary_targets
-from bitter_retrieval.training import ALIKE, schedule, train_encoder, validate
+from bitter_retrieval.training import ALIKE, CALIBRATION_RATE, train_encoder, validate
 from bitter_retrieval.training_set import TrainingError, TrainingSet, epoch_batches, training_set
 from bitter_retrieval.training_state import Metrics
 
@@ -218,6 +219,21 @@ def test_gradient_that_is_not_finite_never_reaches_the_weights() -> None:
     assert all(value.equal(weights[name]) for name, value in encoder.state_dict().items())
 
 
+def test_memory_that_does_not_suffice_is_named_with_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(training, "_step", fails)
+    said = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
+    with pytest.raises(TrainingError, match=r"step 0: .* of 6 queries .*recompute to true, or lower train\.queries"):
+        fit()
+    with pytest.raises(TrainingError, match=r"In params.yaml, lower train.queries_per_batch"):
+        fit(recompute=True)
+    said = "shapes cannot be multiplied"
+    with pytest.raises(RuntimeError, match=said):
+        fit()
+
+
 @pytest.mark.parametrize("step", [None, 4])
 def test_collapse_is_named_with_what_to_do(step: int | None) -> None:
     at = first_queries() if step is None else "step 5, first queries"
@@ -362,6 +378,22 @@ def test_batch_without_a_relevant_candidate_has_no_right_first_place() -> None:
     fewer = replace(data, targets=replace(data.targets, relevant=relevant))
     whole, parts = (validate(encoder, fewer, Objective(run, 256), queries)["validation_top1"] for queries in (8, 6))
     assert whole == parts
+    relevant = [np.full_like(r, place < 6) for place, r in enumerate(data.targets.relevant)]
+    right = replace(data, targets=replace(data.targets, relevant=relevant))
+    assert validate(encoder, right, Objective(run, 256), 6)["validation_top1"] == 1  # of the six that have a right one
+
+
+def test_validation_loss_is_a_mean_over_the_queries_that_count_however_they_are_batched() -> None:
+    encoder, run = tiny.tiny_encoder(), tiny.PARAMS.runs["margin"]  # which looks at own candidates alone
+    _, data = sets(run, encoder)
+
+    def tied(values: list[np.ndarray]) -> list[np.ndarray]:
+        return [np.full_like(own, 0.5) if place in (1, 2, 7) else own for place, own in enumerate(values)]
+
+    fewer = replace(data, targets=replace(data.targets, nll=tied(data.targets.nll), utility=tied(data.targets.utility)))
+    losses = [validate(encoder, fewer, Objective(run, 256), queries)["validation_loss"] for queries in (8, 6, 2)]
+    assert losses == pytest.approx([losses[0]] * 3) and losses[0] > 0
+    assert Objective(run, 256)(encoder, fewer, np.arange(8)).metrics["margin_skipped"] == 3
 
 
 # -- what is told of a step ------------------------------------------------------------------------------------------
@@ -482,7 +514,18 @@ def test_training_queries_alone_leaves_passages_where_they_were() -> None:
     assert curve[0][1]["loss"] == pytest.approx(other[0][1]["loss"]) and curve[1][1]["loss"] != other[1][1]["loss"]
 
 
-# -- learning rate ---------------------------------------------------------------------------------------------------
+def test_texts_that_lose_their_tail_are_counted() -> None:
+    encoder = tiny.tiny_encoder()
+    whole = sets(KL, encoder)[0]
+    lengths = sorted(map(len, [*whole.queries, *whole.passages]))
+    assert whole.cut == 0 and lengths[0] < lengths[-3]
+    encoder.usage = replace(encoder.usage, max_length=lengths[-3])
+    assert sets(KL, encoder)[0].cut == sum(length > lengths[-3] for length in lengths)
+    encoder.usage = replace(encoder.usage, max_length=lengths[0] - 1)
+    assert sets(KL, encoder)[0].cut == len(lengths)
+
+
+# -- optimiser and learning rate ---------------------------------------------------------------------------------------
 
 
 def test_schedules_have_their_shapes() -> None:
@@ -493,6 +536,26 @@ def test_schedules_have_their_shapes() -> None:
         assert rate[55] == pytest.approx({"cosine": 0.5, "linear": 0.5, "constant": 1.0}[kind])
         assert (0 < rate[99] < 0.02) == (kind != "constant")
     assert rates["cosine"][30] == pytest.approx((1 + math.cos(math.pi * 20 / 90)) / 2) != rates["linear"][30]
+
+
+def test_clipping_bounds_what_a_step_does() -> None:
+    """AdamW divides by the gradient's size, up to its epsilon: far beneath it, clipped gradients move nothing."""
+    start = tiny.tiny_encoder()
+    moved = [
+        sum((value - start.state_dict()[name]).abs().sum() for name, value in fit(clip=clip)[0].state_dict().items())
+        for clip in (1e-9, 1.0)
+    ]
+    assert moved[0] < 0.2 * moved[1]
+
+
+def test_decay_is_of_matrices_alone_and_calibration_has_a_rate_of_its_own() -> None:
+    encoder, calibration = tiny.tiny_encoder(), Calibration()
+    groups = training._optimiser(encoder, calibration, 0.1, 0.01).param_groups
+    decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+    assert decayed == {id(p) for p in encoder.parameters() if p.ndim > 1}
+    rates = {id(p): group["peak"] for group in groups for p in group["params"]}
+    wanted = {id(p): 0.1 for p in encoder.parameters()} | {id(p): CALIBRATION_RATE for p in calibration.parameters()}
+    assert rates == wanted
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 1.0])

@@ -8,7 +8,7 @@ Both take bfloat16 and float16 alone, on NVIDIA GPUs since Ampere; elsewhere it 
 
 import importlib.util
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -18,12 +18,17 @@ from torch import Tensor
 
 NAME = "bitter_retrieval_unpadded"  # among transformers' attention implementations
 AMPERE = (8, 0)  # compute capability
-CHANGES = ("softcap", "s_aux", "position_bias", "cache")  # arguments that change attention in ways unknown here
+CHANGES = ("softcap", "s_aux", "position_bias", "cache")
 TOLERANCE = 0.05  # relative difference that bfloat16's rounding stays below; what attends otherwise is about 1
 
 
 class AttentionError(ValueError):
     """A kernel that was asked for and cannot be had, or cannot serve the model."""
+
+
+def changes(arguments: Mapping[str, Any]) -> list[str]:
+    """Names of the arguments given to a layer's attention that change it in ways unknown here."""
+    return [name for name in CHANGES if arguments.get(name) is not None]
 
 
 def chosen(asked: str, half: bool) -> str:
@@ -144,7 +149,7 @@ def _attend(
     """An attention function of transformers: [B, H, T, D] and a mask [B, T] of what is no padding to [B, T, H, D]."""
     if dropout:
         raise AttentionError("it drops attention weights in training")
-    if getattr(module, "is_causal", True) or any(kwargs.get(name) is not None for name in CHANGES):
+    if getattr(module, "is_causal", True) or changes(kwargs):
         raise AttentionError("it attends in its own way")
     batch, heads, width, size = query.shape
     real = query.new_ones(batch, width, dtype=torch.bool) if attention_mask is None else attention_mask.bool()

@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bitter_retrieval.attention import changes
+
 NAME = "bitter_retrieval_cheap_dropout"  # among transformers' attention implementations
-ELSEWHERE = ("softcap", "s_aux", "position_bias", "cache")  # arguments that change attention: transformers handles them
 LEVELS = 1 << 16  # of a random number: the rate of dropout is rounded to these
 LOWEST = torch.iinfo(torch.int64).min
 
@@ -88,7 +89,7 @@ def _attend(
 
     plain = query.shape[1] == key.shape[1] and query.dtype in (torch.float32, torch.float64)
     masked_plainly = attention_mask is None or attention_mask.dtype == torch.bool
-    both_ways = not getattr(module, "is_causal", True) and all(kwargs.get(name) is None for name in ELSEWHERE)
+    both_ways = not getattr(module, "is_causal", True) and not changes(kwargs)
     if not (dropout and plain and masked_plainly and both_ways):
         rest = {"dropout": dropout, "scaling": scaling, **kwargs}
         return sdpa_attention_forward(module, query, key, value, attention_mask, **rest)

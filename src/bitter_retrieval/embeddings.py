@@ -11,6 +11,7 @@ Beyond BOUND, files go that were used longest ago.
 
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -50,9 +51,9 @@ class Embeddings:
         path = self._known / f"{self._key(texts, kind)}.npy"
         try:
             os.utime(path)  # the time of the latest use
+            return np.load(path, mmap_mode="r")
         except FileNotFoundError:
-            self._write(path, texts, kind)
-        return np.load(path, mmap_mode="r")
+            return self._written(path, texts, kind)
 
     @cached_property
     def _encoder(self) -> Encoder:
@@ -73,27 +74,37 @@ class Embeddings:
             method=METHOD,
         )
 
-    def _write(self, path: Path, texts: Sequence[str], kind: Kind) -> None:
-        """The file appears whole or not at all."""
-        encoder = self._encoder
+    def _written(self, path: Path, texts: Sequence[str], kind: Kind) -> np.ndarray:
+        """The file appears whole or not at all. It is mapped before another process may delete it to make room."""
+        encoder, cut = self._encoder.side(kind), 0
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.stem}.{os.getpid()}.partial")
         try:
             with partial.open("wb") as file:
                 for start in range(0, len(texts), TEXTS_AT_ONCE):
-                    vectors = encoder.embed(texts[start : start + TEXTS_AT_ONCE], kind, self._budget)
+                    part = texts[start : start + TEXTS_AT_ONCE]
+                    tokens = encoder.tokens(part, kind)
+                    cut += encoder.count_cut(part, tokens, kind)
+                    vectors = encoder.embed_tokens(tokens, self._budget)
                     if start == 0:
                         shape = {"shape": (len(texts), vectors.shape[1]), "descr": "<f4", "fortran_order": False}
                         np.lib.format.write_array_header_1_0(file, shape)
                     vectors.astype("<f4").tofile(file)
                 file.flush()
                 os.fsync(file.fileno())
+            vectors = np.load(partial, mmap_mode="r")
             partial.replace(path)
         except OSError as error:
             partial.unlink(missing_ok=True)
             raise EmbeddingsError(f"{path}: {error}. Make room there: {path.parent} may be deleted.") from error
         with suppress(FileNotFoundError):  # another process makes room too
             _make_room(path.parent)
+        if cut:
+            logging.getLogger(__name__).warning(
+                "%s: %s of %s texts lost their tail at %s tokens.",
+                *(self._folder, f"{cut:,}", f"{len(texts):,}", encoder.usage.max_length),
+            )
+        return vectors
 
 
 def _digest(texts: Sequence[str]) -> str:

@@ -64,6 +64,15 @@ class Encoder(nn.Module):
         texts = [prefix + text for text in texts]
         return self.tokenizer(texts, truncation=True, max_length=self.usage.max_length).input_ids
 
+    def count_cut(self, texts: Sequence[str], tokens: Sequence[Sequence[int]], kind: Kind) -> int:
+        """How many texts lost their tail as they became `tokens`."""
+        full = [text for text, own in zip(texts, tokens, strict=True) if len(own) == self.usage.max_length]
+        if not full:
+            return 0
+        prefix = self.usage.query_prefix if kind == "query" else self.usage.passage_prefix
+        whole = self.tokenizer([prefix + text for text in full], verbose=False).input_ids
+        return sum(len(own) > self.usage.max_length for own in whole)
+
     def forward(self, sequences: Sequence[Sequence[int]], budget: int, recompute: bool = False) -> Tensor:
         """Unit vectors [n, d] of token sequences, encoded in micro-batches of at most `budget` tokens.
 
@@ -71,13 +80,16 @@ class Encoder(nn.Module):
         """
         encode = partial(checkpoint, self._encode, use_reentrant=False) if recompute else self._encode
         batches = length_batches([len(sequence) for sequence in sequences], budget)
-        vectors = torch.cat([encode([sequences[place] for place in batch]) for batch in batches])
+        vectors = torch.cat([encode(*self._padded([sequences[place] for place in batch])) for batch in batches])
         places = torch.tensor([place for batch in batches for place in batch], device=vectors.device)
         return vectors[torch.argsort(places)]
 
-    def _encode(self, sequences: Sequence[Sequence[int]]) -> Tensor:
+    def _padded(self, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Token ids and mask [n, T], on the model's device already: `checkpoint` keeps that device's random state."""
         ids, mask = pad_right(sequences, self.tokenizer.pad_token_id)
-        ids, mask = ids.to(self.model.device), mask.to(self.model.device)
+        return ids.to(self.model.device), mask.to(self.model.device)
+
+    def _encode(self, ids: Tensor, mask: Tensor) -> Tensor:
         hidden = self.model(input_ids=ids, attention_mask=None if mask.all() else mask.long()).last_hidden_state
         hidden = hidden.float()  # pooled and normalised in full precision under autocast too
         if self.usage.pooling == "cls":
@@ -85,11 +97,20 @@ class Encoder(nn.Module):
         weights = mask[..., None].to(hidden.dtype)
         return normalize((hidden * weights).sum(1) / weights.sum(1), dim=-1)
 
-    @torch.no_grad()
+    def side(self, kind: Kind) -> "Encoder":
+        """The encoder of queries, or that of passages: one and the same, unless queries alone were trained."""
+        return self
+
     def embed(self, texts: Sequence[str], kind: Kind, budget: int) -> np.ndarray:
         """Unit vectors [n, d] float32 of texts, without gradients."""
+        encoder = self.side(kind)
+        return encoder.embed_tokens(encoder.tokens(texts, kind), budget)
+
+    @torch.no_grad()
+    def embed_tokens(self, sequences: Sequence[Sequence[int]], budget: int) -> np.ndarray:
+        """Unit vectors [n, d] float32 of token sequences, without gradients."""
         self.eval()
-        return self.forward(self.tokens(texts, kind), budget).float().cpu().numpy()
+        return self.forward(sequences, budget).float().cpu().numpy()
 
     def save(self, folder: Path) -> None:
         """Write the checkpoint; weights as safetensors."""
@@ -107,8 +128,8 @@ class QueryEncoder(Encoder):
         super().__init__(queries.model, queries.tokenizer, queries.usage)
         self.passages = passages
 
-    def embed(self, texts: Sequence[str], kind: Kind, budget: int) -> np.ndarray:
-        return super().embed(texts, kind, budget) if kind == "query" else self.passages.embed(texts, kind, budget)
+    def side(self, kind: Kind) -> Encoder:
+        return self if kind == "query" else self.passages
 
 
 def save_passage_encoder(folder: Path, passages: Path) -> None:

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from bitter_retrieval.encoder import Encoder, Usage
 from bitter_retrieval.records import Row, passage_texts
+from bitter_retrieval.schedules import schedule
 from bitter_retrieval.vocabulary import fit_wordpiece_tokenizer
 
 WARM_UP = 0.1  # share of the steps with rising learning rate
@@ -37,7 +38,7 @@ def fit_encoder(rows: list[Row], usage: Usage, settings: Any, on_step: Callable[
     optimiser = torch.optim.AdamW(encoder.parameters(), lr=settings.learning_rate, weight_decay=0.01)
     encoder.train()
     for step, (left, right) in enumerate(_pairs(texts, settings)):
-        optimiser.param_groups[0]["lr"] = settings.learning_rate * _schedule(step, settings.steps)
+        optimiser.param_groups[0]["lr"] = settings.learning_rate * schedule(step, settings.steps, WARM_UP, "linear")
         sequences = encoder.tokens([*left, *right], "passage")
         one, other = encoder(sequences, MICRO_BATCH).chunk(2)
         logits = one @ other.T / settings.temperature
@@ -67,11 +68,6 @@ def build_bert(settings: Any, tokenizer: Any, max_length: int) -> Any:
         pad_token_id=tokenizer.pad_token_id,
     )
     return BertModel(config)  # with its unused pooler: AutoModel would add one with random weights
-
-
-def _schedule(step: int, steps: int) -> float:
-    warm_up = max(1, int(WARM_UP * steps))
-    return min((step + 1) / warm_up, (steps - step) / max(1, steps - warm_up))
 
 
 def _pairs(texts: list[str], settings: Any) -> Iterator[tuple[list[str], list[str]]]:

@@ -36,7 +36,7 @@ def mine(
     queries, passages, ids = _vectors(rows, encoder, budget)
     places = {passage_id: place for place, passage_id in enumerate(ids)}
     mined: list[Row] = []
-    rankings = rank_by_vectors(queries, passages, ids, [()] * len(rows), depth)
+    rankings = rank_by_vectors(queries, passages, ids, [()] * len(rows), depth, encoder.model.device.type)
     for row, query, ranking in zip(rows, queries, rankings, strict=True):
         known = [places[passage_id] for passage_id in positives.get(row["query_id"], ())]
         if not known:
@@ -55,7 +55,7 @@ def mine(
 def retrieved(rows: list[Row], encoder: Encoder, per_query: int, budget: int) -> list[Row]:
     """Rows whose candidates are those that they had and the `per_query` passages that the encoder puts first."""
     queries, passages, ids = _vectors(rows, encoder, budget)
-    rankings = rank_by_vectors(queries, passages, ids, [()] * len(rows), per_query)
+    rankings = rank_by_vectors(queries, passages, ids, [()] * len(rows), per_query, encoder.model.device.type)
     found = [
         {"query_id": row["query_id"], "passage_id": passage_id}
         for row, ranking in zip(rows, rankings, strict=True)

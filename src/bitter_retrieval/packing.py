@@ -28,7 +28,6 @@ from bitter_retrieval import attention
 SHARED = 8  # tokens from which on a common beginning is worth a segment of its own
 LIKE = 8  # segments whose lengths lie within the same multiples share a call of attention
 NAME = "bitter_retrieval_packed"  # among transformers' attention implementations
-UNSUPPORTED = ("softcap", "s_aux", "position_bias", "cache")  # arguments that change attention in ways unknown here
 HALF = {torch.bfloat16, torch.float16}
 
 
@@ -211,7 +210,7 @@ def _attend(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """An attention function of transformers: query [1, H, T, D], key and value [1, G, T, D] to [1, T, H, D]."""
-    used = [name for name in UNSUPPORTED if kwargs.get(name) is not None]
+    used = attention.changes(kwargs)
     if used or attention_mask is not None or dropout or not getattr(module, "is_causal", True):
         raise PackingError(f"{type(module).__name__} attends in a way that packs do not serve ({', '.join(used)}).")
     assert _current is not None, "a model under packed_attention is called by forward_pack"

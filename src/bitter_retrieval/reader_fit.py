@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from bitter_retrieval.prompts import Prompt, answer_text
 from bitter_retrieval.records import SUPPORTING_ROLES, Row
+from bitter_retrieval.schedules import schedule
 from bitter_retrieval.vocabulary import fit_bpe_tokenizer, fit_word_tokenizer
 
 SHORT_CONTEXTS = 0.3  # share of the steps that show one or two sentences
@@ -67,7 +68,7 @@ def fit_reader(
     batches = _batches(examples, tokenizer, prompt, max_length, settings)
     model.train()
     for step, (ids, answer_mask) in enumerate(batches):
-        _schedule(optimisers, step, settings.steps)
+        _set_rates(optimisers, schedule(step, settings.steps, WARM_UP, "linear"))
         answer_loss, lm_loss = _losses(model, ids, answer_mask, tokenizer.pad_token_id)
         (answer_loss + settings.lm_weight * lm_loss).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -127,10 +128,7 @@ def _optimisers(model: Any, settings: Any) -> list[torch.optim.Optimizer]:
     ]
 
 
-def _schedule(optimisers: list[torch.optim.Optimizer], step: int, steps: int) -> None:
-    """Linear warm-up, then a straight line to zero."""
-    warm_up = max(1, int(WARM_UP * steps))
-    factor = min((step + 1) / warm_up, (steps - step) / max(1, steps - warm_up))
+def _set_rates(optimisers: list[torch.optim.Optimizer], factor: float) -> None:
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group.setdefault("peak", group["lr"])

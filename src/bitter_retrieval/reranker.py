@@ -24,6 +24,7 @@ from bitter_retrieval.encoder import load_usage
 from bitter_retrieval.losses import LOSSES, Calibration, LabelledBatch, LossSettings
 from bitter_retrieval.pretrained import HEADS, TRAINED, load_model, load_tokenizer, read_config
 from bitter_retrieval.records import Row
+from bitter_retrieval.schedules import schedule
 
 WARM_UP = 0.1  # share of the steps with rising learning rate
 HALVES = (0, 1)
@@ -117,22 +118,19 @@ def fit_cross_encoder(
 
     The loss is losses.kl over a question's candidates, p = softmax(-L / settings.temperature), q = softmax(score).
     """
-    from transformers import get_linear_schedule_with_warmup
-
     torch.manual_seed(settings.seed)
     encoder = start(folder)
     optimiser = torch.optim.AdamW(encoder.parameters(), lr=settings.learning_rate, weight_decay=0.01)
-    rate = get_linear_schedule_with_warmup(optimiser, max(1, int(WARM_UP * settings.steps)), settings.steps)
     pairs = encoder.pairs(rows)
     rng = np.random.default_rng(settings.seed)
-    for _ in range(settings.steps):
+    for step in range(settings.steps):
+        optimiser.param_groups[0]["lr"] = settings.learning_rate * schedule(step, settings.steps, WARM_UP, "linear")
         chosen = rng.choice(len(rows), size=min(settings.batch, len(rows)), replace=False)
         encoder.train()
         scores = encoder([pair for place in chosen for pair in pairs[place]], budget)
         listwise(scores, [losses[place] for place in chosen], settings.temperature).backward()
         torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
         optimiser.step()
-        rate.step()
         optimiser.zero_grad(set_to_none=True)
         on_step(1)
     return encoder

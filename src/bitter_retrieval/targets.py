@@ -9,8 +9,10 @@ them, scored_rows takes out what it could not label, with_empty adds the empty p
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ import torch
 from bitter_retrieval.losses import utilities, utility_scale
 from bitter_retrieval.records import NEGATIVES, NO_PASSAGE, Row, passage_texts, read_rows
 
+Value = TypeVar("Value")
 NEGATIVES_FILE = "negatives.parquet"  # beside the labels of a source that mines
 
 
@@ -80,11 +83,14 @@ def _passage(passage_id: str, texts: dict[str, str], query_id: str) -> Row:
 def scored_rows(rows: list[Row], labels: list[Row]) -> tuple[list[Row], int, int]:
     """Rows without what a reader could not score, and how many queries and candidates that left out.
 
-    A candidate whose label is null is left out; a query goes with its last candidate, or with its loss without a
-    passage.
+    A candidate is left out that lacks the loss of a reference by which its query's candidates are compared
+    (_comparable); a query goes with its last candidate, or with its losses without a passage.
     """
-    scored = {(label["query_id"], label["passage_id"]) for label in labels if label["nll_sum"] is not None}
-    null = {(label["query_id"], label["passage_id"]) for label in labels} - scored
+    scored: dict[tuple[str, str], dict[int, Row]] = defaultdict(dict)
+    for label in labels:
+        if label["nll_sum"] is not None:
+            scored[label["query_id"], label["passage_id"]][label["answer_index"]] = label
+    null = {(label["query_id"], label["passage_id"]) for label in labels} - _comparable(scored).keys()
     if not null:
         return rows, 0, 0
     kept = [
@@ -137,7 +143,7 @@ def answer_losses(
 
     With `gain` the loss without a passage is taken off before the references become one: `best` is then the reference
     that the passage helps most, not the one that is easiest to guess. For first and mean that moves all losses of a
-    query alike.
+    query alike. A passage that lacks a loss of those that its query's passages are compared by has none here.
     """
     values: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     for label in labels:
@@ -150,16 +156,31 @@ def answer_losses(
                 f"finite. Delete data/labels/{source} and run `dvc repro`; if it stays, the reader is broken."
             )
         values[label["query_id"], label["passage_id"]][label["answer_index"]] = value
+    values = _comparable(values)
     if gain:
-        values = {key: own for key in values if (own := _over_no_passage(values, key))}
+        values = {key: _over_no_passage(values, key) for key in values if (key[0], NO_PASSAGE) in values}
     reduce = {"first": lambda v: v[min(v)], "best": lambda v: min(v.values()), "mean": lambda v: np.mean([*v.values()])}
     return {key: float(reduce[references](by_answer)) for key, by_answer in values.items()}
 
 
+def _comparable(scored: Mapping[tuple[str, str], Mapping[int, Value]]) -> dict[tuple[str, str], dict[int, Value]]:
+    """Of each (query_id, passage_id), by reference, what a query's passages can all be compared by.
+
+    These are the references that are scored without a passage; a pair that lacks one of them is left out, as another
+    reference's loss in its place would say nothing of the passage.
+    """
+    found = {}
+    for key, own in scored.items():
+        wanted = scored.get((key[0], NO_PASSAGE), own)
+        if wanted.keys() <= own.keys():
+            found[key] = {index: own[index] for index in sorted(wanted)}
+    return found
+
+
 def _over_no_passage(values: dict[tuple[str, str], dict[int, float]], key: tuple[str, str]) -> dict[int, float]:
-    """L - L0 of each reference that has both."""
-    without = values.get((key[0], NO_PASSAGE), {})
-    return {index: value - without[index] for index, value in values[key].items() if index in without}
+    """L - L0 of each reference."""
+    without = values[key[0], NO_PASSAGE]
+    return {index: value - without[index] for index, value in values[key].items()}
 
 
 def _utility(nll: np.ndarray, without: np.float32, scale: float) -> np.ndarray:

@@ -14,7 +14,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -36,7 +37,7 @@ class Tracker:
         """Add one point at `step` to each named curve."""
 
     def close(self, status: str = "FINISHED") -> None:
-        """Write what is buffered and end the run; status is FINISHED, FAILED or KILLED."""
+        """Write what is buffered and end the run; status is FINISHED or FAILED."""
 
     def __enter__(self) -> Self:
         return self
@@ -64,6 +65,7 @@ class MlflowTracker(Tracker):
         self._client, experiment_id = _open_store(root, experiment)
         self._run = self._client.create_run(experiment_id, tags=dict(tags), run_name=run_name).info.run_id
         self._points: list[tuple[str, float, int, int]] = []
+        self._lost = False
         self._log_params(params)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -74,14 +76,25 @@ class MlflowTracker(Tracker):
 
     def close(self, status: str = "FINISHED") -> None:
         self._flush()
-        self._client.set_terminated(self._run, status)
+        self._write(lambda: self._client.set_terminated(self._run, status))
 
     def _flush(self) -> None:
         from mlflow.entities import Metric
 
         for part in _parts(self._points, METRICS_A_CALL):
-            self._client.log_batch(self._run, metrics=[Metric(*point) for point in part])
+            metrics = [Metric(*point) for point in part]
+            self._write(partial(self._client.log_batch, self._run, metrics=metrics))
         self._points = []
+
+    def _write(self, call: Callable[[], object]) -> None:
+        """A store that fails ends the curve, not the work that it is of."""
+        if self._lost:
+            return
+        try:
+            call()
+        except Exception as error:  # whatever MLflow, its database layer and a full disk may raise
+            self._lost = True
+            print(f"MLflow: the rest of this curve is lost there ({error}).", file=sys.stderr)
 
     def _log_params(self, params: Mapping[str, str]) -> None:
         from mlflow.entities import Param
@@ -113,9 +126,9 @@ def _create_store(store: Path) -> None:
 
     for leftover in store.parent.glob(f"{store.name}.partial*"):
         leftover.unlink()
-    partial = store.with_name(f"{store.name}.partial")
-    MlflowClient(_uri(partial)).search_experiments()
-    partial.replace(store)
+    unfinished = store.with_name(f"{store.name}.partial")
+    MlflowClient(_uri(unfinished)).search_experiments()
+    unfinished.replace(store)
 
 
 def _uri(store: Path) -> str:

@@ -8,10 +8,9 @@ by their row of weights and by their label source, never by code here. What on_s
      "passage_cosine": 0.11, "gradient_norm": 3.7}
 """
 
-import copy
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from math import cos, isfinite, isnan, pi
+from math import isfinite, isnan
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,9 @@ from bitter_retrieval.distributed import ALONE, Processes
 from bitter_retrieval.dropout import cheap_dropout
 from bitter_retrieval.encoder import Encoder
 from bitter_retrieval.losses import Calibration
+from bitter_retrieval.memory import is_out_of_memory
 from bitter_retrieval.objective import Objective, best_by_label, gradient_norms, measures
+from bitter_retrieval.schedules import schedule
 from bitter_retrieval.training_set import TrainingError, TrainingSet, columns_of, epoch_batches, packed
 from bitter_retrieval.training_state import Metrics, Progress, TrainingState
 
@@ -43,13 +44,14 @@ def train_encoder(
     state: TrainingState = UNSAVED,
     processes: Processes = ALONE,
 ) -> Metrics:
-    """Train in place and leave the selected checkpoint in `encoder`. Same input, same weights.
+    """Train in place and leave the selected checkpoint in `encoder`. On a CPU: same input, same weights.
 
     run: params.runs[name]; settings: params.train. on_step gets step and metrics (every loss term, learning rate,
     gradient norms; validation figures at each epoch's end). state: where a training that was killed left off; on_step
     is then told its curve again. processes: those that train together, each calling this with the same arguments.
     Returns the selected checkpoint's validation figures and step.
-    Raises TrainingError if no query can be used, or for a loss or vectors that nothing can be learnt from any more.
+    Raises TrainingError if no query can be used, where memory does not suffice, or for a loss or vectors that nothing
+    can be learnt from any more.
     """
     torch.manual_seed(processes.seed(seed))
     if run.trains == "query":
@@ -77,7 +79,12 @@ def train_encoder(
             encoder.train()
             rate = schedule(step, len(batches), settings.warmup, settings.schedule)
             _set_rate(optimiser, rate)
-            terms = _step(encoder, train, batches[step], objective, optimiser, settings.clip, step)
+            try:
+                terms = _step(encoder, train, batches[step], objective, optimiser, settings.clip, step)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise _too_large(train, batches[step], step, settings.recompute) from error
             tell(step, {"learning_rate": peak * rate, **terms})
             progress.learnt_from += sum(len(batches[step]) - terms[f"{name}_skipped"] for name in objective.weights)
             progress.step = step + 1
@@ -126,40 +133,39 @@ def _end_epoch(
         raise TrainingError(f"step {step}: {found} after it is not finite. Lower the learning rate.")
     if settings.select == "last" or found["validation_loss"] < progress.best:
         progress.best, progress.figures = found["validation_loss"], {**found, "step": float(step)}
-        progress.kept = copy.deepcopy(encoder.state_dict())
+        progress.kept = {name: weights.to("cpu", copy=True) for name, weights in encoder.state_dict().items()}
     return found
-
-
-def schedule(step: int, steps: int, warmup: float, kind: str) -> float:
-    """Learning rate as a share of its peak: linear warm-up, then cosine, linear or constant."""
-    rising = max(1, round(warmup * steps))
-    if step < rising:
-        return (step + 1) / rising
-    done = (step - rising) / max(1, steps - rising)
-    return {"cosine": (1 + cos(pi * done)) / 2, "linear": 1 - done, "constant": 1.0}[kind]
 
 
 @torch.no_grad()
 def validate(encoder: Encoder, data: TrainingSet, objective: Objective, queries: int) -> Metrics:
     """Loss on held-out labels, and how often the best own candidate by similarity is the best by label.
 
+    Each term is a mean over the queries that it can use, top1 one over those that have a best candidate.
+
     Raises TrainingError if no query can be used: a loss of 0 would be the best that there is.
     """
     encoder.eval()
-    total, hits, count, used = 0.0, 0.0, 0, 0.0
+    totals, used = (dict.fromkeys(objective.weights, 0.0) for _ in range(2))
+    hits, with_best = 0.0, 0.0
     for places in packed(data.groups, queries):
         found = objective(encoder, data, places)
+        for name, term in found.terms.items():  # a mean over the queries that it could use
+            count = len(places) - found.metrics[f"{name}_skipped"].item()
+            totals[name] += term.item() * count
+            used[name] += count
+        best = best_by_label(found.batch, data)
         top = found.batch.similarity.masked_fill(~found.batch.own, -2).argmax(1, keepdim=True)
-        total += found.total.item() * len(places)
-        hits += float(best_by_label(found.batch, data).gather(1, top).sum())
-        count += len(places)
-        used += sum(len(places) - found.metrics[f"{name}_skipped"].item() for name in objective.weights)
-    if not used:
+        hits += float(best.gather(1, top).sum())
+        with_best += float(best.any(1).sum())
+    if not any(used.values()):
         raise TrainingError(
-            f"none of {count} validation queries has labels that {', '.join(objective.weights)} can measure (no "
-            "candidate is relevant, or all are equal): no checkpoint can be selected. Check the run's labels."
+            f"none of {len(data.queries)} validation queries has labels that {', '.join(objective.weights)} can "
+            "measure (no candidate is relevant, or all are equal): no checkpoint can be selected. Check the run's "
+            "labels."
         )
-    return {"validation_loss": total / count, "validation_top1": hits / count}
+    loss = sum(totals[name] / count for name, count in used.items() if count)
+    return {"validation_loss": loss, "validation_top1": hits / max(1.0, with_best)}
 
 
 def _step(
@@ -183,6 +189,15 @@ def _step(
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     return {name: value for name, value in metrics.items() if not isnan(value)}  # a gap that no query has
+
+
+def _too_large(data: TrainingSet, places: np.ndarray, step: int, recomputing: bool) -> TrainingError:
+    wanted = "lower" if recomputing else "set train.recompute to true, or lower"
+    return TrainingError(
+        f"step {step}: memory does not suffice for a batch of {len(places)} queries with "
+        f"{len(columns_of(data, places)):,} passages. In params.yaml, {wanted} train.queries_per_batch or the "
+        "encoder's max_length."
+    )
 
 
 def _numbers(scalars: dict[str, Tensor]) -> Metrics:

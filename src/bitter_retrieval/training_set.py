@@ -31,6 +31,7 @@ class TrainingSet:
     groups: list[np.ndarray]  # places of the queries of each group
     targets: Targets
     passage_vectors: Tensor | None = None  # [passages, d] where they are not trained
+    cut: int = 0  # queries and passages that lost their tail at the encoder's max_length
 
 
 def training_set(
@@ -47,16 +48,18 @@ def training_set(
     groups: dict[str, list[int]] = {}
     for place, row in enumerate(rows):
         groups.setdefault(row["group_id"], []).append(place)
-    passages = encoder.tokens(list(texts.values()), "passage")
+    asked, shown = [row["query"] for row in rows], list(texts.values())
+    queries, passages = encoder.tokens(asked, "query"), encoder.tokens(shown, "passage")
     _refuse_empty(passages, texts)
     return TrainingSet(
         [row["query_id"] for row in rows],
-        encoder.tokens([row["query"] for row in rows], "query"),
+        queries,
         passages,
         [np.array([places[p["passage_id"]] for p in row["passages"]]) for row in rows],
         [np.array([places[p["passage_id"]] for p in mined.get(row["query_id"], ())], dtype=int) for row in rows],
         [np.array(members) for members in groups.values()],
         targets,
+        cut=encoder.count_cut(asked, queries, "query") + encoder.count_cut(shown, passages, "passage"),
     )
 
 

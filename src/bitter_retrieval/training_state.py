@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bitter_retrieval.attention import chosen
 from bitter_retrieval.journal import content_key
 
 NOT_DECISIVE = ("seeds", "mlflow", "checkpoint_seconds")  # of runs and train: the result of a seed is the same
@@ -130,7 +131,7 @@ def fingerprint(encoder: Any, sets: Any, run: Any, settings: Any) -> str:
     """Key of all that decides what training gives, but for the seed.
 
     encoder: where training starts from; sets: training and validation set; run: params.runs[name]; settings:
-    params.train. The code of this package and the versions of torch and transformers are part of it.
+    params.train. The code of this package, the versions of torch and transformers, and what computes are part of it.
     """
     code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
     content = {"weights": encoder.state_dict(), "sets": sets, "code": code}
@@ -141,8 +142,15 @@ def fingerprint(encoder: Any, sets: Any, run: Any, settings: Any) -> str:
         usage=asdict(encoder.usage),
         config=encoder.model.config.to_json_string(),  # with the version of transformers
         torch=torch.__version__,
-        device=encoder.model.device.type,
+        computes=_what_computes(encoder.model.device, settings),
     )
+
+
+def _what_computes(device: torch.device, settings: Any) -> list[Any]:
+    """Another GPU, kernel or number of threads adds in another order."""
+    if device.type == "cpu":
+        return ["cpu", torch.get_num_threads()]
+    return [torch.cuda.get_device_name(device), chosen(settings.attention, settings.precision == "bfloat16")]
 
 
 def _decisive(section: Any) -> dict[str, Any]:
