@@ -47,10 +47,13 @@ def main() -> None:
 
 
 def refuse_absent(params: Params) -> None:
-    """What stages hours later take from a hub is to be had: commits of labels are stated, models answer.
+    """What is taken from a hub later, here or hours later, is to be had: commits are stated, models answer.
 
     It decides nothing of what is written: DVC need not rerun this stage for other models, whose own stages then refuse.
     """
+    for at, data in {"data": params.data, "beyond": params.beyond}.items():
+        if data and data.hub:
+            refuse_unstated(data.hub, f"{at}.hub", f"{at}.path")
     for name, labels in params.labels.items():
         if labels.hub:
             refuse_unstated(labels.hub, f"labels.{name}.hub", f"labels.{name}.needs")

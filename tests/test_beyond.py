@@ -10,6 +10,7 @@ import tiny
 import yaml
 
 import prepare
+from bitter_retrieval.hub_datasets import DatasetError
 from bitter_retrieval.params import ParamsError
 from bitter_retrieval.records import CORPUS, PREPARED, Row, read_rows
 
@@ -53,6 +54,13 @@ def test_its_test_split_gets_ids_that_no_other_question_has() -> None:
     before = {name: read_rows(f"data/prepared/{name}.parquet", PREPARED) for name in prepare.SPLITS}
     prepared(None)
     assert before == {name: read_rows(f"data/prepared/{name}.parquet", PREPARED) for name in prepare.SPLITS}
+
+
+def test_an_unstated_commit_is_refused_before_anything_is_written() -> None:
+    hub = {"id": "rajpurkar/squad", "revision": None}
+    with pytest.raises(DatasetError, match=r"beyond\.hub\.revision: null\. `git ls-remote"):
+        prepared(SQUAD | {"articles": SHARES, "hub": hub})
+    assert not Path("data/prepared").exists()
 
 
 def test_ms_marco_elsewhere_takes_no_question_of_its_training_split() -> None:

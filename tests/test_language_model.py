@@ -169,6 +169,15 @@ def test_special_tokens_in_the_texts_of_a_chat_are_refused(texts: tuple[str, str
     encode_one(chat_reader(chat=False), passage, answer, query)
 
 
+def test_a_template_that_refuses_a_question_is_named_with_the_question() -> None:
+    reader = chat_reader()
+    reader.tokenizer.chat_template = "{{ raise_exception('no user may speak') }}"
+    with pytest.raises(ReaderError) as error:
+        reader.encode([QUERY], [PASSAGE], ["Ashby"])
+    for words in ("reader tiny", repr(QUERY), "no user may speak", "readers.tiny.chat"):
+        assert words in str(error.value)
+
+
 def test_chat_without_a_template_is_refused() -> None:
     reader = tiny.tiny_reader(tokenizer="bpe", chat=True)
     with pytest.raises(ReaderError, match="readers.tiny.chat"):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 
 from bitter_retrieval.attention import chosen
 from bitter_retrieval.checkpoints import CheckpointError, fingerprint, locate, resolve_checkpoint
@@ -149,9 +150,15 @@ class Reader:
         if not self.tokenizer.chat_template:
             raise ReaderError(f"reader {self.name}: no chat template. Set readers.{self.name}.chat to false.")
         said = [{"role": "user", "content": asked}]
-        return self.tokenizer.apply_chat_template(
-            said, tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
+        try:
+            return self.tokenizer.apply_chat_template(
+                said, tokenize=False, add_generation_prompt=True, enable_thinking=False
+            )
+        except TemplateError as error:
+            raise ReaderError(
+                f"reader {self.name}: its chat template refuses question {query!r} ({error}). Set "
+                f"readers.{self.name}.chat to false."
+            ) from error
 
     def _tail(self, answer: str) -> str:
         """The answer as it continues the prompt: after one space, or as the beginning of what the assistant says."""
