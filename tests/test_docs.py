@@ -12,17 +12,18 @@ from test_losses import SETTINGS, make_batch
 import prepare
 import use_profile
 from bitter_retrieval import losses
-from bitter_retrieval.params import parse_params, read_yaml
+from bitter_retrieval.params import ParamsError, parse_params
 from bitter_retrieval.records import PREPARED, read_rows
+from bitter_retrieval.typed_yaml import read_yaml
 
 REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
 
 
-def example(page: str, language: str) -> str:
-    """The first block of code in that language."""
+def example(page: str, language: str, place: int = 0) -> str:
+    """A block of code in that language: the first, unless told."""
     text = (DOCS / page).read_text(encoding="utf-8")
-    return re.search(rf"^ *```{language}\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)[1]
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)[place]
 
 
 def test_a_record_of_ones_own_and_its_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +52,22 @@ def test_a_record_of_ones_own_and_its_profile(tmp_path: Path, monkeypatch: pytes
     prepare.main()
     counted = [len(read_rows(f"data/prepared/{split}.parquet", PREPARED)) for split in prepare.SPLITS]
     assert counted == [0, 6, 1, 3], "a single file is divided by the shares"
+
+
+def test_a_profile_for_data_without_human_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    mine, instead = (yaml.safe_load(example("own_data.md", "yaml", place)) for place in (0, 1))
+    assert mine.pop("base") == "laptop"
+    trees = [use_profile.merge(yaml.safe_load(use_profile.render("laptop")), part) for part in (mine, mine | instead)]
+    monkeypatch.chdir(tmp_path)
+    with_human_labels, without = (parse_params(tree, "docs") for tree in trees)
+    record = json.loads(example("own_data.md", "json"))
+    unlabelled = {"is_selected": None}
+    rows = [record | {"passages": [passage | unlabelled for passage in record["passages"]]}]
+    splits = dict.fromkeys(prepare.SPLITS, rows)
+    prepare.refuse_unlabelled(splits, without)
+    with pytest.raises(ParamsError, match="runs: infonce would learn from the passages that people selected"):
+        prepare.refuse_unlabelled(splits, with_human_labels)
 
 
 def test_a_run() -> None:
