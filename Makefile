@@ -13,7 +13,7 @@ repro: $(VENV)/installed
 	$(BIN)/python src/compare.py --show
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
