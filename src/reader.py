@@ -4,20 +4,20 @@
 
 A reader with `model: fit` is fitted on data/prepared/reader.parquet; for any other, models/readers/<reader>/ points to
 its weights. metrics/reader/<reader>.json tells how often it answers right with a supporting, a random and no passage,
-on groups of reader.parquet that it was not fitted on.
+on groups of reader.parquet that it was not fitted on; and how many of these prompts it cannot be asked, if any.
 """
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
+from bitter_retrieval.arguments import named
 from bitter_retrieval.checkpoints import write_pointer
 from bitter_retrieval.generation import generate_answers
-from bitter_retrieval.language_model import Reader, ReaderSettings, load_reader, save_settings
+from bitter_retrieval.language_model import Reader, ReaderError, ReaderSettings, load_reader, save_settings
 from bitter_retrieval.memory import keep_freed_memory
 from bitter_retrieval.params import load_params
 from bitter_retrieval.progress import bar
@@ -35,9 +35,8 @@ BATCH_TOKENS = 8192
 
 
 def main() -> None:
-    name = sys.argv[1]
+    name, settings = named("readers", load_params().readers)
     keep_freed_memory()
-    settings = load_params().readers[name]
     fitting, held_out = divide(read_rows(ROWS, PREPARED), settings.fit.held_out if settings.fit else CHECKED_GROUPS)
     if settings.fit:
         fit(name, fitting, settings)
@@ -68,8 +67,10 @@ def fit(name: str, rows: list[Row], settings: object) -> None:
 def accuracy(reader: Reader, rows: list[Row]) -> dict[str, float | None]:
     """Exact match with a supporting candidate, a random passage of another group, no passage, and by role.
 
-    None of what no row can show: data without a split for readers has no rows at all.
+    None of what no row can show: data without a split for readers has no rows at all. What the reader cannot be asked
+    is not answered right, and counted.
     """
+    unasked: list[ReaderError] = []
     rng = np.random.default_rng(0)
     pool = [(row["group_id"], passage["text"]) for row in rows for passage in row["passages"]]
     groups = {group for group, _ in pool}
@@ -83,14 +84,18 @@ def accuracy(reader: Reader, rows: list[Row]) -> dict[str, float | None]:
             if group != row["group_id"]:
                 return text
 
+    def em(context: Callable[[Row], str | None]) -> float | None:
+        return _em(reader, rows, context, unasked.append)
+
     found = {
         "questions": len(rows),
-        "em_supporting": _em(reader, rows, supporting),
-        "em_random": _em(reader, rows, random),
-        "em_no_passage": _em(reader, rows, lambda row: ""),
+        "em_supporting": em(supporting),
+        "em_random": em(random),
+        "em_no_passage": em(lambda row: ""),
     }
     roles = sorted({p["role"] for row in rows for p in row["passages"] if p["role"]})
-    return {**found, **{f"em_{role}": _em(reader, rows, _with_role(role)) for role in roles}}
+    found |= {f"em_{role}": em(_with_role(role)) for role in roles}
+    return {**found, "not_asked": len(unasked)} if unasked else found
 
 
 def _with_role(role: str) -> Callable[[Row], str | None]:
@@ -101,11 +106,16 @@ def _any(options: list[str], rng: np.random.Generator) -> str | None:
     return options[rng.integers(len(options))] if options else None
 
 
-def _em(reader: Reader, rows: list[Row], context: Callable[[Row], str | None]) -> float | None:
+def _em(
+    reader: Reader, rows: list[Row], context: Callable[[Row], str | None], on_bad: Callable[[ReaderError], None]
+) -> float | None:
     """Share of exact matches over the rows that have such a context; None where there are none."""
     shown = [(row, text) for row in rows if (text := context(row)) is not None]
-    answers = generate_answers(reader, [(row["query"], text) for row, text in shown], BATCH_TOKENS)
-    hits = [exact_match(answer.text, row["answers"]) for (row, _), answer in zip(shown, answers, strict=True)]
+    answers = generate_answers(reader, [(row["query"], text) for row, text in shown], BATCH_TOKENS, on_bad=on_bad)
+    hits = [
+        0.0 if answer is None else exact_match(answer.text, row["answers"])
+        for (row, _), answer in zip(shown, answers, strict=True)
+    ]
     return round(float(np.mean(hits)), 4) if hits else None
 
 

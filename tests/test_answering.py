@@ -1,5 +1,6 @@
 """Prediction rows: their fields, what the reader was shown, and that a finished batch is not paid for again."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import tiny
+import tiny_tokenizers
 import torch
 
 from bitter_retrieval import answering, generation
@@ -15,7 +17,7 @@ from bitter_retrieval.answer_loss import Scorer, Triple
 from bitter_retrieval.answering import Shown, predict, top, without_loss
 from bitter_retrieval.generation import generate_answers
 from bitter_retrieval.journal import Journal
-from bitter_retrieval.language_model import Reader, ReaderError
+from bitter_retrieval.language_model import BrokenReader, Reader, ReaderError
 from bitter_retrieval.records import PREDICTIONS, Row, passage_texts
 from bitter_retrieval.retrieval import Ranking
 from bitter_retrieval.scoring import exact_match, f1
@@ -154,11 +156,39 @@ def test_loss_that_is_not_finite_says_that_the_reader_is_broken(journal: Journal
         ask(reader, journal, shown())
 
 
-def test_question_that_the_reader_cannot_be_asked_is_named(journal: Journal) -> None:
-    items = shown()
-    items[2] = replace(items[2], row={**items[2].row, "query": LONG})
-    with pytest.raises(ReaderError, match=r"question 'Ashby .*Raise readers.tiny.max_length"):
-        ask(tiny.tiny_reader(), journal, items)
+def test_what_the_reader_cannot_be_asked_is_answered_wrongly_and_told(journal: Journal) -> None:
+    reader = tiny.tiny_reader(tokenizer_object=tiny_tokenizers.tokenizer_of("chat"), chat=True, max_length=200)
+    usual, items = ask(reader, journal, shown()), shown()
+    items[1] = replace(items[1], passage_ids=["marked"])
+    texts = TEXTS | {"marked": f"{TEXTS['p1']}<end>"}
+    for _ in range(2):  # computed, and from the journal
+        rows = predict("kl", reader, 2, 3, items, texts, BUDGET, journal)
+        assert (rows[1]["answer"], rows[1]["answer_nll"]) == ("", None)
+        assert rows[1]["em"] == rows[1]["f1"] == rows[1]["truncated"] == 0
+        for place in (0, 2, 3):
+            assert rows[place]["answer"] == usual[place]["answer"]
+            assert rows[place]["answer_nll"] == pytest.approx(usual[place]["answer_nll"], abs=2e-5)
+    told = without_loss(rows)
+    assert "1 of 4 answers have no answer loss, the first of them of tiny to query 'q1'" in told
+    assert "1 of them are empty, and wrong" in told
+
+
+def test_what_cannot_be_asked_has_no_loss_though_its_reference_could_be_scored(journal: Journal) -> None:
+    reader, items = tiny.tiny_reader(), shown()
+    asked = len(reader.encode(["?"], [""], None)[0].ids)
+    query = "goat " * (reader.max_length - reader.max_new_tokens - asked + 1) + "?"  # no room for an answer of six
+    assert Scorer(reader, BUDGET).score([Triple(query, "", "Ashby")]) != [None]
+    items[2] = Shown({**items[2].row, "query": query}, [])
+    row = ask(reader, journal, items)[2]
+    assert (row["answer"], row["answer_nll"]) == ("", None)
+
+
+@pytest.mark.parametrize("template", [None, "{{ raise_exception('no user may speak') }}"])
+def test_reader_that_can_be_asked_nothing_stops(template: str | None, journal: Journal) -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizers.tokenizer_of("chat"))
+    tokenizer.chat_template = template
+    with pytest.raises(BrokenReader, match=r"Set readers.tiny.chat to false"):
+        ask(tiny.tiny_reader(tokenizer_object=tokenizer, chat=True), journal, shown())
 
 
 # -- journal ---------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ And `python src/evaluate.py` as a user runs it outside DVC: with any encoder and
 """
 
 import json
+import shutil
 import sys
 import weakref
 from collections import Counter
@@ -258,6 +259,7 @@ def test_run_that_params_do_not_have_is_named(project: Path, monkeypatch: pytest
 # -- outside DVC -----------------------------------------------------------------------------------------------------
 
 SHORT = ("--max-new-tokens", 2)
+PREFIXES = ("query_prefix", "passage_prefix")
 
 
 @pytest.fixture(scope="module")
@@ -398,7 +400,33 @@ def test_references_that_the_reader_cannot_score_are_counted(folder: Path, evalu
     assert summary["counts"]["unscorable"] == {"1": 1, "3": 1}
     answers = summary["answers"]["1"]
     assert answers["answer_nll"]["questions"] == 5 and answers["em"]["questions"] == 6
-    assert "Answers without an NLL, as the reader can score none of their references: 1 with 1 shown, 1 with 3" in told
+    assert "cannot be asked (then they are empty, and wrong): 1 with 1 shown, 1 with 3 shown." in told
+
+
+def test_an_encoder_of_the_presets_is_used_as_they_say(folder: Path, models: Path, evaluated: Evaluated) -> None:
+    known = Path("intfloat/e5-base-v2")
+    shutil.copytree(models / "bert", known)
+    (known / "config_sentence_transformers.json").unlink()
+    known.with_name("own").symlink_to(known.resolve())
+    summary, found, _ = evaluated("--shown", 1, *SHORT, encoder=known)
+    assert [summary["encoder"][name] for name in PREFIXES] == ["query: ", "passage: "]
+    summary, other, _ = evaluated("--shown", 1, *SHORT, encoder=known.with_name("own"))
+    assert [summary["encoder"][name] for name in PREFIXES] == ["", ""]
+    assert [row["ranked_scores"] for row in found] != [row["ranked_scores"] for row in other]
+
+
+def test_an_encoder_of_which_nothing_says_its_prefixes_is_told(
+    folder: Path, models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(models / "bert", "mine")
+    (Path("mine") / "config_sentence_transformers.json").unlink()
+    monkeypatch.setattr(evaluate, "PRESETS", Path("absent.yaml"))
+    given = ("--reader", models / "qwen", "--input", "questions.jsonl", "--output", "out", "--shown", 1, *SHORT)
+    for stated, times in (((), 1), (("--query-prefix", "a", "--passage-prefix", ""), 0)):
+        run("--encoder", "mine", *stated, *given, monkeypatch=monkeypatch)
+        told = capsys.readouterr().err
+        assert told.count("encoder 'mine': nothing says which prefixes its authors use") == times
+        assert told.count("Say --query-prefix and --passage-prefix.\n") == times
 
 
 def test_a_corpus_adds_passages(folder: Path, evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch) -> None:

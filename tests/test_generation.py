@@ -81,6 +81,16 @@ def test_question_that_leaves_no_room_is_named() -> None:
         generate_answers(tiny.tiny_reader(max_length=14), [("a?", ""), ("Where was Dorin born?", "")], BUDGET)
 
 
+def test_what_cannot_be_asked_is_left_out_where_something_else_can() -> None:
+    reader, errors = tiny.tiny_reader(tokenizer="bpe"), []
+    bad = ("goat " * 99, "")
+    found = generate_answers(reader, [ITEMS[0], bad, ITEMS[1]], BUDGET, on_bad=errors.append)
+    assert found == [*generate_answers(reader, ITEMS[:1], BUDGET), None, *generate_answers(reader, ITEMS[1:2], BUDGET)]
+    assert len(errors) == 1 and "alone needs" in str(errors[0])
+    with pytest.raises(ReaderError, match="Raise readers.tiny.max_length"):
+        generate_answers(reader, [bad, bad], BUDGET, on_bad=errors.append)
+
+
 def test_nothing_asked_nothing_answered() -> None:
     assert generate_answers(tiny.tiny_reader(), [], BUDGET) == []
 

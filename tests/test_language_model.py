@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from bitter_retrieval.checkpoints import CheckpointError
 from bitter_retrieval.language_model import (
+    BrokenReader,
     Encoded,
     Reader,
     ReaderError,
@@ -176,6 +178,43 @@ def test_a_template_that_refuses_a_question_is_named_with_the_question() -> None
         reader.encode([QUERY], [PASSAGE], ["Ashby"])
     for words in ("reader tiny", repr(QUERY), "no user may speak", "readers.tiny.chat"):
         assert words in str(error.value)
+
+
+def test_a_template_that_refuses_what_was_cut_is_no_fault_of_the_item() -> None:
+    reader = chat_reader(max_length=80)
+    whole = "{% if 'Oxley' not in messages[0]['content'] %}{{ raise_exception('too short') }}{% endif %}"
+    reader.tokenizer.chat_template = whole + TEMPLATE
+    with pytest.raises(BrokenReader, match="too short"):
+        reader.encode([QUERY], [LONG], ["Ashby"])
+
+
+# Llama 3.2's way with the date, and that of templates which take no date from outside.
+DATED = (
+    "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+    "Today: {{ date_string }}\n" + TEMPLATE
+)
+CLOCK = "Today: {{ strftime_now('%d %b %Y') }}\n" + TEMPLATE
+
+
+@pytest.mark.parametrize(("template", "days"), [(DATED, {"26 Jul 2024"}), (CLOCK, {"01 Mar 2025", "02 Mar 2025"})])
+def test_the_day_is_no_part_of_a_prompt_or_part_of_the_reader(
+    template: str, days: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(chat_reader(), tmp_path, chat=True, max_length=200)
+    (tmp_path / "chat_template.jinja").write_text(template)
+    identities, asked = set(), set()
+    for day in (1, 2):
+
+        class Clock(datetime):
+            @classmethod
+            def now(cls, zone: Any = None, day: int = day) -> datetime:
+                return datetime(2025, 3, day)
+
+        monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", Clock)
+        reader = load_reader(tmp_path)
+        identities.add(reader.identity)
+        asked.add(reader.tokenizer.decode(encode_one(reader, PASSAGE, "Ashby").ids).splitlines()[0])
+    assert asked == {f"Today: {day}" for day in days} and len(identities) == len(days)
 
 
 def test_chat_without_a_template_is_refused() -> None:
@@ -360,16 +399,16 @@ def test_identity_follows_what_decides_the_outputs(tmp_path: Path) -> None:
         "tokens": {"max_new_tokens": 7},
         "prompt": {"prompt": other_prompt},
         "dtype": {"dtype": "bfloat16"},
-        "chat": {"chat": True},
         "end": {"answer_end": "<eos>"},
     }
     for name, changes in variants.items():
         save(reader, tmp_path / name, **changes)
     save(tiny.tiny_reader(seed=1), tmp_path / "weights")
     save(tiny.tiny_reader(tokenizer_object=starting(tiny.tokenizer_of("bpe"))), tmp_path / "tokenizer")
-    save(reader, tmp_path / "template")
-    (tmp_path / "template" / "chat_template.jinja").write_text(TEMPLATE)
-    others = ["weights", "tokenizer", "template"]
+    for name in ("template", "chat"):
+        save(reader, tmp_path / name, chat=name == "chat")
+        (tmp_path / name / "chat_template.jinja").write_text(TEMPLATE)
+    others = ["weights", "tokenizer", "template", "chat"]
     identities = {name: load_reader(tmp_path / name).identity for name in [*variants, *others]}
     assert identities.pop("same") == identities["again"]
     assert len(set(identities.values())) == len(identities)

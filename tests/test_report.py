@@ -103,7 +103,7 @@ def test_answers_without_a_loss_are_told() -> None:
     nothing = {"answer_nll": None}
     change("data/predictions/runs/kl.parquet", lambda rows: [row | (nothing if lost(row) else {}) for row in rows])
     made, page = compared()
-    told = "of their references: kl × reader_a with 1 shown 2, kl × reader_b with 1 shown all."
+    told = "(then they are empty, and wrong): kl × reader_a with 1 shown 2, kl × reader_b with 1 shown all."
     assert told in page and made["systems"]["kl"]["scores"]["reader_a"]["em"]["n_missing"] == 0
 
 

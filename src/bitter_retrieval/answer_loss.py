@@ -23,14 +23,14 @@ from torch.nn.functional import cross_entropy, linear
 
 from bitter_retrieval.batching import length_batches, neighbour_batches, pad_right
 from bitter_retrieval.journal import Journal, content_key
-from bitter_retrieval.language_model import Encoded, Reader, ReaderError
+from bitter_retrieval.language_model import BrokenReader, Encoded, Reader, ReaderError, refuse
 from bitter_retrieval.memory import is_out_of_memory
 from bitter_retrieval.packing import HALF, forward_pack, pack_sequences, packed_attention
 
 CHUNK = 1024  # triples that are planned at once, while the next ones are tokenised
 
 
-class InfiniteLoss(ReaderError):
+class InfiniteLoss(BrokenReader):
     """A loss that is not finite, as of a broken checkpoint or where a precision overflows."""
 
 
@@ -69,10 +69,6 @@ class Chunk:
     keys: list[str]
     todo: list[int]  # places that were not known at the start
     scores: dict[str, Score]  # by key
-
-
-def refuse(error: ReaderError) -> None:
-    raise error
 
 
 class Scorer:

@@ -5,7 +5,8 @@
 One call is one (system, reader, seed, number of passages shown): its batches depend on its own questions alone, so what
 it writes is the same bytes whichever systems ran before, and a further reader, seed or number costs only itself. Each
 finished batch of answers, and each finished chunk of losses, goes to the journal: a killed process loses the last one.
-Where a reader can score none of a question's references, answer_nll is None, and the answer counts in all else.
+Where a reader can score none of a question's references, answer_nll is None, and the answer counts in all else. So it
+is with a question, or passages, that it cannot be asked: the answer is empty, which is wrong.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,16 +17,17 @@ from typing import Any
 
 import torch
 
-from bitter_retrieval.answer_loss import CHUNK, InfiniteLoss, Scorer, Triple
+from bitter_retrieval.answer_loss import CHUNK, Scorer, Triple
 from bitter_retrieval.generation import Answer, generate_answers
 from bitter_retrieval.journal import Journal, content_key
-from bitter_retrieval.language_model import Reader, ReaderError
+from bitter_retrieval.language_model import BrokenReader, Reader, ReaderError
 from bitter_retrieval.prompts import join_passages
 from bitter_retrieval.records import NO_PASSAGE, Row
 from bitter_retrieval.retrieval import Ranking
 from bitter_retrieval.scoring import exact_match, f1
 
 METHOD = 1  # part of every key: raise it when a change of the code alters an answer or its loss
+NOT_ASKED = Answer("", truncated=False)  # of a question that the reader cannot be asked
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,15 @@ def predict(
     """Rows of records.PREDICTIONS. count: the entry of evaluate.shown; texts: by passage id; budget: tokens a batch."""
     contexts = [join_passages([texts[one] for one in item.passage_ids if one != NO_PASSAGE]) for item in shown]
     asked = [(item.row["query"], context) for item, context in zip(shown, contexts, strict=True)]
-    answers = generate_answers(reader, asked, budget, partial(_once, journal, reader, "answers"))
-    triples = [[Triple(*own, answer) for answer in item.row["answers"]] for item, own in zip(shown, asked, strict=True)]
+    answers = generate_answers(reader, asked, budget, partial(_once, journal, reader, "answers"), _leave_out)
+    triples = [
+        [Triple(*own, reference) for reference in item.row["answers"] if answer is not None]
+        for item, own, answer in zip(shown, asked, answers, strict=True)
+    ]
     losses = _losses(reader, [triple for own in triples for triple in own], budget, journal)
     best = [min((loss for triple in own if (loss := losses[triple]) is not None), default=None) for own in triples]
     return [
-        _row(system, reader.name, seed, count, item, answer, nll)
+        _row(system, reader.name, seed, count, item, answer or NOT_ASKED, nll)
         for item, answer, nll in zip(shown, answers, best, strict=True)
     ]
 
@@ -70,10 +75,15 @@ def without_loss(rows: Sequence[Row]) -> str:
     bad = [row for row in rows if row["answer_nll"] is None]
     if not bad:
         return ""
+    empty = sum(not row["answer"] for row in bad)
+    unasked = (
+        f" {empty:,} of them are empty, and wrong, as where the reader cannot be asked: question or passages hold its "
+        "special tokens, or the question alone exceeds its max_length."
+    )
     return (
         f"{len(bad):,} of {len(rows):,} answers have no answer loss, the first of them of {bad[0]['reader']} to query "
         f"{bad[0]['query_id']!r}: their references have no tokens in the reader's vocabulary or, with the question, "
-        "exceed its max_length. They count in all other figures."
+        "exceed its max_length. They count in all other figures." + (unasked if empty else "")
     )
 
 
@@ -94,7 +104,7 @@ def _score(scorer: Scorer, chunk: Sequence[Triple]) -> list[float | None]:
 
 def _leave_out(error: ReaderError) -> None:
     """Raises what says of the reader, not of one answer, that it is broken."""
-    if isinstance(error, InfiniteLoss):
+    if isinstance(error, BrokenReader):
         raise error
 
 

@@ -118,7 +118,8 @@ def notes(summary: Summary) -> Iterator[str]:
     yield f"Left out of the input: {', '.join(left_out) or 'nothing'}."
     yield f"Contexts that lost their tail: {_by_shown(counts['truncated']) or 'none'}."
     if unscorable := _by_shown(counts["unscorable"]):
-        yield f"Answers without an NLL, as the reader can score none of their references: {unscorable}."
+        why = "the reader can score none of their references or cannot be asked (then they are empty, and wrong)"
+        yield f"Answers without an NLL, as {why}: {unscorable}."
     if unlabelled := counts["without_human_label"]:
         yield f"No passage is selected for {unlabelled:,} questions: retrieval says nothing of them."
     if counts["groups"] < 2:

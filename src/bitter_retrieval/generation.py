@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from bitter_retrieval.batching import length_batches
-from bitter_retrieval.language_model import Reader, ReaderError
+from bitter_retrieval.language_model import Encoded, Reader, ReaderError, refuse
 from bitter_retrieval.memory import is_out_of_memory
 
 LINE_BREAK = "\n"
@@ -40,15 +40,25 @@ def at_once(prompts: Tokens, work: Callable[[], Tokens]) -> Tokens:
 
 
 def generate_answers(
-    reader: Reader, items: Sequence[tuple[str, str]], budget: int, once: Once = at_once
-) -> list[Answer]:
-    """Answer each (query, passage); `budget` and `once` as in generate_tokens."""
+    reader: Reader,
+    items: Sequence[tuple[str, str]],
+    budget: int,
+    once: Once = at_once,
+    on_bad: Callable[[ReaderError], None] = refuse,
+) -> list[Answer | None]:
+    """Answer each (query, passage); `budget` and `once` as in generate_tokens.
+
+    Raises ReaderError for an item that the reader cannot be asked, unless on_bad takes the error: then its answer is
+    None. Where that is every item, the first error is raised all the same: then it is the reader that is asked wrongly.
+    """
     encoded = reader.encode([query for query, _ in items], [passage for _, passage in items], None)
-    for item in encoded:
-        if isinstance(item, ReaderError):
-            raise item
-    said = generate_tokens(reader, [item.ids for item in encoded], budget, once)
-    return [Answer(_text(reader, tokens), item.truncated) for tokens, item in zip(said, encoded, strict=True)]
+    asked = [item for item in encoded if isinstance(item, Encoded)]
+    for error in (item for item in encoded if isinstance(item, ReaderError)):
+        (on_bad if asked else refuse)(error)
+    said = iter(generate_tokens(reader, [item.ids for item in asked], budget, once))
+    return [
+        Answer(_text(reader, next(said)), item.truncated) if isinstance(item, Encoded) else None for item in encoded
+    ]
 
 
 def _text(reader: Reader, tokens: list[int]) -> str:

@@ -24,6 +24,7 @@ from bitter_retrieval.prompts import Prompt, answer_text
 
 SETTINGS = "reader.json"
 END_TOKEN = "<eos>"
+DATE = "26 Jul 2024"  # what Llama 3's templates say where there is no clock: today's would change prompts by the day
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,14 @@ class ReaderError(ValueError):
     """A question or answer that a reader cannot take."""
 
 
+class BrokenReader(ReaderError):
+    """What is wrong with the reader, whatever it is asked."""
+
+
+def refuse(error: ReaderError) -> None:
+    raise error
+
+
 @dataclass(frozen=True)
 class Encoded:
     """Token ids of prompt and answer in one sequence; ids[answer_start:] is the answer."""
@@ -70,7 +79,7 @@ class Reader:
     prompt: Prompt
     max_length: int  # tokens of prompt and answer
     max_new_tokens: int
-    identity: str  # what decides its outputs: weights, precision, prompt, limits
+    identity: str  # what decides its outputs: weights, precision, prompt, limits, what its chat template writes
     chat: bool = False
     answer_end: str = ""
     stop: Sequence[str] = ()  # texts that end a generated answer
@@ -118,7 +127,8 @@ class Reader:
         """Prompt and answer of each item as one sequence; the passage alone is cut when it does not fit.
 
         With `answers` None, room is left for max_new_tokens. An item gives a ReaderError when the rest does not fit,
-        when its answer is empty or has no tokens, or when the prompt's tokens are not a prefix of the whole.
+        when its answer is empty or has no tokens, or when the prompt's tokens are not a prefix of the whole. Raises
+        BrokenReader.
         """
         if answers is None:
             room, tails = self.max_length - self.max_new_tokens, [""] * len(queries)
@@ -138,6 +148,8 @@ class Reader:
                     self._check(prompt, whole, query, passage, answers[place])
                     whole = whole + self._end
                 encoded.append(Encoded(whole, len(prompt), truncated))
+            except BrokenReader:
+                raise
             except ReaderError as error:
                 encoded.append(error)
         return encoded
@@ -148,14 +160,14 @@ class Reader:
         if not self.chat:
             return asked
         if not self.tokenizer.chat_template:
-            raise ReaderError(f"reader {self.name}: no chat template. Set readers.{self.name}.chat to false.")
+            raise BrokenReader(f"reader {self.name}: no chat template. Set readers.{self.name}.chat to false.")
         said = [{"role": "user", "content": asked}]
         try:
             return self.tokenizer.apply_chat_template(
-                said, tokenize=False, add_generation_prompt=True, enable_thinking=False
+                said, tokenize=False, add_generation_prompt=True, enable_thinking=False, date_string=DATE
             )
         except TemplateError as error:
-            raise ReaderError(
+            raise BrokenReader(
                 f"reader {self.name}: its chat template refuses question {query!r} ({error}). Set "
                 f"readers.{self.name}.chat to false."
             ) from error
@@ -170,13 +182,13 @@ class Reader:
         if self.answer_end != END_TOKEN:
             with_end, without = self._ids(["a" + self.answer_end, "a"])
             if self.answer_end and with_end == without:
-                raise ReaderError(
+                raise BrokenReader(
                     f"reader {self.name}: its tokenizer drops answer_end {self.answer_end!r}. Set "
                     f"readers.{self.name}.answer_end to <eos> or to another text."
                 )
             return []
         if self.tokenizer.eos_token_id is None:
-            raise ReaderError(f"reader {self.name}: no end token. Set readers.{self.name}.answer_end to a text.")
+            raise BrokenReader(f"reader {self.name}: no end token. Set readers.{self.name}.answer_end to a text.")
         return [self.tokenizer.eos_token_id]
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
@@ -251,7 +263,8 @@ def open_reader(name: str, model: str, revision: str | None, settings: ReaderSet
     """Load a causal language model: frozen, in evaluation mode, on CUDA where there is one.
 
     model: path, pkg://package/folder or hub id. A hub id without a revision is identified by the commit it now has.
-    Raises CheckpointError with what to do: of what is not to be had, does not fit, or is no such model.
+    Raises CheckpointError with what to do: of what is not to be had, does not fit, or is no such model. BrokenReader of
+    a chat reader that cannot be asked anything.
     """
     from transformers import AutoModelForCausalLM
 
@@ -274,16 +287,21 @@ def open_reader(name: str, model: str, revision: str | None, settings: ReaderSet
     except (OSError, RuntimeError, ValueError, ImportError) as error:
         why = (str(error).strip() or repr(error)).splitlines()[0]
         raise CheckpointError(f"model {model!r}: no causal language model is to be had there ({why}).") from error
-    return Reader(
+    reader = Reader(
         name,
         loaded.requires_grad_(False).to(device),
         tokenizer,
         Prompt(settings.prompt),
         settings.max_length,
         settings.max_new_tokens,
-        content_key(weights=fingerprint(path, config._commit_hash), settings=settings.stated(), device=device),
+        "",
         settings.chat,
         settings.answer_end,
         settings.stop or (),
         attention,
     )
+    # A template may write what no file says, such as the day, which it can ask for itself.
+    rendered = {"rendered": reader._text("?", "")} if settings.chat else {}
+    weights = fingerprint(path, config._commit_hash)
+    reader.identity = content_key(weights=weights, settings=settings.stated(), device=device, **rendered)
+    return reader

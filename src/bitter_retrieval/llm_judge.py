@@ -35,14 +35,17 @@ class LlmJudge:
         how = self._scoring
         # The prompt is the reader's query whole, and there is no passage, which is all that a reader may cut.
         settings = ReaderSettings("{query}{passage}", how.dtype, how.max_length, 0, how.chat)
-        reader = open_reader(self.name, self._model, self._revision, settings)
         judged: dict[Case, Verdict] = {}
-        with Journal(journal_folder() / "answer_loss.sqlite") as journal:
-            scorer = Scorer(reader, how.batch_tokens, journal)
-            for start in range(0, len(cases), CHUNK):
-                some = self._judge(scorer, cases[start : start + CHUNK])
-                on_judged(some)
-                judged |= some
+        try:
+            reader = open_reader(self.name, self._model, self._revision, settings)
+            with Journal(journal_folder() / "answer_loss.sqlite") as journal:
+                scorer = Scorer(reader, how.batch_tokens, journal)
+                for start in range(0, len(cases), CHUNK):
+                    some = self._judge(scorer, cases[start : start + CHUNK])
+                    on_judged(some)
+                    judged |= some
+        except ReaderError as error:  # of every prompt
+            raise JudgeError(f"judge.model {self._model!r}: {self._told(error)}") from error
         return judged
 
     def estimate(self, cases: Sequence[Case]) -> str:
@@ -55,10 +58,7 @@ class LlmJudge:
     def _judge(self, scorer: Scorer, cases: Sequence[Case]) -> Judged:
         prompts = [filled(self._prompt, case) for case in cases]
         triples = [Triple(prompt, "", word) for prompt in prompts for word in ("YES", "NO")]
-        try:
-            scores = scorer.score(triples, on_bad=self._refused.append)
-        except ReaderError as error:  # of every prompt
-            raise JudgeError(f"judge.model {self._model!r}: {self._told(error)}") from error
+        scores = scorer.score(triples, on_bad=self._refused.append)
         return {case: verdict(*scores[2 * place : 2 * place + 2]) for place, case in enumerate(cases)}
 
     def _told(self, error: ReaderError) -> str:

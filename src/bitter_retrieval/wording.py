@@ -268,7 +268,8 @@ def _unscorable(report: Figures) -> list[str]:
         if own["em"]
     }
     told = ", ".join(f"{name} {count}" for name, count in lost.items() if count)
-    return [f"Answers without an NLL, as the reader can score none of their references: {told}."] if told else []
+    why = "the reader can score none of their references or cannot be asked (then they are empty, and wrong)"
+    return [f"Answers without an NLL, as {why}: {told}."] if told else []
 
 
 def _truncated(what: str, systems: Mapping[str, Figures]) -> str:
