@@ -11,15 +11,15 @@ Writes data/labels/<source>/, so that a run names a derived source like any othe
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 
+from bitter_retrieval.arguments import named
 from bitter_retrieval.encoder import load_encoder
 from bitter_retrieval.memory import keep_freed_memory
 from bitter_retrieval.mining import first_checkpoint, mine, positives, retrieved
-from bitter_retrieval.params import DerivedLabels, Label, ParamsError, load_params
+from bitter_retrieval.params import DerivedLabels, Label, load_params
 from bitter_retrieval.progress import bar
 from bitter_retrieval.reader_labels import score_splits, soft_account
 from bitter_retrieval.records import NEGATIVES, PREPARED, SOFT_LABELS, Row, read_labels, read_rows, write_rows
@@ -33,12 +33,9 @@ SPLITS = ("train", "validation")  # what training reads
 
 
 def main() -> None:
-    name = sys.argv[1]
-    keep_freed_memory()
     params = load_params()
-    if name not in params.derived_labels:
-        raise ParamsError(f"params.yaml: derived_labels: {name!r} is none of {', '.join(params.derived_labels)}.")
-    settings = params.derived_labels[name]
+    name, settings = named("derived_labels", params.derived_labels)
+    keep_freed_memory()
     rows = {split: read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED) for split in SPLITS}
     derive = {"mined": mined, "on_policy": on_policy, "reranker": reranker}[settings.kind]
     counted = derive(LABELS / name, rows, settings, params.label)

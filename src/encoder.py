@@ -7,15 +7,15 @@ other, models/encoders/<encoder>/ points to its weights and says how they are us
 cannot be trained is known before anything is.
 """
 
-import sys
 from pathlib import Path
 
+from bitter_retrieval.arguments import named
 from bitter_retrieval.checkpoints import resolve_checkpoint, write_pointer
 from bitter_retrieval.encoder import Usage, load_encoder, save_usage
 from bitter_retrieval.encoder_fit import fit_encoder
 from bitter_retrieval.memory import keep_freed_memory
 from bitter_retrieval.params import load_params
-from bitter_retrieval.pretrained import TRAINED, read_config
+from bitter_retrieval.pretrained import TRAINED, read_config, width
 from bitter_retrieval.progress import bar
 from bitter_retrieval.records import PREPARED, read_rows
 from bitter_retrieval.stage import run_stage
@@ -25,9 +25,8 @@ MODELS = Path("models/encoders")
 
 
 def main() -> None:
-    name = sys.argv[1]
+    name, settings = named("encoders", load_params().encoders)
     keep_freed_memory()
-    settings = load_params().encoders[name]
     usage = Usage(settings.pooling, settings.query_prefix, settings.passage_prefix, settings.max_length)
     if settings.fit:
         with bar(f"fit {name}", settings.fit.steps, "step") as advance:
@@ -40,7 +39,7 @@ def main() -> None:
 def point(folder: Path, model: str, revision: str | None, usage: Usage) -> None:
     """Let `folder` stand for weights that lie elsewhere, used as `usage` says."""
     write_pointer(folder, model, revision)
-    save_usage(folder, usage, read_config(*resolve_checkpoint(folder)).hidden_size)
+    save_usage(folder, usage, width(model, read_config(*resolve_checkpoint(folder))))
     load_encoder(folder, TRAINED)
 
 

@@ -19,6 +19,7 @@ import gc
 import json
 import sys
 from dataclasses import asdict
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,12 +36,13 @@ from bitter_retrieval.given_models import open_given_reader, point_to_encoder
 from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.language_model import ReaderSettings, load_reader
 from bitter_retrieval.memory import keep_freed_memory
-from bitter_retrieval.params import Evaluate, ParamsError, load_params
+from bitter_retrieval.params import Evaluate, load_params
 from bitter_retrieval.progress import bar, track
 from bitter_retrieval.question_files import read_passages, read_questions
 from bitter_retrieval.records import PREDICTIONS, Row, passage_texts, sweep, write_rows
 from bitter_retrieval.retrieval import Ranking, rank_by_bm25, rank_by_vectors
 from bitter_retrieval.stage import run_stage
+from bitter_retrieval.typed_yaml import one_of, read_yaml
 
 PREPARED_FOLDER = Path("data/prepared")
 READERS = Path("models/readers")
@@ -48,6 +50,7 @@ RUNS = Path("models/runs")
 PREDICTED = Path("data/predictions/runs")
 ASKED = ReaderSettings("Question: {query}\nContext: {passage}\nAnswer:", "float32", 1024, 32)  # without a reader.json
 BM25 = "bm25"
+PRESETS = Path(__file__).parents[1] / "profiles/presets.yaml"
 
 
 def main() -> None:
@@ -61,8 +64,7 @@ def main() -> None:
 
 def evaluate_run(name: str) -> None:
     params = load_params()
-    if name not in params.runs:
-        raise ParamsError(f"params.yaml: runs: {name!r} is none of {', '.join(params.runs)}.")
+    one_of(name, params.runs, "params.yaml: runs")
     parts = asked_in(PREPARED_FOLDER, params.evaluate)
     sweep(READERS, params.readers)
     seeds = sorted(int(folder.name.removeprefix("seed")) for folder in (RUNS / name).glob("seed*"))
@@ -127,7 +129,8 @@ def parse() -> argparse.Namespace:
                         "answers once for each number (default: 1 5)")
     parser.add_argument("--batch-tokens", type=positive, default=8192, help="bound on a batch's memory, in tokens "
                         "(default: 8192)")
-    encoder = parser.add_argument_group("how the encoder is used", "By default as its sentence-transformers files say.")
+    encoder = parser.add_argument_group("how the encoder is used", "By default as its sentence-transformers files say, "
+                                        "and profiles/presets.yaml where they do not.")
     encoder.add_argument("--encoder-revision", help="commit of a hub id (default: the one that it now has)")
     encoder.add_argument("--pooling", choices=["mean", "cls"], help="needed where it carries no such files")
     encoder.add_argument("--query-prefix", help="text before a question")
@@ -210,8 +213,15 @@ def retrieve_given(
         return rank_by_bm25(queries, list(corpus.values()), list(corpus), candidates(rows), top_k), {"model": BM25}
     settings = Evaluate("test", None, False, top_k, arguments.shown, arguments.batch_tokens)
     with TemporaryDirectory(prefix=f"{Path(arguments.encoder).name}-") as pointer:
-        folder, what = point_to_encoder(Path(pointer), arguments.encoder, arguments.encoder_revision, usage)
+        given = Path(pointer), arguments.encoder, arguments.encoder_revision
+        folder, what = point_to_encoder(*given, usage, preset(arguments.encoder), partial(print, file=sys.stderr))
         return retrieve(folder, rows, corpus, settings), what
+
+
+def preset(encoder: str) -> dict[str, Any]:
+    """The ready entry of that model; empty where there is none."""
+    ready = read_yaml(PRESETS)["encoders"].values() if PRESETS.is_file() else []
+    return next((entry for entry in ready if entry["model"] == encoder), {})
 
 
 if __name__ == "__main__":

@@ -19,12 +19,13 @@ from bitter_retrieval.arguments import positive, prompt, row_range
 from bitter_retrieval.hub_datasets import hub_parts
 from bitter_retrieval.label_sources import has_answer_labels, permuted_labels, selected_labels, truth_labels
 from bitter_retrieval.memory import keep_freed_memory
-from bitter_retrieval.params import SOFT_KINDS, Label, Labels, ParamsError, load_params
+from bitter_retrieval.params import SOFT_KINDS, Label, Labels, load_params
 from bitter_retrieval.published_labels import published_labels
 from bitter_retrieval.question_files import data_files, file_records, read_questions
 from bitter_retrieval.reader_labels import score_splits, soft_account
 from bitter_retrieval.records import BINARY_LABELS, PREPARED, SOFT_LABELS, Row, read_rows, write_rows
 from bitter_retrieval.stage import run_stage
+from bitter_retrieval.typed_yaml import one_of
 
 PREPARED_FOLDER = Path("data/prepared")
 LABELS = Path("data/labels")
@@ -44,9 +45,7 @@ def main() -> None:
 
 def label_source(name: str) -> None:
     params = load_params()
-    if name not in params.labels:
-        raise ParamsError(f"params.yaml: labels: {name!r} is none of {', '.join(params.labels)}.")
-    settings = params.labels[name]
+    settings = params.labels[one_of(name, params.labels, "params.yaml: labels")]
     rows = {split: read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED) for split in SPLITS}
     more: dict[str, dict] = {}
     if settings.kind == "reader":

@@ -9,10 +9,10 @@ Several processes share the work of every batch, and the first of them writes; t
 """
 
 import csv
-import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+from bitter_retrieval.arguments import named
 from bitter_retrieval.distributed import ALONE, Processes, join
 from bitter_retrieval.encoder import load_encoder, save_passage_encoder
 from bitter_retrieval.journal import journal_folder
@@ -45,8 +45,9 @@ CURVES = Path("plots/curves")
 
 
 def main() -> None:
+    name, _ = named("runs", load_params().runs)
     with join() as processes:
-        train_run(sys.argv[1], processes)
+        train_run(name, processes)
 
 
 def train_run(name: str, processes: Processes) -> None:

@@ -1,11 +1,19 @@
 """Where weights come from: fitted folders, pointers to packages, folders and hubs, and what identifies them."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from bitter_retrieval.checkpoints import CheckpointError, fingerprint, locate, resolve_checkpoint, write_pointer
+from bitter_retrieval.checkpoints import (
+    CheckpointError,
+    fingerprint,
+    locate,
+    resolve_checkpoint,
+    weights_changed,
+    write_pointer,
+)
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -31,7 +39,8 @@ def test_a_pointer_to_a_package(tmp_path: Path, package: Path) -> None:
     write_pointer(folder, "pkg://weights_of_ours/small/model", None)
     assert resolve_checkpoint(folder) == (str(package / "small" / "model"), None)
     written = json.loads((folder / "source.json").read_text())
-    assert written == {"model": "pkg://weights_of_ours/small/model", "revision": None}  # no path of this machine
+    known = fingerprint(str(package / "small" / "model"), None)  # and no path of this machine
+    assert written == {"model": "pkg://weights_of_ours/small/model", "revision": None, "fingerprint": known}
 
 
 def test_a_pointer_to_a_package_itself(package: Path) -> None:
@@ -41,12 +50,40 @@ def test_a_pointer_to_a_package_itself(package: Path) -> None:
 def test_a_pointer_to_a_hub_keeps_the_revision(tmp_path: Path) -> None:
     write_pointer(tmp_path / "large", "someone/some-model", REVISION)
     assert resolve_checkpoint(tmp_path / "large") == ("someone/some-model", REVISION)
+    written = json.loads((tmp_path / "large/source.json").read_text())
+    assert written == {"model": "someone/some-model", "revision": REVISION}
 
 
 def test_a_pointer_to_a_folder(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
     write_pointer(tmp_path / "ours", str(tmp_path / "weights"), None)
     assert resolve_checkpoint(tmp_path / "ours") == (str(tmp_path / "weights"), None)
+
+
+@pytest.mark.parametrize("model", ["./weights", "weights", "pkg://weights_of_ours/small/model"])
+def test_new_weights_under_an_old_name_are_refused_until_the_stage_has_run(
+    model: str, tmp_path: Path, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = package / "small/model" if model.startswith("pkg") else tmp_path / "weights"
+    weights.mkdir(exist_ok=True)
+    (weights / "model.safetensors").write_text("old")
+    folder = Path("models/readers/big")
+    write_pointer(folder, model, None)
+    first, pointed = (folder / "source.json").read_bytes(), resolve_checkpoint(folder)
+    os.utime(weights / "model.safetensors", (0, 0))  # as in another clone
+    assert resolve_checkpoint(folder) == pointed and not weights_changed(folder)
+    (weights / "model.safetensors").write_text("newer")
+    with pytest.raises(CheckpointError, match=rf"'{model}'.* not those that {folder} .*`dvc repro -s -f reader@big`"):
+        resolve_checkpoint(folder)
+    assert weights_changed(folder)
+    write_pointer(folder, model, None)
+    assert resolve_checkpoint(folder) == pointed and (folder / "source.json").read_bytes() != first
+    (weights / "model.safetensors").unlink()
+    weights.rmdir()
+    assert not weights_changed(folder)  # nothing is known of what is not here
+    with pytest.raises(CheckpointError, match="no such folder|not those that|has no folder"):
+        resolve_checkpoint(folder)
 
 
 @pytest.mark.parametrize(

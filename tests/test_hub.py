@@ -235,14 +235,15 @@ def test_how_an_encoder_is_used_is_its_files_word_or_an_error(
     files["1_Pooling/config.json"] = (tmp_path / "bert/1_Pooling/config.json").read_bytes()
     del files["config_sentence_transformers.json"]
     service.fail = lambda method, path: 403 if path.endswith("modules.json") else None
+    given = tmp_path / "pointer", "me/bert", None
     with pytest.raises(CheckpointError, match="me/bert': .* answers with status 403"):
-        point_to_encoder(tmp_path / "pointer", "me/bert", None, {})
+        point_to_encoder(*given, {}, {}, print)
     service.fail = lambda method, path: None
-    _, wanted = point_to_encoder(tmp_path / "pointer", "me/bert", None, {})
+    _, wanted = point_to_encoder(*given, {}, {}, print)
     head = service.repos["model", "me/bert"].head
     assert wanted == {"model": "me/bert", "revision": head} | vars(Usage("mean", "", "", 32))
     client("http://127.0.0.1:1")
-    assert point_to_encoder(tmp_path / "pointer", "me/bert", head, {})[1] == wanted
+    assert point_to_encoder(*given[:2], head, {}, {}, print)[1] == wanted
 
 
 @pytest.mark.parametrize("stage", ["reader", "encoder"])

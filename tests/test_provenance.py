@@ -9,7 +9,8 @@ import pytest
 import tiny
 import yaml
 
-from bitter_retrieval.provenance import commit, doubts, hashes, made_by, read_lock, stages_of
+from bitter_retrieval.checkpoints import write_pointer
+from bitter_retrieval.provenance import commit, doubts, hashes, made_by, md5, read_lock, stages_of
 from bitter_retrieval.typed_yaml import read_yaml
 
 TREE = read_yaml(tiny.PROFILE)
@@ -74,6 +75,17 @@ def test_a_checkpoint_made_by_hand(project: Path) -> None:
     (project / "models/runs/kl/weights").write_text("others\n")
     said = {"train@kl": ["models/runs/kl is not what train@kl wrote"]}
     assert found() == {**said, "compare": ["models/runs is not what compare read"]}
+
+
+def test_new_weights_where_a_reader_points_to(project: Path) -> None:
+    folder = project / "models/readers/big"
+    (project / "weights").mkdir()
+    write_pointer(folder, str(project / "weights"), None)
+    lock = {"reader@big": {"outs": [{"path": "models/readers/big", "md5": md5(folder)}]}}
+    assert doubts(["reader@big"], lock, PARAMS) == {}
+    (project / "weights/model.safetensors").write_text("others")
+    said = "the files that models/readers/big points to are not those that reader@big found"
+    assert doubts(["reader@big"], lock, PARAMS) == {"reader@big": [said]}
 
 
 def test_another_run_makes_the_comparison_old_and_this_run_not(project: Path) -> None:

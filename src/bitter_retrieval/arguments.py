@@ -1,8 +1,24 @@
-"""What the stages that also run outside DVC read from a command line; argparse prints what is wrong with it."""
+"""What stages read from a command line; argparse prints what is wrong with it.
 
-from argparse import ArgumentTypeError
+    name, settings = named("readers", load_params().readers)      python src/reader.py reader_a
+"""
+
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Mapping
+from typing import TypeVar
 
 from bitter_retrieval.params import PROMPT, is_prompt
+from bitter_retrieval.typed_yaml import one_of
+
+Entry = TypeVar("Entry")
+
+
+def named(section: str, entries: Mapping[str, Entry]) -> tuple[str, Entry]:
+    """The entry of params.yaml that the one argument of a stage names. Raises ParamsError where there is none."""
+    parser = ArgumentParser()
+    parser.add_argument("name", help=f"one of {section} in params.yaml: {', '.join(entries)}")
+    name = one_of(parser.parse_args().name, entries, f"params.yaml: {section}")
+    return name, entries[name]
 
 
 def positive(text: str) -> int:

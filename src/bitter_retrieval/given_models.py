@@ -4,12 +4,13 @@
                                                              "revision": "c9745ed1…", "pooling": "mean", "max_length":
                                                              256, "query_prefix": "", "passage_prefix": ""}
 
-How an encoder is used is read from its sentence-transformers files, of whichever version wrote them; what the user
-states goes before. A checkpoint that sentence-transformers would use otherwise than encoder.py does is refused.
+How an encoder is used is read from its sentence-transformers files, of whichever version wrote them, and where those do
+not say, from the project's own entry of that model; what the user states goes before. A checkpoint that
+sentence-transformers would use otherwise than encoder.py does is refused.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from bitter_retrieval import hub
 from bitter_retrieval.checkpoints import CheckpointError, locate, resolve_checkpoint, write_pointer
 from bitter_retrieval.encoder import PASSAGE_ENCODER, Usage, load_usage, save_usage
 from bitter_retrieval.language_model import SETTINGS, Reader, ReaderSettings, open_reader
-from bitter_retrieval.pretrained import load_tokenizer, read_config
+from bitter_retrieval.pretrained import load_tokenizer, read_config, width
 
 MODULES = {"Transformer", "Pooling", "Normalize"}
 POOLING = {"mean": "mean", "cls": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+PREFIXES = {"query_prefix": ("query",), "passage_prefix": ("document", "passage")}  # by what they are called there
 UNBOUNDED = 10**6  # tokenizers without a limit name a number far beyond
 
 
@@ -43,11 +45,17 @@ def open_given_reader(
 
 
 def point_to_encoder(
-    folder: Path, model: str, revision: str | None, stated: Mapping[str, Any]
+    folder: Path,
+    model: str,
+    revision: str | None,
+    stated: Mapping[str, Any],
+    preset: Mapping[str, Any],
+    warn: Callable[[str], None],
 ) -> tuple[Path, dict[str, Any]]:
     """A folder that load_encoder takes, `folder` unless the model's own is one; and what it is: weights and usage.
 
-    stated: fields of Usage. A hub id without a revision is that of the commit that it now has.
+    stated: fields of Usage; preset: the same, for what the model's files leave open. warn: gets a line where nothing
+    says which prefixes to use. A hub id without a revision is that of the commit that it now has.
     """
     given = Path(model)
     if (given / PASSAGE_ENCODER).is_file():  # another encoder embeds its passages, which files of ours alone can say
@@ -61,7 +69,8 @@ def point_to_encoder(
     try:
         config, length = _reads(path, revision)
         commit = config._commit_hash
-        usage = _usage(model, str(given) if given.is_dir() else path, commit, length, stated)
+        size = width(model, config)
+        usage = _usage(model, str(given) if given.is_dir() else path, commit, length, stated, preset, warn)
     except (OSError, ValueError, KeyError) as error:
         if isinstance(error, CheckpointError):
             raise
@@ -76,7 +85,7 @@ def point_to_encoder(
             f"--encoder-max-length {length} or less."
         )
     write_pointer(folder, str(Path(path).resolve()) if Path(path).is_dir() else path, commit)
-    save_usage(folder, usage, config.hidden_size)
+    save_usage(folder, usage, size)
     return folder, {"model": model, "revision": commit, **asdict(usage)}
 
 
@@ -88,18 +97,27 @@ def _reads(path: str, revision: str | None) -> tuple[Any, int | None]:
     return config, min((length for length in known if length and length < UNBOUNDED), default=None)
 
 
-def _usage(model: str, path: str, revision: str | None, length: int | None, stated: Mapping[str, Any]) -> Usage:
+def _usage(
+    model: str,
+    path: str,
+    revision: str | None,
+    length: int | None,
+    stated: Mapping[str, Any],
+    preset: Mapping[str, Any],
+    warn: Callable[[str], None],
+) -> Usage:
     modules = _carried(path, "modules.json", revision) or []
     kinds = {module["type"].rpartition(".")[2]: module["path"] for module in modules}
     sentence = _carried(path, "sentence_bert_config.json", revision) or {}
     prompts = (_carried(path, "config_sentence_transformers.json", revision) or {}).get("prompts") or {}
     pooling = _carried(path, f"{kinds.get('Pooling', '1_Pooling')}/config.json", revision) or {}
     carried = {
-        "pooling": _pooling(pooling),
-        "query_prefix": prompts.get("query") or "",
-        "passage_prefix": prompts.get("document") or prompts.get("passage") or "",
-        "max_length": sentence.get("max_seq_length") or length,
+        "pooling": _pooling(pooling) if pooling else preset.get("pooling"),
+        "max_length": sentence.get("max_seq_length") or preset.get("max_length") or length,
     }
+    for field, names in PREFIXES.items():  # "" is what sentence-transformers writes of itself, too
+        own = next((prompts[name] for name in names if prompts.get(name)), None)
+        carried[field] = own or preset.get(field) or ""
     usage = Usage(**{**carried, **stated})
     unknown = sorted(set(kinds) - MODULES) + [name for name in ("do_lower_case",) if sentence.get(name)]
     if unknown or pooling.get("include_prompt") is False:
@@ -112,6 +130,11 @@ def _usage(model: str, path: str, revision: str | None, length: int | None, stat
         raise CheckpointError(f"encoder {model!r}: {found}. Say --pooling mean or cls, as its authors do.")
     if usage.max_length is None:
         raise CheckpointError(f"encoder {model!r}: does not say how many tokens it reads. Say --encoder-max-length.")
+    said = {**stated, **preset}
+    unsaid = [field for field, names in PREFIXES.items() if field not in said and not prompts.keys() & names]
+    if unsaid:
+        options = " and ".join(f"--{field.replace('_', '-')}" for field in unsaid)
+        warn(f"encoder {model!r}: nothing says which prefixes its authors use, and none is used. Say {options}.")
     return usage
 
 

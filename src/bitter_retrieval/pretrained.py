@@ -64,6 +64,16 @@ def read_config(model: str, revision: str | None) -> Any:
     return config
 
 
+def width(model: str, config: Any) -> int:
+    """Numbers in a state of the model. Raises CheckpointError for several models in one, which have several."""
+    if not hasattr(config, "hidden_size"):
+        raise CheckpointError(
+            f"model {model!r}: {type(config).__name__} has no hidden_size, as where models of texts and of images are "
+            "one. Name an encoder of texts alone, such as those of profiles/presets.yaml."
+        )
+    return config.hidden_size
+
+
 def load_model(
     auto: Any, model: str, config: Any, dtype: torch.dtype, heads: Collection[str] = (), copies: int = 1
 ) -> Any:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bitter_retrieval.checkpoints import weights_changed
 from bitter_retrieval.experiments import ExperimentError, git
 from bitter_retrieval.tracking import folder_md5
 from bitter_retrieval.typed_yaml import read_yaml
@@ -77,6 +78,9 @@ def _doubts(name: str, lock: Lock, now: Mapping[str, str], tree: Tree) -> Iterat
                 yield f"{entry['path']} is not here to be compared with what {name} {verb}"
             elif now[entry["path"]] != entry["md5"]:
                 yield f"{entry['path']} is not what {name} {verb}"
+    for entry in _data(lock[name], "outs"):
+        if weights_changed(Path(entry["path"])):
+            yield f"the files that {entry['path']} points to are not those that {name} found"
     for key, value in lock[name].get("params", {}).get("params.yaml", {}).items():
         if _at(tree, key) != value:
             yield f"{key} in params.yaml is not what {name} ran with"

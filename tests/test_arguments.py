@@ -1,0 +1,57 @@
+"""What stages read from a command line: the entry of params.yaml that is named, the nearest one, or the usage."""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import yaml
+
+from bitter_retrieval.stage import run_stage
+
+HARD = {"kind": "mined", "needs": "data/labels/human", "encoder": "models/encoders/mini", "per_query": 2, "depth": 9}
+NAMED = {  # by stage: the section, a name that is mistyped, and what was meant
+    "reader": ("readers", "reader_aa", "reader_a"),
+    "encoder": ("encoders", "minni", "mini"),
+    "label": ("labels", "humn", "human"),
+    "derive": ("derived_labels", "hrad", "hard"),
+    "train": ("runs", "kll", "kl"),
+    "evaluate": ("runs", "kll", "kl"),
+}
+
+
+def ended(stage: str, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What the stage exits with."""
+    module = importlib.import_module(stage)
+    monkeypatch.setattr(module, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(sys, "argv", [f"{stage}.py", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        run_stage(module.main)
+    return caught.value.code
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = yaml.safe_load(tiny.PROFILE.read_text())
+    tree["derived_labels"] = {"hard": HARD | {"below": 0.95}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("stage", NAMED)
+def test_a_name_that_params_do_not_have_is_told_with_the_nearest(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    section, mistyped, meant = NAMED[stage]
+    told = ended(stage, mistyped, monkeypatch=monkeypatch)
+    assert told.startswith(f"error: params.yaml: {section}: {mistyped!r} is none of ")
+    assert told.endswith(f" Did you mean {meant!r}?")
+
+
+@pytest.mark.parametrize("stage", NAMED)
+@pytest.mark.parametrize("arguments", [[], ["one", "other"]])
+def test_a_stage_without_its_name_tells_the_usage(
+    stage: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(stage, *arguments, monkeypatch=monkeypatch) == 2
+    assert capsys.readouterr().err.startswith(f"usage: {stage}.py ")
