@@ -7,13 +7,14 @@ which says where every split comes from, and counts what there is and what was l
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bitter_retrieval.hub import fetch
-from bitter_retrieval.hub_datasets import hub_parts, refuse_unstated
-from bitter_retrieval.params import Data, Params, ParamsError, is_hub_id, load_params, origin
+from bitter_retrieval.hub_datasets import hub_parts, refuse_unavailable, refuse_unstated
+from bitter_retrieval.params import Data, Hub, Params, ParamsError, is_hub_id, load_params, origin
 from bitter_retrieval.question_splits import question_splits, split_files
 from bitter_retrieval.records import BEYOND, CORPUS, PREPARED, Row, passage_texts, write_rows
 from bitter_retrieval.squad import from_rows, squad_files, squad_splits
@@ -47,19 +48,37 @@ def main() -> None:
 
 
 def refuse_absent(params: Params) -> None:
-    """What is taken from a hub later, here or hours later, is to be had: commits are stated, models answer.
+    """What is taken from a hub, here or hours later, is to be had: commits are stated, and cached or given to us.
 
     It decides nothing of what is written: DVC need not rerun this stage for other models, whose own stages then refuse.
     """
+    hubs = list(_hubs(params))
+    for hub in hubs:
+        refuse_unstated(*hub)
+    for model, revision in _models(params):
+        if is_hub_id(model):
+            fetch(model, "config.json", revision)
+    for hub in hubs:
+        refuse_unavailable(*hub)
+
+
+def _hubs(params: Params) -> Iterator[tuple[Hub, str, str]]:
+    """Each dataset of a hub, where params name it, and where they name local files instead."""
     for at, data in {"data": params.data, "beyond": params.beyond}.items():
         if data and data.hub:
-            refuse_unstated(data.hub, f"{at}.hub", f"{at}.path")
+            yield data.hub, f"{at}.hub", f"{at}.path"
     for name, labels in params.labels.items():
         if labels.hub:
-            refuse_unstated(labels.hub, f"labels.{name}.hub", f"labels.{name}.needs")
+            yield labels.hub, f"labels.{name}.hub", f"labels.{name}.needs"
+
+
+def _models(params: Params) -> Iterator[tuple[str, str | None]]:
+    """Every model, and its commit if it is a hub's."""
     for model in (*params.readers.values(), *params.encoders.values()):
-        if is_hub_id(model.model):
-            fetch(model.model, "config.json", model.revision)
+        yield model.model, model.revision
+    judge = params.judge
+    if judge.kind == "llm" and judge.model not in params.readers:
+        yield judge.model, judge.scoring.revision
 
 
 def another_domain(data: Data | None) -> tuple[list[Row], list[Row], dict[str, Any]]:

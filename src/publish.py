@@ -8,7 +8,8 @@
 
 A model is models/runs/<run>/seed<k>/, which sentence-transformers loads; a dataset is a soft label source in MS MARCO's
 layout and as records (published_layout.py). Nothing is sent where dvc.lock says that figures or files are older than
-what they are about; --anyway sends it and says so in the card. The token (HF_TOKEN, or .env) has to allow writing.
+what they are about; --anyway sends it and says so in the card. The token (HF_TOKEN, in .env too, or that of
+`hf auth login`) has to allow writing.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from rich.table import Table
 
 from bitter_retrieval import wording
 from bitter_retrieval.cards import PASSAGES, Origin, dataset_card, model_card
-from bitter_retrieval.credentials import service_key
+from bitter_retrieval.credentials import hub_token
 from bitter_retrieval.hub_upload import PublishError, Upload, published, send
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.progress import track
@@ -193,7 +194,7 @@ def publish(what: str, files: Mapping[str, Path | bytes], origin: Origin, option
             "nothing was sent: figures and files do not belong together. Run `dvc repro` (`dvc pull` for what is not "
             "here) and publish again; --anyway sends it as it is and says so in the card."
         )
-    sent = send(upload, service_key("HF_TOKEN"))
+    sent = send(upload, hub_token())
     for name in sent.removed:
         screen.print(f"Removed from the repo: {name}", soft_wrap=True)
     screen.print(f"Sent: {sent.url}\nrevision: {sent.revision}", soft_wrap=True)
@@ -270,7 +271,7 @@ def figures(run: str, report: Mapping[str, Any]) -> list[str]:
 
 def on_the_hub(owner: str) -> Table:
     table = Table("kind", "repo", "visibility", title=f"Published by {owner}", title_justify="left")
-    for found in published(owner, service_key("HF_TOKEN")):
+    for found in published(owner, hub_token()):
         table.add_row(found.kind, found.repo, "public" if found.public else "private")
     return table
 

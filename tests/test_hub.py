@@ -5,6 +5,7 @@ whatever it says.
 """
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -21,11 +22,14 @@ import tiny
 import yaml
 
 import encoder as encoder_stage
+import prepare
 from bitter_retrieval import hub
 from bitter_retrieval.checkpoints import CheckpointError
 from bitter_retrieval.encoder import Usage, load_encoder
 from bitter_retrieval.given_models import point_to_encoder
+from bitter_retrieval.hub_datasets import DatasetError, hub_parts, refuse_unavailable
 from bitter_retrieval.language_model import ReaderSettings, open_reader
+from bitter_retrieval.params import TRAIN, Hub
 from bitter_retrieval.records import PREPARED, write_rows
 
 TOKEN = "hf_TESTdoNotShow5b21aa07"
@@ -36,7 +40,7 @@ Headers = dict[str, str]
 
 
 class Refusing(ThreadingHTTPServer):
-    """Answers everything with one status and its headers, or not at all; what it says of a model may be open."""
+    """Answers everything with one status and its headers, or not at all; what it says of a repo may be open."""
 
     daemon_threads = True
 
@@ -45,7 +49,7 @@ class Refusing(ThreadingHTTPServer):
             def answer(self) -> None:
                 if status == SILENT:
                     time.sleep(30)
-                if tells and self.path.startswith("/api/"):
+                if tells and self.path.startswith("/api/") and not self.path.endswith("/auth-check"):
                     self.send_response(200)
                     self.end_headers()
                     self.wfile.write(json.dumps({"id": MODEL, "sha": COMMIT, "siblings": []}).encode())
@@ -95,7 +99,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
         monkeypatch.setattr(f"{constants}.HF_TOKEN_PATH", str(tmp_path / "no-token"))
 
     monkeypatch.chdir(tmp_path)
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "DVC_ROOT"):
         monkeypatch.delenv(name, raising=False)
     return point
 
@@ -149,6 +153,26 @@ def test_refusal_is_told_with_its_remedy(
     assert refused() == said.format(url=refusing)
     assert time.monotonic() - started < 5
     assert TOKEN not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("refusing", "token", "said"),
+    [((*GATED, True), None, NONE), ((*NO_ACCESS, True), TOKEN, LITTLE)],
+    indirect=["refusing"],
+)
+def test_gated_dataset_is_told_as_one_though_its_page_is_open(
+    refusing: str, token: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a hub says of a dataset is open to all, its files are not; datasets then says that there is none."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
+    if token:
+        monkeypatch.setenv("HF_TOKEN", token)
+    page = f"{refusing}/datasets/them/gated"
+    for ask in (refuse_unavailable, hub_parts):
+        with pytest.raises(DatasetError) as caught:
+            ask(Hub("them/gated", COMMIT), "data.hub", "data.path")
+        wanted = f"{COMMIT}: it is gated, and {said}. Ask for access at {page}, then {LOGIN}. Or put its files into"
+        assert wanted in str(caught.value) and TOKEN not in str(caught.value)
 
 
 UNREACHED = "{url} is not reached, and the cache does not hold it. Connect; or `hf download {model}{at}` where there "
@@ -244,6 +268,55 @@ def test_how_an_encoder_is_used_is_its_files_word_or_an_error(
     assert wanted == {"model": "me/bert", "revision": head} | vars(Usage("mean", "", "", 32))
     client("http://127.0.0.1:1")
     assert point_to_encoder(*given[:2], head, {}, {}, print)[1] == wanted
+
+
+def test_token_of_the_env_file_is_taken_and_told_nowhere(
+    service: hub_service.Hub,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.delenv("HF_TOKEN")
+    assert LOGIN in refused("me/bert", service.repos["model", "me/bert"].head)
+    (tmp_path / ".env").write_text(f"HF_TOKEN={hub_service.TOKEN}\n")
+    encoder_stage.point(tmp_path / "encoders/bert", "me/bert", None, Usage("mean", "", "", 32))
+    assert load_encoder(tmp_path / "encoders/bert").embed(["goat"], "query", 99).shape[0] == 1
+    assert ("GET", f"/me/bert/resolve/{service.repos['model', 'me/bert'].head}/model.safetensors") in service.requests
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert [file.name for file in files if hub_service.TOKEN.encode() in file.read_bytes()] == [".env"]
+    assert hub_service.TOKEN not in "".join(capfd.readouterr()) + caplog.text
+
+
+LATER = {"revision": COMMIT, "id": "them/data"}
+ASKED_FOR = {"source": "squad", "path": "data/raw", "hub": LATER, "seed": 0, "candidates": 3}
+SCORING = {"dtype": "float32", "chat": False, "max_length": 64, "batch_tokens": 64}
+
+
+@pytest.mark.parametrize(
+    ("section", "entry", "said"),
+    [
+        ("beyond", ASKED_FOR | {"articles": {"reader": 0, "train": 0, "validation": 0, "test": 1}}, "beyond.hub: them"),
+        ("labels", {"theirs": {"kind": "published", "needs": TRAIN, "hub": LATER}}, "labels.theirs.hub: them"),
+        ("judge", {"kind": "llm", "model": "me/absent", "min_coverage": 1.0}, "model 'me/absent': .* none of that"),
+        ("judge", {"kind": "llm", "model": "me/qwen", "min_coverage": 1.0}, "data/absent: no such file"),
+    ],
+)
+def test_what_is_fetched_late_is_asked_for_before_data_are_read(
+    section: str, entry: dict[str, Any], said: str, service: hub_service.Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data themselves are not there, which is what the stage ends with where nothing else is wrong."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", Path("datasets").absolute())
+    tree = yaml.safe_load(tiny.PROFILE.read_text())
+    tree["data"] |= {"source": "jsonl", "path": "data/absent"}
+    tree["labels"]["human"] = {"kind": "selected", "needs": TRAIN}
+    del tree["labels"]["truth"], tree["runs"]["infonce_truth"]
+    scoring = {"scoring": SCORING | {"revision": service.repos["model", "me/qwen"].head}}
+    tree[section] = (tree[section] if section == "labels" else {}) | entry | (scoring if section == "judge" else {})
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.raises(ValueError, match=said):
+        prepare.main()
 
 
 @pytest.mark.parametrize("stage", ["reader", "encoder"])

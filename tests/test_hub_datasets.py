@@ -23,6 +23,7 @@ from bitter_retrieval.squad import squad_files, squad_splits
 
 REPOSITORY = Path(__file__).parents[1]
 NAME = "microsoft/ms_marco"
+TRAIN = "train-00000-of-00001.parquet"
 CARD = """---
 configs:
 - config_name: v1.1
@@ -73,7 +74,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 def run(url: str, cache: Path, command: list[str], **more: str) -> subprocess.CompletedProcess[str]:
     own = {"HF_ENDPOINT": url, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN}
-    environment = os.environ | own | {"PYTHONPATH": str(REPOSITORY / "src"), "DVC_ROOT": ""} | more
+    environment = os.environ | own | {"PYTHONPATH": str(REPOSITORY / "src"), "DVC_ROOT": str(cache)} | more
     return subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment)
 
 
@@ -117,10 +118,31 @@ def test_rows_are_those_of_the_files_and_what_is_cached_needs_no_hub(hub: Hub, c
 def test_a_hub_that_refuses_is_told_apart_and_no_token_is_repeated(hub: Hub, tmp_path: Path) -> None:
     (said,) = read(hub.url, tmp_path, of(hub), HF_TOKEN="")
     assert "does not know the token" in said and "HF_TOKEN" in said
+    (tmp_path / ".env").write_text(f"HF_TOKEN={TOKEN}\n")
+    (marco,) = read(hub.url, tmp_path, of(hub), HF_TOKEN="")
+    assert {split: [row for _, row in rows] for split, rows in marco.items()} == MARCO
     hub.fail = lambda method, path: 500
-    (said,) = read(hub.url, tmp_path, of(hub))
+    (said,) = read(hub.url, tmp_path, of(hub) | {"revision": "0" * 40})
     assert "status 500" in said and "data.path" in said
     hub.fail = lambda method, path: None
+
+
+def test_of_several_commits_in_the_cache_the_one_asked_for_is_read(hub: Hub, tmp_path: Path) -> None:
+    """A dataset to which access was lost is read from the cache too; of a third commit, the refusal is told."""
+    states = hub.repos["dataset", NAME].states
+    first, newest = [of(hub), of(hub, config="v2.1")], states[-1]
+    rows = read(hub.url, tmp_path, *first)
+    states.append(newest | {f"v1.1/{TRAIN}": newest[f"v2.1/{TRAIN}"]})
+    second = of(hub)
+    hub.fail = lambda method, path: 404 if path.endswith("/auth-check") else None  # as of a hub that does not know it
+    (others,) = read(hub.url, tmp_path, second)
+    assert others["train"] != rows[0]["train"]
+    states.append(newest)
+    hub.fail = lambda method, path: 403 if path.endswith("/auth-check") else None
+    *found, said = read(hub.url, tmp_path, *first, second, of(hub))
+    assert found == [*rows, others] and f"{hub.url} answers with status 403" in said
+    hub.fail = lambda method, path: None
+    del states[-2:]
 
 
 @pytest.fixture
@@ -143,8 +165,9 @@ def test_prepare_reads_a_hub_as_it_reads_files(hub: Hub, cache: Path, project: P
     shares = {"reader": 0, "train": 0, "validation": 0, "test": 1}
     beyond = {"source": "squad", "path": "data/raw", "hub": squad_hub, "seed": 0, "candidates": 3, "articles": shares}
     set_params(of(hub), beyond=beyond)
-    done = run(hub.url, cache, [str(REPOSITORY / "src/prepare.py")])
-    assert done.returncode == 0, done.stderr
+    for url in (hub.url, "http://127.0.0.1:9"):  # what is cached needs no hub
+        done = run(url, cache, [str(REPOSITORY / "src/prepare.py")])
+        assert done.returncode == 0, done.stderr
     account = json.loads(Path("metrics/prepare.json").read_text())
     assert account["source"]["name"] == f"microsoft/ms_marco, v1.1, commit {of(hub)['revision']}"
     assert account["splits"]["train"]["from"] == {"train": 22} and account["beyond"]["source"]["unanswerable"] == 1
@@ -161,7 +184,8 @@ def test_prepare_reads_a_hub_as_it_reads_files(hub: Hub, cache: Path, project: P
 
 
 def test_without_a_network_the_stage_ends_within_ten_seconds_and_says_what_to_do(project: Path, tmp_path: Path) -> None:
-    set_params({"id": NAME, "config": "v1.1", "revision": "a" * 40})
+    absent = {"id": NAME, "config": "v1.1", "revision": "a" * 40}
+    set_params(absent, beyond={"source": "msmarco", "path": "data/raw", "hub": absent, "seed": 1, "candidates": 10})
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection and never answers
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         began = time.monotonic()

@@ -16,6 +16,7 @@ from threading import Thread
 from typing import TypeVar
 
 from bitter_retrieval.checkpoints import CheckpointError
+from bitter_retrieval.credentials import offer_hub_token
 
 CONTACT_SECONDS = 5.0  # that a hub may take to say a little: behind a silent firewall each address is waited for
 
@@ -38,14 +39,15 @@ def find(model: str, name: str, revision: str | None) -> Path | None:
     """
     if Path(model).is_dir():
         return Path(model) / name if (Path(model) / name).is_file() else None
-    from huggingface_hub import HfApi, errors, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
 
+    offer_hub_token()  # also where the weights alone are still to be fetched
     cached = None
     try:
         cached = try_to_load_from_cache(model, name, revision=revision)  # a path, a mark that there is none, or None
         if cached is None or not re.fullmatch("[0-9a-f]{40}", revision or ""):
-            within(CONTACT_SECONDS, lambda: HfApi().model_info(model, revision=revision, timeout=CONTACT_SECONDS))
-            cached = within(CONTACT_SECONDS, lambda: hf_hub_download(model, name, revision=revision))
+            contact(model, revision)
+            cached = _within(CONTACT_SECONDS, lambda: hf_hub_download(model, name, revision=revision))
     except errors.RemoteEntryNotFoundError:
         return None
     except Exception as error:  # whatever the client, its HTTP library or the disk may raise
@@ -55,7 +57,27 @@ def find(model: str, name: str, revision: str | None) -> Path | None:
     return Path(cached) if isinstance(cached, str) else None
 
 
-def within(seconds: float, call: Callable[[], Found]) -> Found:
+def contact(name: str, revision: str | None, dataset: bool = False) -> None:
+    """Ask a hub whether it has a commit, and gives the files of a dataset: `datasets` hides why it is refused them.
+
+    Raises what the client raises, or TimeoutError after some seconds.
+    """
+    from huggingface_hub import HfApi, errors
+
+    def ask() -> None:
+        api, kind = HfApi(), "dataset" if dataset else "model"
+        api.repo_info(name, repo_type=kind, revision=revision, timeout=CONTACT_SECONDS)
+        try:
+            if dataset:
+                api.auth_check(name, repo_type=kind)
+        except errors.HfHubHTTPError as error:
+            if error.response.status_code in (401, 403):  # another hub than the original may not know this request
+                raise
+
+    _within(CONTACT_SECONDS, ask)
+
+
+def _within(seconds: float, call: Callable[[], Found]) -> Found:
     """What `call` returns; TimeoutError after so many seconds, while it goes on in a thread that nothing waits for."""
     found: Future[Found] = Future()
 
