@@ -12,6 +12,7 @@ A profile is complete, or names another as its base and then only what differs:
     runs:                  # replaces all runs of the base, as do readers, encoders and the labels
       infonce: {...}
       kl: {...}
+    judge: {kind: rule}    # stands in the place of the base's, as do beyond and a hub: nothing of another kind is left
 
 Readers and encoders of profiles/presets.yaml are named there by the word preset, and written out in params.yaml:
 
@@ -36,7 +37,8 @@ from bitter_retrieval.typed_yaml import read_yaml
 PROFILES = Path("profiles")
 PRESETS = PROFILES / "presets.yaml"
 PARAMS = Path("params.yaml")
-NAMED_MAPS = {"readers", "encoders", "labels", "derived_labels", "runs"}  # replaced whole: half a run means nothing
+NAMED_MAPS = {"readers", "encoders", "labels", "derived_labels", "runs"}
+WHOLE = {*NAMED_MAPS, "beyond", "hub", "judge"}  # never merged: half a run, or two judges in one, mean nothing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,11 +111,11 @@ def resolve(name: str, above: tuple[str, ...] = ()) -> tuple[dict[str, Any], tup
 
 
 def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it key by key at every depth, save for the maps of named things."""
+    """`base` with `changes` laid over it key by key at every depth, save for what is replaced WHOLE."""
     merged = dict(base)
     for key, value in changes.items():
         both_maps = isinstance(value, dict) and isinstance(base.get(key), dict)
-        merged[key] = merge(base[key], value) if both_maps and key not in NAMED_MAPS else value
+        merged[key] = merge(base[key], value) if both_maps and key not in WHOLE else value
     return merged
 
 

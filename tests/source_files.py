@@ -92,6 +92,33 @@ def write_marco(folder: Path, splits: dict[str, list[Row]], suffix: str = ".parq
     return folder
 
 
+MICROSOFTS = {  # names of MS MARCO's files where Microsoft distributes them
+    "v1.1": {"train": "train_v1.1.json", "validation": "dev_v1.1.json", "test": "test_public_v1.1.json"},
+    "v2.1": {"train": "train_v2.1.json", "validation": "dev_v2.1.json", "test": "eval_v2.1_public.json"},
+}
+
+
+def write_microsofts(folder: Path, version: str, splits: dict[str, list[Row]]) -> Path:
+    """MS MARCO before anybody converts it: v1.1 in lines, v2.1 an object of columns; of test, only what is asked."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, name in MICROSOFTS[version].items():
+        rows = [microsofts(row, split == "test", version) for row in splits[split]]
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        columns = {column: {str(place): row[column] for place, row in enumerate(rows)} for column in rows[0]}
+        (folder / name).write_text(lines if version == "v1.1" else json.dumps(columns))
+    return folder
+
+
+def microsofts(row: Row, asked_only: bool, version: str) -> Row:
+    names = ("passage_text", "url") if asked_only else ("is_selected", "url", "passage_text")
+    passages = [dict(zip(names, values, strict=True)) for values in zip(*map(row["passages"].get, names), strict=True)]
+    kept = {"passages": passages, "query": row["query"], "query_id": row["query_id"], "query_type": row["query_type"]}
+    if asked_only:
+        return kept
+    well_formed = row["wellFormedAnswers"] or "[]"  # empty, it is a text
+    return {"answers": row["answers"], **kept} | ({"wellFormedAnswers": well_formed} if version == "v2.1" else {})
+
+
 def write_rows(path: Path, rows: list[Row], schema: pa.Schema | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":

@@ -57,8 +57,8 @@ def test_a_record_of_ones_own_and_its_profile(tmp_path: Path, monkeypatch: pytes
 def test_a_profile_for_data_without_human_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     mine, instead = (yaml.safe_load(example("own_data.md", "yaml", place)) for place in (0, 1))
-    assert mine.pop("base") == "laptop"
-    trees = [use_profile.merge(yaml.safe_load(use_profile.render("laptop")), part) for part in (mine, mine | instead)]
+    base = yaml.safe_load(use_profile.render(mine.pop("base")))
+    trees = [use_profile.merge(base, part) for part in (mine, mine | instead)]
     monkeypatch.chdir(tmp_path)
     with_human_labels, without = (parse_params(tree, "docs") for tree in trees)
     record = json.loads(example("own_data.md", "json"))

@@ -6,6 +6,7 @@ Every case edits the real default profile; the value under test is all that diff
 import copy
 import dataclasses
 import re
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -580,6 +581,31 @@ def test_profile_with_a_base_merges_sections_and_replaces_named_maps(repo: Path)
     assert yaml.safe_load(text) == expected
     assert text.startswith("# Written by `python src/use_profile.py small`: A small world.\n")
     assert load_params("params.yaml").train.epochs == 1
+
+
+COMMIT = "0" * 40
+MARCO_HUB = {"id": "microsoft/ms_marco", "config": "v2.1", "revision": COMMIT}
+BEYOND = {"source": "msmarco", "path": "data/raw", "hub": MARCO_HUB, "seed": 0, "candidates": 10}
+
+
+@pytest.mark.parametrize(
+    ("base", "at", "entry"),
+    [
+        ("msmarco_qwen3", "judge", {"kind": "rule"}),
+        ("laptop", "beyond", BEYOND),
+        ("laptop", "data/hub", {"id": "rajpurkar/squad", "revision": COMMIT}),
+    ],
+)
+def test_one_alternative_keeps_nothing_of_another(
+    base: str, at: str, entry: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(DEFAULT.parent, tmp_path / "profiles")
+    monkeypatch.chdir(tmp_path)
+    section, _, field = at.partition("/")
+    changes = {"base": base, section: {field: entry} if field else entry}
+    Path("profiles/mine.yaml").write_text(yaml.safe_dump(changes))
+    wanted, found = (yaml.safe_load(use_profile.render(name)) for name in (base, "mine"))
+    assert found == wanted | {section: wanted[section] | {field: entry} if field else entry}
 
 
 def test_bases_chain_and_the_nearest_wins(repo: Path) -> None:

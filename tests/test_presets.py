@@ -14,6 +14,19 @@ from bitter_retrieval.typed_yaml import read_yaml
 ROOT = Path(__file__).parents[1]
 READY = read_yaml(ROOT / "profiles/presets.yaml")
 DEFAULT = read_yaml(ROOT / "profiles/default.yaml")
+# As the models' cards have it: readers that are asked by a chat template; pooling and prefixes of encoders.
+CHAT = {"Qwen3-0.6B", "Qwen3-1.7B", "Qwen3-4B", "Qwen3-8B", "Llama-3.1-8B-Instruct"}
+CHAT |= {"Llama-3.2-1B-Instruct", "Llama-3.2-3B-Instruct"}
+USAGES = {
+    "bert-base-uncased": ("mean", "", "", 512),
+    "ModernBERT-base": ("mean", "", "", 512),
+    "nomic-embed-text-v1": ("mean", "search_query: ", "search_document: ", 512),
+    "nomic-embed-text-v1-unsupervised": ("mean", "search_query: ", "search_document: ", 512),
+    "e5-base-v2": ("mean", "query: ", "passage: ", 512),
+    "bge-base-en-v1.5": ("cls", "Represent this sentence for searching relevant passages: ", "", 512),
+    "gte-base": ("mean", "", "", 512),
+    "all-MiniLM-L6-v2": ("mean", "", "", 256),
+}
 ENTRIES = [(section, name) for section, entries in READY.items() for name in entries]
 
 
@@ -39,8 +52,11 @@ def test_every_entry_is_whole_and_is_called_after_its_model(section: str, name: 
     assert name == re.sub("[^a-z0-9]", "_", entry["model"].rpartition("/")[2].lower())
     ready = getattr(parse_params(DEFAULT | {section: DEFAULT[section] | {name: entry}}, "presets"), section)[name]
     assert (ready.model, ready.revision) == (entry["model"], entry["revision"])
+    model = entry["model"].rpartition("/")[2]
     if section == "readers":
-        assert ready.chat == (not re.fullmatch(r"qwen3_\w+_base|llama_3_\d_\d+b", name))
+        assert ready.chat == (model in CHAT)
+    else:
+        assert (ready.pooling, ready.query_prefix, ready.passage_prefix, ready.max_length) == USAGES[model]
 
 
 def test_models_are_told_apart() -> None:

@@ -31,6 +31,8 @@ from bitter_retrieval import wording
 from bitter_retrieval.credentials import CredentialError
 from bitter_retrieval.encoder import load_encoder, save_passage_encoder
 from bitter_retrieval.hub_upload import HubError
+from bitter_retrieval.judges import make_judge
+from bitter_retrieval.params import Judge, Scoring
 from bitter_retrieval.provenance import LOCK, md5
 from bitter_retrieval.records import SOFT_LABELS, read_rows, write_rows
 from bitter_retrieval.targets import answer_losses
@@ -106,6 +108,7 @@ def project(ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     return tmp_path
 
 
@@ -246,15 +249,24 @@ def test_hub_models_and_data_are_named_and_paths_of_the_machine_are_not(project:
     settings["encoders.mini"] |= {"model": "org/encoder", "revision": "a" * 40}
     settings["readers.reader_a"] |= {"model": "/home/me/secret/llama", "revision": None}
     source = {"id": "microsoft/ms_marco", "config": "v1.1", "revision": "b" * 40}
-    settings["data"] |= {"source": "msmarco", "hub": source}
+    settings["data"] |= {"source": "msmarco", "hub": source, "path": "../secret/raw"}
+    asked = settings["readers.reader_a"]["prompt"] = "Question: {query} /no_think or/and\nContext: {passage}\nAnswer:"
+    settings["readers.reader_a"]["stop"] = ["</answer>"]
     report = json.loads(Path("metrics/report.json").read_text())
+    judge = Judge("llm", "/home/me/secret models/judge", scoring=Scoring(None, "float32", False, 9, 9))
+    report["about"]["judge"] = make_judge(judge).about
+    report["about"]["origin"] = "/home/me/secret/data: mine.jsonl (8)"
     told = publish.replace(origin, settings=settings, doubts=["/home/me/secret/data is not what prepare read"])
     card = publish.model_card("me/x", "kl", 0, report, told, False)
     data = ModelCard(card).data
     assert data.base_model == "org/encoder" and data.datasets == ["microsoft/ms_marco"]
     assert data.eval_results[0].dataset_type == "microsoft/ms_marco" and data.eval_results[0].dataset_config == "v1.1"
     assert f"org/encoder at {'a' * 40}" in card and "…/llama" in card and "secret" not in card
-    assert "- …/data is not what prepare read" in card
+    assert "- …/data is not what prepare read" in card and "from …/data: mine.jsonl (8)." in card
+    assert "Judge of the accuracy: the language model …/judge, which finds YES or NO more likely." in card
+    told = yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])
+    reader = told["readers.reader_a"]
+    assert told["data"]["path"] == "…/raw" and (reader["prompt"], reader["stop"]) == (asked, ["</answer>"])
 
 
 def test_data_are_what_is_trained_on_and_not_another_domain(project: Path) -> None:
@@ -478,6 +490,13 @@ def test_without_a_token_nothing_is_sent(hub: Hub, run: Run, monkeypatch: pytest
     said = run(*MODEL, error=CredentialError)
     assert re.search(r"no key: set HF_TOKEN .*\.env\.example", said) and not hub.requests
     Path(".env").write_text((REPOSITORY / ".env.example").read_text().replace("HF_TOKEN=", f"HF_TOKEN={TOKEN}"))
+    run(*MODEL)
+    assert hub.repos["model", "me/kl"].files
+
+
+def test_the_token_of_a_login_does_too(hub: Hub, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    Path("token").write_text(TOKEN)
     run(*MODEL)
     assert hub.repos["model", "me/kl"].files
 

@@ -313,6 +313,31 @@ def test_rows_of_another_layout_are_refused_with_their_line(tmp_path: Path, row:
     assert all(part in message for part in [f"{path}, line 2: ", *parts]), message
 
 
+def columns(*rows: Row) -> str:
+    """An object of columns, as pandas writes one."""
+    return json.dumps({name: {str(place): row[name] for place, row in enumerate(rows)} for name in rows[0]}, indent=1)
+
+
+def test_rows_of_columns_have_their_key_as_the_place(tmp_path: Path) -> None:
+    path = tmp_path / "train_v2.1.json"
+    passages = [{"is_selected": 1, "passage_text": "A.", "url": "http://x"}, {"passage_text": "B."}, {"text": "C."}]
+    path.write_text(columns(simple(0, passages=passages), simple(1)))
+    first, second = read_questions(path).rows
+    assert (texts(first), marks(first)) == (["A.", "B.", "C."], [1, None, None])
+    assert [row["query_id"] for row in (first, second)] == ["train_v2.1-0", "train_v2.1-1"]
+    path.write_text(columns(simple(0), simple(1, passages=[{"passage_text": 3}])))
+    assert f"{path}, key 1: text of passage 1 should be text, is 3." in refusal(path)
+    cut = json.loads(columns(simple(0), simple(1)))
+    del cut["answers"]["1"]
+    for odd in (cut, cut | {"answers": ["x", "y"]}):
+        path.write_text(json.dumps(odd))
+        assert f"{path}: columns ['answers'] have other rows than 'query'." in refusal(path)
+    path.write_text(columns(simple(0))[:-9])
+    assert f"{path}: not JSON" in refusal(path)
+    (tmp_path / "corpus.json").write_text(columns({"passage_id": "a", "text": "A."}))
+    assert read_passages(tmp_path / "corpus.json", {}, path) == ({"a": "A."}, 0)
+
+
 def test_parquet_of_another_layout_is_refused_with_its_columns(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", [{"question": "Q", "answers": ["x"]}])
     assert f"{path}: unknown layout, found keys ['question', 'answers']" in refusal(path)

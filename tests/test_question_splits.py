@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import source_files
-from source_files import MARCO, hidden, marco, write_marco, write_rows
+from source_files import MARCO, hidden, marco, write_marco, write_microsofts, write_rows
 
 from bitter_retrieval.division import DivisionError
 from bitter_retrieval.params import Articles, Data, Limits
@@ -72,6 +72,14 @@ def test_a_test_split_without_human_labels_gives_way_to_half_of_validation(tmp_p
     few = divided(tmp_path, replace(DATA, limits=Limits(validation=2, test=3)))
     assert [len(few[0][split]) for split in ("validation", "test")] == [2, 3]
     assert few[1] == corpus and few[2]["read"]["validation"]["left_out"]["not_drawn"] == 8
+
+
+@pytest.mark.parametrize("version", ["v1.1", "v2.1"])
+def test_microsofts_own_files_give_what_those_of_the_hub_give(tmp_path: Path, version: str) -> None:
+    splits, corpus, account = divided(write_microsofts(tmp_path / version, version, MARCO))
+    same = divided(write_marco(tmp_path / "hub", MARCO | {"test": hidden(MARCO["test"])}))
+    assert (splits, corpus, account["read"]) == (same[0], same[1], same[2]["read"]) and len(splits["train"]) == 28
+    assert account["read"]["test"]["left_out"]["unanswerable"] == 9
 
 
 def test_ones_own_test_questions_need_no_labels(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@
 The verdict is what the report says, whichever it is. Paths of the machine are left out.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -37,6 +38,7 @@ CREDIT = (
     "Made with bitter-retrieval, after the idea and first implementation by Nick Ryan "
     "(https://github.com/nickcdryan/bitter-retrieval)."
 )
+PLACE = re.compile(r"""(?<![^\s'"(])(~\w*|\.\.)?/(?=\S)(.*/(?=[^\s:]))?""")  # on this machine; may hold spaces
 Report = Mapping[str, Any]  # metrics/report.json
 
 
@@ -108,7 +110,7 @@ def _results(run: str, report: Report) -> Iterator[str]:
         f"{portable(about['origin'])}. "
         "Mean ±half a 95% interval over questions and seeds, or with [both its ends] where it is lopsided. "
         f"**They are figures of the run's {about['seeds']} seeds together, not of this seed alone.** "
-        f"Judge of the accuracy: {about['judge']}."
+        f"Judge of the accuracy: {portable(about['judge'])}."
     )
     yield from (f"**{warning}**" for warning in wording.warnings(report))
     names = _beside(run, report)
@@ -311,13 +313,12 @@ def _provenance(origin: Origin) -> Iterator[str]:
 
 
 def portable(value: Any) -> Any:
-    """Settings, or a sentence about a path, in which a path on this machine is its last part."""
+    """Settings, or a sentence, in which a path on this machine is its last part. Slashes of a prompt are no path."""
     if isinstance(value, Mapping):
-        return {key: portable(item) for key, item in value.items()}
+        return {key: item if key == "prompt" else portable(item) for key, item in value.items()}
     if isinstance(value, list):
         return [portable(item) for item in value]
-    on_machine = isinstance(value, str) and value.startswith(("/", "~", "../"))
-    return f"…/{PurePath(value).name}" if on_machine else value
+    return PLACE.sub("…/", value) if isinstance(value, str) else value
 
 
 def _kind(settings: Mapping[str, Any], source: str) -> str:

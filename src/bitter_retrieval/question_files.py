@@ -1,9 +1,10 @@
 """Questions with candidate passages that a user brings, in one of four layouts, as prepared rows.
 
 SQuAD v1.1 and v2 (squad.py), where a question's one candidate is the paragraph that it was asked about; MS MARCO v1.1
-and v2.1 (https://huggingface.co/datasets/microsoft/ms_marco), where the lists in `passages` are parallel; the simple
-layout, which needs query, answers (or one answer) and passages alone; and prepared rows (records.py), which are a case
-of the simple layout and come out as they went in. One question in MS MARCO's layout, and in the simple one:
+and v2.1 (https://huggingface.co/datasets/microsoft/ms_marco), where the lists in `passages` are parallel, and as it
+comes from Microsoft, a list of {passage_text, is_selected}; the simple layout, which needs query, answers (or one
+answer) and passages alone; and prepared rows (records.py), which are a case of the simple layout and come out as they
+went in. One question in MS MARCO's layout, and in the simple one:
 
     {"query_id": 1185, "query": "which river is in warsaw", "query_type": "entity", "wellFormedAnswers": [],
      "answers": ["the Vistula"],
@@ -12,8 +13,9 @@ of the simple layout and come out as they went in. One question in MS MARCO's la
     {"query": "which river is in warsaw", "answers": "the Vistula",
      "passages": ["Warsaw is …", {"text": "Warsaw lies on …", "passage_id": "w2", "is_selected": 1}]}
 
-Files are parquet, JSON Lines or a JSON array, SQuAD's its one JSON object or parquet in the Hugging Face layout. Blanks
-around texts go; a text is one passage with one id in all rows. Further passages to search are rows of passage_id, text.
+Files are parquet, JSON Lines, a JSON array or an object of columns ({"query": {"0": "…", …}, …}, as MS MARCO v2.1 and
+pandas have it), SQuAD's its one JSON object or parquet in the Hugging Face layout. Blanks around texts go; a text is
+one passage with one id in all rows. Further passages to search are rows of passage_id, text.
 """
 
 import hashlib
@@ -34,6 +36,7 @@ from bitter_retrieval.records import Row
 
 SUFFIXES = (".parquet", ".jsonl", ".json")
 SQUAD = re.compile(rb'\{[^][{}]*"data"\s*:\s*\[\s*[{\]]')  # how a file in SQuAD's JSON layout begins
+COLUMNS = re.compile(rb'\{\s*"\w+"\s*:\s*\{\s*"\d+"\s*:')  # how an object of columns begins
 NO_ANSWER = "No Answer Present."  # MS MARCO's mark of a question that its passages do not answer
 LEFT_OUT = (
     "empty_query",  # this and the next three: whole rows, counted for the first that holds
@@ -79,8 +82,8 @@ PASSAGE = _Layout(("passage_id", "text"), (), "passage_id and text")
 
 class Place(NamedTuple):
     file: Path  # or a dataset's split, microsoft/ms_marco/v1.1/train
-    unit: str  # line, row or question
-    number: int  # from 1
+    unit: str  # line, row, key or question
+    number: int | str  # from 1; a key as it stands
 
     def __str__(self) -> str:
         return f"{self.file}, {self.unit} {self.number}"
@@ -239,18 +242,21 @@ def _from_parquet(file: Path, layout: _Layout, left_out: Counter[str]) -> Iterat
 
 
 def _from_json(file: Path, layout: _Layout, left_out: Counter[str]) -> Iterator[Record]:
-    """JSON Lines or an array, told apart by how they begin: many tools write lines under the name .json."""
+    """Lines, an array or columns, told apart by how they begin: many tools write lines under the name .json."""
     with file.open("rb") as lines:
         head = lines.read(HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")
         lines.seek(0)
         if layout is QUESTION and SQUAD.match(head):
             yield from _from_squad(file, left_out)
             return
-        if head.startswith(b"["):
+        if head.startswith(b"[") or COLUMNS.match(head):
             try:
                 records = json.loads(lines.read())
             except ValueError as error:  # with line and column
                 raise QuestionsError(f"{file}: not JSON ({error}). Fetch or write the file again.") from error
+            if isinstance(records, dict):
+                yield from _from_columns(records, file)
+                return
             yield from ((Place(file, "row", number), record) for number, record in enumerate(records, 1))
             return
         for number, line in enumerate(lines, 1):
@@ -262,6 +268,17 @@ def _from_json(file: Path, layout: _Layout, left_out: Counter[str]) -> Iterator[
                     why, text = getattr(error, "msg", error), _short(line.decode(errors="replace"))
                     raise QuestionsError(f"{place}: not JSON ({why}): {text}. Write one object a line.") from error
                 yield place, record
+
+
+def _from_columns(table: dict[str, Any], file: Path) -> Iterator[Record]:
+    """Rows of an object of columns, which is emptied on the way: MS MARCO v2.1 takes gigabytes."""
+    first = next(iter(table.values()))
+    odd = [name for name, column in table.items() if not isinstance(column, dict) or column.keys() != first.keys()]
+    if odd:
+        name = next(iter(table))
+        raise QuestionsError(f"{file}: columns {odd} have other rows than {name!r}. Fetch or write the file again.")
+    for key in list(first):
+        yield Place(file, "key", key), {name: column.pop(key) for name, column in table.items()}
 
 
 def _from_squad(file: Path, left_out: Counter[str]) -> Iterator[Record]:
@@ -281,6 +298,8 @@ def _from_squad(file: Path, left_out: Counter[str]) -> Iterator[Record]:
 
 def _prepared(record: Any, place: Place, ids: "PassageIds") -> tuple[Row | None, Counter[str]]:
     """The prepared row, or None where the row is left out, and what is left out by reason."""
+    if isinstance(record, dict) and "query_type" in record:  # MS MARCO's, whose evaluation files have no answers
+        record = {"answers": None} | record
     _check_layout(record, place, QUESTION)
     query = _text(record["query"], "query", place)
     answers = _answers(record["answers"], place)
@@ -366,6 +385,8 @@ def _candidate(item: Any, number: int, place: Place) -> Row:
     """A prepared row's passage; its passage_id may be None yet."""
     name = f"passage {number}"
     item = {"text": item} if isinstance(item, str) else item
+    if isinstance(item, dict) and "passage_text" in item:
+        item = {"text": item["passage_text"]} | item
     if not isinstance(item, dict) or "text" not in item:
         raise _refusal(name, "a text or {text, passage_id, is_selected}", item, place)
     mark = item.get("is_selected")

@@ -2,7 +2,7 @@
 
     what there is                      ours
     train, validation, test            the same, and reader: limits.reader questions of train, or a part of that name
-    train, validation                  test is cut from validation; val and dev are other names of it
+    train, validation                  test is cut from validation; val and dev are other names of it, eval of test
     MS MARCO's test without a label    likewise (v2.1 keeps its labels to itself)
     one file, or one split             groups of questions, divided by the shares of data.articles
 
@@ -35,7 +35,7 @@ from bitter_retrieval.question_files import (
 from bitter_retrieval.records import Row, passage_texts
 
 SPLITS = ("reader", "train", "validation", "test")
-ALIASES = {"val": "validation", "dev": "validation"}  # how else splits are called
+ALIASES = {"val": "validation", "dev": "validation", "eval": "test"}  # how else splits are called; eval by MS MARCO
 FIRST = ("test", "validation", "train", "reader")  # a group that several have stays in the first
 REASONS = (*LEFT_OUT, "group_elsewhere", "split_without_human_label", "not_drawn")  # the last: limits, or no share
 
