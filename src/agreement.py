@@ -10,7 +10,7 @@ data/predictions, each distinct one counted once, over all and by run.
 
 import argparse
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from rich.table import Table
 
 from bitter_retrieval import tables
 from bitter_retrieval.agreement import Agreement, Verdicts, agreement
-from bitter_retrieval.judges import Case, RuleJudge, judgements
+from bitter_retrieval.judges import Case, RuleJudge, answered, judgements
 from bitter_retrieval.params import Params, load_params
-from bitter_retrieval.records import JUDGEMENTS, PREDICTIONS, PREPARED, RecordError, read_rows, read_table
+from bitter_retrieval.records import JUDGEMENTS, read_rows
 from bitter_retrieval.stage import run_stage
 
 PREPARED_FOLDER = Path("data/prepared")
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("second", type=Path, nargs="?", help="judgements of another; by default the rule's")
     options = parser.parse_args(arguments)
     params = load_params()
-    systems = dict(answered(params))
+    systems = by_system(params)
     everything: Cases = dict(chain.from_iterable(cases.items() for cases in systems.values()))
     first = Verdicts(read_rows(options.first, JUDGEMENTS), str(options.first))
     if options.second is None:
@@ -49,18 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     show(found, first, second)
 
 
-def answered(params: Params) -> Iterator[tuple[str, Cases]]:
+def by_system(params: Params) -> dict[str, Cases]:
     """The distinct answers of each run that params declare and of each control."""
-    split, beyond = (PREPARED_FOLDER / f"{name}.parquet" for name in (params.evaluate.split, "beyond"))
-    questions = {row["query_id"]: row for file in (split, beyond) for row in read_rows(file, PREPARED)}
-    files = [PREDICTED / f"runs/{run}.parquet" for run in params.runs]
-    for file in files + [PREDICTED / f"controls/{control}.parquet" for control in params.controls]:
-        given = read_table(file, PREDICTIONS).select(["query_id", "answer"]).to_pylist()
-        unknown = next((row["query_id"] for row in given if row["query_id"] not in questions), None)
-        if unknown is not None:
-            raise RecordError(f"{file}: query_id {unknown!r} is not in {split}. Delete the file and run `dvc repro`.")
-        rows = ((questions[row["query_id"]], row["answer"]) for row in given)
-        yield file.stem, {Case(row["query"], tuple(row["answers"]), said): row["group_id"] for row, said in rows}
+    prepared = [PREPARED_FOLDER / f"{name}.parquet" for name in (params.evaluate.split, "beyond")]
+    folders = {"runs": params.runs, "controls": params.controls}
+    files = [PREDICTED / folder / f"{name}.parquet" for folder, names in folders.items() for name in names]
+    return dict(zip((file.stem for file in files), answered(files, prepared), strict=True))
 
 
 def show(found: dict[str, Agreement], first: Verdicts, second: Verdicts) -> None:

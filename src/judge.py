@@ -12,7 +12,7 @@ what it has.
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from bitter_retrieval.judges import (
     Judge,
     Remembering,
     RuleJudge,
+    answered,
     check_coverage,
     judgements,
     make_judge,
@@ -32,17 +33,7 @@ from bitter_retrieval.judges import (
 )
 from bitter_retrieval.params import Params, is_hub_id, load_params
 from bitter_retrieval.progress import bar
-from bitter_retrieval.records import (
-    JUDGEMENTS,
-    PREDICTIONS,
-    PREPARED,
-    RecordError,
-    Row,
-    read_rows,
-    read_table,
-    sweep,
-    write_rows,
-)
+from bitter_retrieval.records import JUDGEMENTS, Row, read_rows, sweep, write_rows
 from bitter_retrieval.stage import run_stage
 
 PREPARED_FOLDER = Path("data/prepared")
@@ -123,22 +114,10 @@ def llm(params: Params) -> Judge:
 
 def asked(params: Params) -> list[Case]:
     """The distinct answers of declared runs and of controls."""
-    split, beyond = (PREPARED_FOLDER / f"{name}.parquet" for name in (params.evaluate.split, "beyond"))
-    questions = {row["query_id"]: row for file in (split, beyond) for row in read_rows(file, PREPARED)}
+    prepared = [PREPARED_FOLDER / f"{name}.parquet" for name in (params.evaluate.split, "beyond")]
     folders = {RUNS: params.runs, CONTROLS: params.controls}
     files = [folder / f"{name}.parquet" for folder, names in folders.items() for name in names]
-    return list(dict.fromkeys(case for file in files for case in cases(file, questions, split)))
-
-
-def cases(file: Path, questions: Mapping[str, Row], asked: Path) -> Iterator[Case]:
-    """The distinct answers in a prediction file, with the question and references of prepared rows by query_id."""
-    given = read_table(file, PREDICTIONS).select(["query_id", "answer"])
-    for query_id, answer in dict.fromkeys(zip(*(column.to_pylist() for column in given.columns), strict=True)):
-        if query_id not in questions:
-            raise RecordError(f"{file}: query_id {query_id!r} is not in {asked}. Delete the file and run `dvc repro`.")
-        if answer is None:
-            raise RecordError(f"{file}: query_id {query_id!r} has no answer. Delete the file and run `dvc repro`.")
-        yield Case(questions[query_id]["query"], tuple(questions[query_id]["answers"]), answer)
+    return list(dict.fromkeys(case for cases in answered(files, prepared) for case in cases))
 
 
 def report(judge: Judge, rows: list[Row]) -> None:

@@ -203,8 +203,15 @@ def test_two_files_are_compared_and_what_cannot_be_said_is_not(
     assert table["all"][6:10] == ["100.0", "-", "100.0", "100.0"]
 
 
-def test_predictions_of_other_data_are_named(repository: Path) -> None:
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (prediction("kl", "Calder", "gone"), r"kl\.parquet: query_id 'gone' is not in data/prepared/test\.parquet"),
+        (prediction("kl", None), r"kl\.parquet: query_id 'q0' has no answer"),
+    ],
+)
+def test_predictions_that_cannot_be_compared_are_named(repository: Path, row: Row, message: str) -> None:
     write_rows("gemini.parquet", judged({(0, "the Calder"): "+"}, "m1"), JUDGEMENTS)
-    write_rows(command.PREDICTED / "runs/kl.parquet", [prediction("kl", "Calder", "gone")], PREDICTIONS)
-    with pytest.raises(RecordError, match=r"kl\.parquet: query_id 'gone' is not in data/prepared/test\.parquet"):
+    write_rows(command.PREDICTED / "runs/kl.parquet", [row], PREDICTIONS)
+    with pytest.raises(RecordError, match=message):
         command.main(["gemini.parquet"])

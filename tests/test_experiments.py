@@ -48,6 +48,17 @@ def test_results_stand_as_wanted_and_added_keys_are_checked() -> None:
         experiments.results(shown, WANTED)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "ran"), [("1e-3", 0.001), ("2E5", 2e5), ("4", 4.0), ("true", True), ("null", None), ("skim", "skim")]
+)
+def test_a_setting_is_what_ran_however_it_is_written(wanted: str, ran: Any) -> None:
+    shown = [{"experiments": [entry("one", "a", {"train": {"x": ran}})]}]
+    assert experiments.results(shown, {"one": {"train.x": wanted}})["one"].rev == "a"
+    for other in ("1.1e-3", "uniform"):
+        with pytest.raises(ExperimentError, match=f"ran with train.x={ran}, not {other}"):
+            experiments.results(shown, {"one": {"train.x": other}})
+
+
 def test_reports_are_those_of_the_experiments_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shown = []

@@ -132,6 +132,14 @@ def _check(result: Result, settings: Mapping[str, str]) -> None:
         ran: Any = result.data["params"]["params.yaml"]["data"]
         for part in (key := key.lstrip("+")).split("."):
             ran = ran.get(part) if isinstance(ran, Mapping) else None
-        if ran != yaml.safe_load(value):
+        if not _same(ran, value):
             remedy = f"`dvc exp remove {result.name}`, then queue it again."
             raise ExperimentError(f"experiment {result.name} ran with {key}={ran}, not {value}: {remedy}")
+
+
+def _same(ran: Any, wanted: str) -> bool:
+    """As numbers where both are: Hydra reads 1e-3 as one, YAML 1.1 as text."""
+    try:
+        return float(ran) == float(wanted)
+    except (TypeError, ValueError):
+        return ran == yaml.safe_load(wanted)

@@ -7,8 +7,8 @@
 
 Many calls are under way at once. What may pass (429, 5xx, no reply in time, a cut connection) is asked again after a
 wait that doubles and has jitter, or as long as the service asks for. No call is made that could exceed the bound on
-cost. Where one answer after another fails, the rest is neither asked nor waited for. Reasons are in our own words and
-never in the service's: what it sends back may repeat the key.
+cost. Where one answer after another gets no verdict, the rest is neither asked nor waited for. Reasons are in our own
+words and never in the service's: what it sends back may repeat the key.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ HINTS = {
     404: "is there such a model?",
     429: "too many requests",
 }
-FAILURES = 20  # answers in a row that end without a reply, after which no further one is asked
+FAILURES = 20  # answers in a row that end without a verdict, after which no further one is asked
 CHARACTERS = 4  # of a token, about; for the estimate alone
 FRAME = 32  # tokens that a request may take beside its text
 SAID = {"YES": Verdict("correct"), "NO": Verdict("incorrect")}
@@ -91,20 +91,27 @@ class Purse:
     def __init__(self, cost: Cost) -> None:
         self._cost = cost
         self.spent = 0.0
-        self._held = 0.0
+        self._held: list[float] = []  # summed anew each time: a rounding error that stays would be waited for in vain
+        self._settled = asyncio.Event()
 
     def price(self, read: float, written: float) -> float:
         """Of so many tokens."""
         return (read * self._cost.input + written * self._cost.output) / 1e6
 
-    def hold(self, amount: float) -> bool:
-        fits = self.spent + self._held + amount <= self._cost.limit
-        self._held += amount if fits else 0.0
-        return fits
+    async def hold(self, amount: float) -> bool:
+        """Waits while only what others hold is in the way; False where what is spent leaves no room."""
+        while self.spent + sum(self._held) + amount > self._cost.limit:
+            if self.spent + amount > self._cost.limit:
+                return False
+            await self._settled.wait()
+        self._held.append(amount)
+        return True
 
     def settle(self, held: float, spent: float) -> None:
-        self._held -= held
+        self._held.remove(held)
         self.spent += spent
+        self._settled.set()
+        self._settled = asyncio.Event()
 
 
 class GeminiJudge:
@@ -118,7 +125,7 @@ class GeminiJudge:
         self._cost = cost
         self._purse = Purse(cost)
         self._requests = 0
-        self._failures = 0  # in a row
+        self._failures = 0  # answers in a row without a verdict
         self._stopped: str | None = None  # why no further call is made
         self._config = types.GenerateContentConfig(
             temperature=0,
@@ -154,7 +161,8 @@ class GeminiJudge:
     async def _ask_all(self, cases: Sequence[Case], key: str, on_judged: Callable[[Judged], None]) -> Judged:
         """As many workers as calls may be under way take cases from one iterator and hand verdicts to one queue."""
         workers, self._pace = min(self._calls.in_flight, len(cases)), Pace(self._calls.per_minute)
-        waiting, arrived, judged = iter(cases), asyncio.Queue(), {}
+        # Shuffled: else what never gets a verdict, which earlier runs have left, would stand in a row before the rest.
+        waiting, arrived, judged = iter(random.sample(cases, len(cases))), asyncio.Queue(), {}
         bounds = httpx2.Limits(max_connections=workers, max_keepalive_connections=workers)
         try:
             async with httpx2.AsyncClient(limits=bounds) as http:
@@ -189,16 +197,19 @@ class GeminiJudge:
         for attempt in range(1, self._calls.attempts + 1):
             said = await self._request(client, text)
             if isinstance(said, Verdict):
-                return said
+                return self._counted(said, "; raise judge.calls.output_tokens, or ask for YES or NO in judge.prompt")
             if not said.passing or said.wait > self._calls.longest_wait or attempt == self._calls.attempts:
                 break
             self._pace.pause(said.wait)
             await self._pace.rest(self._backoff(attempt))
-        self._failures += 1
-        reason = said.reason + (f", {attempt} attempts" if attempt > 1 else "")
+        return self._counted(Verdict("missing", said.reason + (f", {attempt} attempts" if attempt > 1 else "")))
+
+    def _counted(self, said: Verdict, remedy: str = "") -> Verdict:
+        """Replies without a verdict are paid for and asked for again: many in a row end the run as failed calls do."""
+        self._failures = self._failures + 1 if said.verdict == "missing" else 0
         if self._failures >= FAILURES:
-            self._give_up(f"{FAILURES} answers in a row failed, the last with {reason}")
-        return Verdict("missing", reason)
+            self._give_up(f"{FAILURES} answers in a row failed, the last with {said.reason}{remedy}")
+        return said
 
     def _give_up(self, reason: str) -> None:
         self._stopped = self._stopped or reason
@@ -209,11 +220,13 @@ class GeminiJudge:
         return min(doubled, self._calls.longest_wait) * random.uniform(0.5, 1)
 
     async def _request(self, client: genai.Client, text: str) -> Verdict | Failure:
-        await self._pace.turn()
         most = self._purse.price(len(text.encode()) + FRAME, self._calls.output_tokens)  # a token has a byte or more
-        if self._stopped is None and not self._purse.hold(most):
+        if not await self._purse.hold(most):
             self._give_up(f"the bound on cost, {self._cost.limit:g}, is reached")
+            return Verdict("missing", f"given up: {self._stopped}")
+        await self._pace.turn()
         if self._stopped is not None:
+            self._purse.settle(most, 0.0)
             return Verdict("missing", f"given up: {self._stopped}")
         self._requests += 1
         try:
@@ -223,7 +236,6 @@ class GeminiJudge:
             failed = failure(error, self._calls.timeout)
             self._purse.settle(most, most if failed.billed else 0.0)
             return failed
-        self._failures = 0
         self._purse.settle(most, self._price_of(reply.usage_metadata, most))
         return verdict(reply)
 

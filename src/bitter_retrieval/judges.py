@@ -9,13 +9,14 @@ modules of their own (gemini_judge.py, llm_judge.py); here is who they are, whic
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 from bitter_retrieval import params
 from bitter_retrieval.journal import Journal, content_key
-from bitter_retrieval.records import Row
+from bitter_retrieval.records import PREDICTIONS, PREPARED, RecordError, Row, read_rows, read_table
 from bitter_retrieval.scoring import exact_match
 
 VERDICTS = ("correct", "incorrect", "missing")
@@ -209,6 +210,21 @@ def judgements(judge: Judge, cases: Iterable[Case], on_judged: Callable[[Judged]
         }
         for key, verdict in said.items()
     ]
+
+
+def answered(predicted: Iterable[Path], prepared: Sequence[Path]) -> Iterator[dict[Case, str]]:
+    """The distinct answers in each prediction file, with the group of the question, which a prepared file holds."""
+    questions = {row["query_id"]: row for file in prepared for row in read_rows(file, PREPARED)}
+    for file in predicted:
+        given = read_table(file, PREDICTIONS).select(["query_id", "answer"])
+        found: dict[Case, str] = {}
+        for query_id, answer in dict.fromkeys(zip(*(column.to_pylist() for column in given.columns), strict=True)):
+            if query_id not in questions or answer is None:
+                wrong = "has no answer" if query_id in questions else f"is not in {prepared[0]}"
+                raise RecordError(f"{file}: query_id {query_id!r} {wrong}. Delete the file and run `dvc repro`.")
+            row = questions[query_id]
+            found[Case(row["query"], tuple(row["answers"]), answer)] = row["group_id"]
+        yield found
 
 
 def check_coverage(rows: Sequence[Row], wanted: float) -> None:
