@@ -25,7 +25,7 @@ from bitter_retrieval.judges import Named, judgement_key, make_judge
 from bitter_retrieval.label_agreement import Agreement, agreement
 from bitter_retrieval.label_sources import selected_labels
 from bitter_retrieval.outcomes import NEEDED, Questions, Verdicts, outcomes, questions, readings
-from bitter_retrieval.params import Params, load_params
+from bitter_retrieval.params import Params, is_permuted, load_params
 from bitter_retrieval.progress import track
 from bitter_retrieval.records import (
     BINARY_LABELS,
@@ -164,7 +164,7 @@ def read_systems(params: Params, asked: Questions, beyond: Questions, verdicts: 
     systems = {}
     for name, run in track(params.runs.items(), "read predictions", unit="runs"):
         losses = ", ".join(f"{loss} {weight:g}" for loss, weight in run.losses.items())
-        negative = params.sources[run.labels].kind == "permuted"
+        negative = is_permuted(run.labels, params)
         rows = read_predictions("runs", name, f"evaluate@{name}")
         read = read_by(name, rows, params, asked, beyond, verdicts)
         systems[name] = System("run", losses, run.labels, negative, **read, encoder=run.encoder)
@@ -242,7 +242,8 @@ def hashes(params: Params) -> dict[str, str]:
     )
     labels = [LABELS / name / split for name in params.labels for split in splits]
     read = [PREPARED_DIR / name for name in (*splits, "corpus.parquet", *beyond)]
-    paths = [ACCOUNT, *read, *labels, *runs, *controls, JUDGED]
+    curves = [CURVES / f"{name}.csv" for name in params.runs]
+    paths = [ACCOUNT, *read, *labels, *runs, *controls, JUDGED, *curves]
     return {path.as_posix(): hashlib.md5(path.read_bytes()).hexdigest() for path in paths}
 
 

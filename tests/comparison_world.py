@@ -179,7 +179,7 @@ def params() -> dict[str, Any]:
     """The default profile with three of its runs and two seeds."""
     tree = yaml.safe_load((REPOSITORY / "profiles/default.yaml").read_text(encoding="utf-8"))
     tree["runs"] = {name: tree["runs"][name] for name in RUNS}
-    tree["train"]["seeds"] = [0, 1]
+    tree["train"]["seeds"], tree["control"]["random_draws"] = [0, 1], 2
     tree["compare"]["draws"] = 200
     return tree
 

@@ -21,7 +21,7 @@ from bitter_retrieval.differing import most_differing
 from bitter_retrieval.disagreement import disagreement, passage_losses
 from bitter_retrieval.outcomes import ComparisonError, Outcomes, Verdicts, outcomes
 from bitter_retrieval.params import load_params
-from bitter_retrieval.records import PREDICTIONS, RecordError, read_rows, write_rows
+from bitter_retrieval.records import NO_PASSAGE, PREDICTIONS, RecordError, read_rows, write_rows
 from bitter_retrieval.statistics import Design
 
 SETTINGS = Settings("test", "infonce", "kl", "reader_a", world.READERS, "reader_a", "human", 2, 200, 0, 0.02, (1, 5))
@@ -151,7 +151,8 @@ def test_differences_are_paired_and_of_runs_alone() -> None:
     assert exact["kl"]["mean"] == 0.5 and exact["kl_permuted"]["mean"] == -3 / 8
     assert exact["kl"]["seed_sd"] == pytest.approx(math.sqrt(2) / 4, abs=1e-6)  # 1/4 and 3/4
     assert made["differences"]["reader_a"]["retrieval"]["kl"]["mean"] == 0.333333
-    assert made["negative_controls"]["kl_permuted"]["mean"] == 0
+    control = made["negative_controls"]["kl_permuted"]
+    assert control["untrained"]["mean"] == 0 and control["primary"]["mean"] == 7 / 8
 
 
 def test_equal_runs_are_equivalent_and_nothing_is_divided_by_zero() -> None:
@@ -169,7 +170,9 @@ def test_other_numbers_of_passages_shown_are_compared_apart() -> None:
     assert exact == {"infonce": 6 / 8, "kl": 7 / 8, "kl_permuted": 0, "bm25": 0.5, "untrained": 0.25}
     assert five["differences"]["reader_b"]["em"]["kl"]["mean"] == 1 / 8
     assert set(five["differences"]["reader_a"]) == {"em", "accuracy"}
-    assert five["negative_controls"]["kl_permuted"]["mean"] == -0.25
+    assert {name: one["mean"] for name, one in five["negative_controls"]["kl_permuted"].items()} == {
+        "untrained": -0.25, "primary": 7 / 8
+    }
     assert made["differences"] == report_with((1,))["differences"] and report_with((1,))["further"] == {}
     assert five["systems"]["kl"]["truncated"] == 4 and "The same, 5 shown: 4 (kl 4)." in wording.notes(made)
     assert summary(made) == summary(report_with((1,)) | {"disagreement": made["disagreement"]})
@@ -340,7 +343,7 @@ def test_a_run_is_compared_with_the_encoder_that_it_started_from() -> None:
     found = report_beyond(made, verdicts)
     against = {name: one["mean"] for name, one in found["beyond"]["differences"]["reader_a"]["em"].items()}
     assert against == {"infonce": 0.125, "kl": 0.625, "kl_permuted": -7 / 8}
-    assert found["negative_controls"]["kl_permuted"]["mean"] == -7 / 8
+    assert found["negative_controls"]["kl_permuted"]["untrained"]["mean"] == -7 / 8
 
 
 def test_a_run_that_lacks_answers_beyond_its_domain_is_refused() -> None:
@@ -411,6 +414,14 @@ def test_questions_on_which_runs_differ_come_first_and_equal_ones_never() -> Non
     assert most_differing(world.asked(), {"kl": runs["kl"]}, {}, {}) == []
 
 
+def test_the_empty_passage_is_called_so() -> None:
+    runs = {name: found(name, world.RUNS[name])["reader_a"] for name in ("infonce", "kl")}
+    emptied = np.where(runs["infonce"].top == "q2b", NO_PASSAGE, runs["infonce"].top)
+    runs["infonce"] = replace(runs["infonce"], top=emptied)
+    chosen = most_differing(world.asked(), runs, passage_losses(world.soft()), {})
+    assert ["no passage at all"] in [passage["tags"] for one in chosen for passage in one["passages"]]
+
+
 # -- words and tables ---------------------------------------------------------------------------------------------
 
 
@@ -432,7 +443,7 @@ def test_tables_fit_the_console_with_every_name_whole(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
     for name in [*world.RUNS, *world.CONTROLS]:
         assert re.search(rf"^ {name} ", text, re.MULTILINE)
-    said = "Negative control: kl_permuted is equivalent to the encoder before training"
+    said = "Negative control, 1 shown: kl_permuted is equivalent to the encoder before training"
     assert said in " ".join(text.split())
     assert "Primary figure" in text and "inconclusive" in text and "…" not in text
     assert "87.5 [11.4, 100.0]" in text  # wider than ±
@@ -538,7 +549,7 @@ def test_the_page_is_whole_and_loads_nothing(workspace: Path) -> None:
     for words in [
         *said,
         '<th scope="row">train.learning_rate</th><td>0.001</td>',
-        "if it were tested alone",
+        "would be called better or worse with 80% power",
         "minimum detectable effect",
         "Text a of 2.",
     ]:

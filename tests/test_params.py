@@ -21,6 +21,7 @@ from bitter_retrieval.params import (
     Params,
     ParamsError,
     is_hub_id,
+    is_permuted,
     is_soft,
     load_params,
     parse_params,
@@ -106,6 +107,9 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"judge/kind": "rules"}, "judge.kind", ["'rule'"]),
     ({"runs/kl/nll": "som"}, "runs.kl.nll", ["'sum'"]),
     ({"runs/kl/in_batch": "nothing"}, "runs.kl.in_batch", ["no_passage, zero, none"]),
+    ({"runs/kl/seeds": [3, 4]}, "runs.kl.seeds", ["as many as train.seeds (3)", "got 2"]),
+    ({"control/random_draws": 2}, "control.random_draws", ["1 or as many as train.seeds (3)", "got 2"]),
+    ({"compare/draws": 10}, "compare.draws", ["at least 20", "10"]),
     ({"runs/mse/in_batch": "none"}, "runs.mse.in_batch", ["for kl", "none of mse", "remove it"]),
     ({"runs/kl/references": "bset"}, "runs.kl.references", ["'best'"]),
     ({"runs/kl/temperature/student": 0}, "runs.kl.temperature.student", ["above 0"]),
@@ -325,7 +329,7 @@ def test_optional_fields_of_a_run() -> None:
     left_out = (run.learning_rate, run.in_batch, run.nll, run.references, run.seeds)
     assert left_out == (None, "no_passage", "mean", "first", None)
     assert (run.gain, run.empty_candidate, run.infeasible_margin) == (False, False, False)
-    options = {"learning_rate": 0.01, "in_batch": "none", "nll": "sum", "references": "best", "seeds": [4]}
+    options = {"learning_rate": 0.01, "in_batch": "none", "nll": "sum", "references": "best", "seeds": [4, 5, 6]}
     options |= {"gain": True, "empty_candidate": True}
     changed = parse_params(edited({"runs/kl": TREE["runs"]["kl"] | options}), "params.yaml").runs["kl"]
     assert {name: getattr(changed, name) for name in options} == options
@@ -416,6 +420,15 @@ def test_runs_may_name_derived_labels_in_a_row_of_rounds() -> None:
     assert list(params.sources) == [*TREE["labels"], "second", "third"]
     assert (params.derived_labels["third"].depth, params.derived_labels["second"].depth) == (50, None)
     assert is_soft("third", params) and is_soft("second", params) and not is_soft("human", params)
+
+
+def test_what_is_derived_from_labels_in_random_order_is_in_random_order() -> None:
+    mined = {"kind": "mined", "encoder": "models/encoders/mini", "per_query": 2, "depth": 50, "below": 0.95}
+    derived = {name: mined | {"needs": f"data/labels/{name}"} for name in ("permuted", "reader_a")}
+    tree = edited({"derived_labels": {f"hard_{name}": source for name, source in derived.items()}})
+    params = parse_params(tree, "params.yaml")
+    found = [name for name in params.sources if is_permuted(name, params)]
+    assert found == ["permuted", "hard_permuted"]
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from bitter_retrieval.records import Row
-from bitter_retrieval.statistics import LEVEL, Design
+from bitter_retrieval.statistics import LEVEL, Design, Difference
 
 Array = NDArray[np.floating]
 LEVELS = ("group", "question", "seed", "group_seed", "residual")
@@ -38,7 +38,7 @@ WANTED = {  # lowest and highest share
     "together": (0.93, 0.98),
     "rejected": (0.0, 0.06),
     "familywise": (0.0, 0.06),
-    "power": (0.77, 0.83),
+    "power_together": (0.77, 0.83),
 }
 
 
@@ -200,7 +200,7 @@ def calibrate(
     generator = np.random.default_rng(seed)
     pilots = [one for _ in range(0, PILOTS, BLOCK) for one in _experiments(spread, shape, 0.0, generator)]
     design, blocks = Design(shape.groups, shape.seeds, draws, seed), range(-(-experiments // BLOCK))
-    mde = float(np.median([design.differences({"one": null[1]}, null[0])["one"].mde for null, _ in pilots]))
+    mde = float(np.median([_against_first(design, null)["1"].mde for null, _ in pilots]))
     if not spread.rate + mde < 1:
         raise CalibrationError(
             f"the minimum detectable effect stated, {mde:.2f}, is more than a mean of {spread.rate:.2f} can gain: no "
@@ -217,18 +217,24 @@ def calibrate(
 def _outcome(design: Design, null: Array, gained: Array, rate: float, gain: float) -> list[bool]:
     """Of one experiment, in the order of Calibration: null [systems, seeds, questions]; gained is null[1] improved."""
     baseline, first, *others = null
-    mean, runs = design.estimate(baseline), {str(number): scores for number, scores in enumerate(others)}
-    without, alone = (design.differences({"first": one}, baseline)["first"] for one in (first, gained))
-    nothing, something = (design.differences({"first": one} | runs, baseline) for one in (first, gained))
+    mean = design.estimate(baseline)
+    without, alone = (_against_first(design, (baseline, one))["1"] for one in (first, gained))
+    nothing, something = (_against_first(design, (baseline, one, *others)) for one in (first, gained))
     return [
         mean.low <= rate <= mean.high,
         alone.low <= gain <= alone.high,
-        all(one.low <= gain * (name == "first") <= one.high for name, one in something.items()),
+        all(one.low <= gain * (name == "1") <= one.high for name, one in something.items()),
         without.p_adjusted <= LEVEL,
         any(one.p_adjusted <= LEVEL for one in nothing.values()),
         alone.verdict == "better",
-        something["first"].verdict == "better",
+        something["1"].verdict == "better",
     ]
+
+
+def _against_first(design: Design, systems: Sequence[Array]) -> dict[str, Difference]:
+    """Differences of the systems to the first of them, under the names 1, 2, …"""
+    baseline, *runs = systems
+    return design.differences({str(number): scores for number, scores in enumerate(runs, 1)}, baseline)
 
 
 def _experiments(spread: Spread, shape: Shape, gain: float, generator: np.random.Generator) -> Iterator[tuple]:

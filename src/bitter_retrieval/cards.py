@@ -84,7 +84,7 @@ def _about(run: str, seed: int, report: Report, origin: Origin) -> Iterator[str]
         f"({_weights(origin.settings['encoders.' + settings['encoder']])})."
     )
     if run in report.get("negative_controls", {}):
-        yield "**Its labels carry no information: it is a negative control of the experiment, and not for use.**"
+        yield "**Its labels are in random order: it is a negative control of the experiment, and not for use.**"
 
 
 def verdict(run: str, report: Report) -> str:

@@ -8,13 +8,14 @@ That dict is metrics/report.json. Shares lie in [0, 1], answer losses are nats a
      "differences": {"reader_a": {"em": {"kl": {"mean": 0.046, "low": 0.017, …, "verdict": "better"}}}},
      "further": {"5": {"systems": {"kl": {"truncated": 0, "scores": {…}}}, "differences": {"reader_a": {"em": {…}}}}},
      "beyond": {"questions": 500, "systems": {…}, "differences": {"reader_a": {"em": {"kl": {…}}, "retrieval": {…}}}},
-     "negative_controls": {"kl_permuted": {…}},
+     "negative_controls": {"kl_permuted": {"untrained": {…}, "primary": {…}}},
      "missing": {"answers": 46080, "missing": 0, "coverage": 1.0, "reasons": {}}}
 
 `further` has what changes when the reader sees another number of passages, by evaluate.shown from the second on, and
-only of what retrieves. `beyond` is about questions from another domain, and empty without any; its differences, as
-those of negative controls, are to the encoder that a run started from, before training. Intervals are 95%: of each
-system alone in `systems`, of all runs at once in `differences`.
+only of what retrieves. `beyond` is about questions from another domain, and empty without any; its differences are to
+the encoder that a run started from, before training. A negative control has labels in random order within each
+question: `untrained` is its difference to that encoder, `primary` that of the primary run to it, which says what the
+order is worth. Intervals are 95%: of each system alone in `systems`, of all runs at once in `differences`.
 """
 
 import dataclasses
@@ -67,7 +68,7 @@ class System:
     kind: str  # run or control
     about: str
     labels: str | None  # label source of a run
-    negative: bool  # trained on labels that carry no information
+    negative: bool  # trained on labels whose order within a question is random
     outcomes: Mapping[str, Outcomes]  # with the first number of passages shown
     further: Mapping[int, Mapping[str, Outcomes]] = field(default_factory=dict)  # by other numbers; of what retrieves
     beyond: Mapping[str, Outcomes] = field(default_factory=dict)  # on questions from another domain
@@ -248,9 +249,16 @@ def _against(
 
 
 def _negative_controls(design: Design, systems: Mapping[str, System], settings: Settings) -> dict[str, Any]:
-    """Runs trained on labels without information: none should be better than its encoder before training."""
+    """Exact match of each negative control beside what was not trained, and of the primary run beside it."""
     names = [name for name, system in systems.items() if system.negative]
-    return _learnt(design, systems, names, settings.reader, "em", settings)
+    how = settings.reader, "em", settings.equivalence
+    learnt = _learnt(design, systems, names, *how[:2], settings)
+    found = {}
+    for name in names:
+        others = [settings.primary] if name != settings.primary else []
+        over = _against(design, systems, others, name, *how)
+        found[name] = {"untrained": learnt.get(name), "primary": over.get(settings.primary)}
+    return found
 
 
 def _learnt(

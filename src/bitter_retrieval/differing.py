@@ -16,7 +16,7 @@ import numpy as np
 
 from bitter_retrieval.disagreement import candidate_losses, lowest_loss
 from bitter_retrieval.outcomes import Outcomes, Questions
-from bitter_retrieval.records import SUPPORTING_ROLES, Row
+from bitter_retrieval.records import NO_PASSAGE, SUPPORTING_ROLES, Row
 
 SHOWN = 20
 
@@ -92,6 +92,8 @@ def _tags(question: _Question, passage: str) -> list[str]:
     """What makes a passage notable, such as ["annotators", "lowest loss", "supports (plain)", "loss 0.02"]."""
     roles = {one["passage_id"]: one["role"] for one in question.row["passages"]}
     tags = ["annotators"] * (passage in question.relevant) + ["lowest loss"] * (passage in question.lowest)
+    if passage == NO_PASSAGE:
+        return [*tags, "no passage at all"]
     if passage not in roles:
         return [*tags, "of another question"]
     if roles[passage] is not None:

@@ -311,7 +311,7 @@ class Compare:
     label_source: str
     human_source: str
     reader: str
-    draws: Count
+    draws: Annotated[int, Rule(lambda number: number >= 20, "at least 20")]
     seed: Seed
     equivalence: Positive
 
@@ -421,6 +421,8 @@ def _relations(params: Params) -> Relations:
         one_of(name, legal, at)
     for name, labels in params.derived_labels.items():
         yield from _derived_relations(f"derived_labels.{name}", name, labels, params)
+    seeds, draws = len(params.train.seeds), params.control.random_draws
+    yield draws not in (1, seeds), f"control.random_draws: must be 1 or as many as train.seeds ({seeds}), got {draws}."
     taken = [*params.controls, "all"]
     for name, run in params.runs.items():
         yield name in taken, f"runs.{name}: results call something else so ({', '.join(taken)}); rename the run."
@@ -569,6 +571,14 @@ def origin(source: str, params: Params) -> Labels | DerivedLabels:
     return origin(labels.needs.rpartition("/")[2], params) if labels.kind in ("mined", "permuted") else labels
 
 
+def is_permuted(source: str, params: Params) -> bool:
+    """Whether a source's labels are in random order within a question, those of what it is derived from included."""
+    labels = params.sources[source]
+    if labels.kind in ("mined", "reranker"):
+        return is_permuted(labels.needs.rpartition("/")[2], params)
+    return labels.kind == "permuted"
+
+
 def is_soft(source: str, params: Params) -> bool:
     """Whether a label source gives answer losses; one that mines gives what its own source gives."""
     return origin(source, params).kind in SOFT_KINDS
@@ -593,6 +603,8 @@ def _run_relations(at: str, run: Run, params: Params) -> Relations:
     yield run.in_batch != "no_passage" and not heeded, (
         f"{at}.in_batch: {run.in_batch} is for kl, which is none of {', '.join(run.losses)}; remove it."
     )
+    seeds, paired = len(run.seeds or params.train.seeds), len(params.train.seeds)
+    yield seeds != paired, f"{at}.seeds: must be as many as train.seeds ({paired}), seed by seed paired, got {seeds}."
     beyond = run.margin >= 2
     yield beyond and not run.infeasible_margin, (
         f"{at}.margin: must be below 2, as cosines lie 2 apart at most, got {run.margin}; `infeasible_margin: true` "

@@ -65,7 +65,7 @@ class Difference:
     high: float
     p_adjusted: float
     p_equivalent: float
-    mde: float  # difference that a two-sided test of this system alone at .05 finds with 80% power
+    mde: float  # difference that would be found, better or worse, with 80% power
     seed_sd: float  # of the paired differences of the seeds
     n_missing: int  # pairs left out
     worst_low: float  # mean over all pairs if every missing score, within 0 and 1, spoke against the system
@@ -202,7 +202,7 @@ def _difference(system: Array, baseline: Array, measured: _Measured, largest: Ar
     verdict = "equivalent" if p_equivalent <= LEVEL else "inconclusive"
     if p_adjusted <= LEVEL:  # which is where the interval leaves out 0, unless the groups are too few
         verdict = "better" if mean > 0 else "worse"
-    mde = measured.reach(LEVEL / 2) + measured.reach(1 - POWER) or np.nan
+    mde = reach + measured.reach(1 - POWER) or np.nan
     tests = mean - reach, mean + reach, p_adjusted, p_equivalent, mde
     return Difference(mean, *tests, seed_sd, n_missing, *_worst_case(system, baseline), verdict)
 

@@ -42,7 +42,7 @@ class Outcome:
 
     settings: list[Settings]  # learning_rate, and the dial if it has one
     em: list[float]  # exact match on validation, a share
-    se: list[float]  # its standard error, by the bootstrap of the report
+    se: list[float]  # its standard error, from the interval of the report
     best: int
     chosen: int
 

@@ -6,7 +6,7 @@ points({"mean": 0.046, "low": 0.017, "high": 0.076})    "+4.6 [+1.7, +7.6]"
 probability(0.00004)                                    "<.001"
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 Figures = Mapping[str, Any]
@@ -41,8 +41,7 @@ MEANING = {
     "p": "p value of the difference, adjusted for the number of runs (largest |t| over the bootstrap)",
     "verdict": "better or worse: the simultaneous interval leaves out 0. equivalent: the difference is shown to be "
     "within ±{equivalence:g} points. inconclusive: neither",
-    "mde": "minimum detectable effect: the difference that this test set would find with 80% power if it were tested "
-    "alone, in points",
+    "mde": "minimum detectable effect: the difference that would be called better or worse with 80% power, in points",
     "seed_sd": "standard deviation of the seeds' means, in points",
 }
 BEYOND = {"em": "EM", "retrieval": "retrieval"}  # what is said of another domain
@@ -190,10 +189,10 @@ def notes(report: Figures) -> list[str]:
         _truncated(f"Truncated contexts, {about['shown'][0]} shown", report["systems"]),
         *[_truncated(f"The same, {shown} shown", one["systems"]) for shown, one in report["further"].items()],
         *_unscorable(report),
-        f"Test questions without a human label: {about['without_human_label']}.",
+        f"Questions without a human label: {about['without_human_label']}.",
         *_beyond_counts(report["beyond"]),
         *[
-            _negative(name, shown, one)
+            _negative(about["primary"], name, shown, one)
             for shown, found in readings(report).items()
             for name, one in found["negative_controls"].items()
         ],
@@ -215,37 +214,43 @@ def readings(report: Figures) -> dict[str | int, Figures]:
 
 
 def warnings(report: Figures) -> list[str]:
-    """Sentences that a reader needs before the tables: what equal scores, or a control that gains, take from them."""
-    return [*_silent(report), *(_gains(shown, found) for shown, found in readings(report).items() if _gaining(found))]
+    """Sentences that a reader needs before the tables: what takes from what they seem to say."""
+    idle = [said for shown, found in readings(report).items() for said in _idle(report, shown, found)]
+    return _silent(report) + idle
 
 
 def _silent(report: Figures) -> list[str]:
-    """Where no answer is right, equal scores say nothing."""
+    """Where passages do not help a reader to answer, equal scores say nothing."""
     silent = [
         f"{reader} with {shown} shown"
         for shown, found in readings(report).items()
         for reader in report["about"]["readers"]
-        if _all_zero([system["scores"].get(reader, {}).get("em") for system in found["systems"].values()])
+        if _reads_nothing(report, found, reader)
     ]
-    about = "no run and no control answers any question exactly, so that equal scores and the verdict equivalent say"
+    margin = f"{100 * report['about']['equivalence']:g} points more questions than without a passage"
+    about = f"no run and no control answers over {margin}, so that equal scores and the verdict equivalent say"
     return [f"With {', '.join(silent)}, {about} nothing about retrieval."] if silent else []
 
 
-def _gaining(found: Figures) -> dict[str, Figures]:
-    """The negative controls that training has made better."""
-    return {name: one for name, one in found["negative_controls"].items() if one["verdict"] == "better"}
+def _reads_nothing(report: Figures, found: Figures, reader: str) -> bool:
+    def answered(systems: Mapping[str, Figures]) -> dict[str, float]:
+        estimates = {name: system["scores"].get(reader, {}).get("em") for name, system in systems.items()}
+        return {name: one["mean"] for name, one in estimates.items() if one}
+
+    floor = answered(report["systems"]).get("no_passage", 0.0) + report["about"]["equivalence"]
+    means = answered(found["systems"])
+    return bool(means) and max(means.values()) <= floor
 
 
-def _gains(shown: str | int, found: Figures) -> str:
-    gains = ", ".join(f"{name} {points(one)} points" for name, one in _gaining(found).items())
-    return (
-        f"With {shown} shown, training on labels without information is better than no training ({gains}): differences "
-        f"with {shown} shown have other causes than what labels say, and are no finding about labels."
-    )
-
-
-def _all_zero(estimates: Sequence[Figures | None]) -> bool:
-    return any(estimates) and all(one is None or one["mean"] == 0 for one in estimates)
+def _idle(report: Figures, shown: str | int, found: Figures) -> list[str]:
+    """Where the order of a question's labels is not shown to matter."""
+    return [
+        f"With {shown} shown, {report['about']['primary']} is not shown to be better than {name} "
+        f"({points(one['primary'])} points), whose labels are in random order within each question: differences with "
+        f"{shown} shown are no finding about labels."
+        for name, one in found["negative_controls"].items()
+        if one["primary"] and one["primary"]["verdict"] != "better"
+    ]
 
 
 def _unanswered(report: Figures) -> list[str]:
@@ -294,8 +299,17 @@ def _bounds(name: str, difference: Figures) -> str:
     )
 
 
-def _negative(name: str, shown: str | int, difference: Figures) -> str:
+def _negative(primary: str, name: str, shown: str | int, found: Figures) -> str:
+    """Its labels are in random order within each question. What all labels teach, it learns too: that a question's
+    candidates come before other passages."""
+    said = [
+        f"{name} is {_beside(found['untrained'], 'the encoder before training')}" if found["untrained"] else "",
+        f"{primary} is {_beside(found['primary'], name)}" if found["primary"] else "",
+    ]
+    return f"Negative control, {shown} shown: {', '.join(filter(None, said)) or name}."
+
+
+def _beside(difference: Figures, other: str) -> str:
     verdicts = {"better": "better than", "worse": "worse than", "equivalent": "equivalent to"}
     said = verdicts.get(difference["verdict"], "not shown to differ from")
-    figures = f"({points(difference)} points, {shown} shown)"
-    return f"Negative control: {name} is {said} the encoder before training {figures}."
+    return f"{said} {other} ({points(difference)} points)"
