@@ -158,7 +158,7 @@ def write(name: str, text: str) -> int:
     partial = PARAMS.with_name(f".{PARAMS.name}.{os.getpid()}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(PARAMS)
-    print(f"params.yaml is now profile {name}")
+    print(f"params.yaml is now profile {name}: `dvc repro` makes it, `dvc repro --dry --force` lists its stages")
     return 0
 
 
