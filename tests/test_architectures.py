@@ -161,7 +161,7 @@ def write_params(of_reader: str, of_encoder: str) -> None:
     tree["runs"] = {name: tree["runs"][name] for name in ("infonce", "kl")}
     tree["label"]["mlflow"] = False
     tree["train"] |= {"seeds": [0], "epochs": 1, "queries_per_batch": 4, "learning_rate": 0.01, "mlflow": False}
-    tree["evaluate"]["shown"] = [1]
+    tree["evaluate"]["shown"], tree["control"]["random_draws"] = [1], 1
     Path("params.yaml").write_text(yaml.safe_dump(tree))
 
 

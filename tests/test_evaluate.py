@@ -72,7 +72,7 @@ def set_params(**changes: Any) -> None:
     tree = yaml.safe_load(tiny.PROFILE.read_text())
     tree["evaluate"] |= changes
     del tree["labels"]["reader_b"]  # which then has no oracle
-    tree["control"]["random_draws"] = 2
+    tree["control"]["random_draws"], tree["train"]["seeds"] = 2, [0, 7]
     Path("params.yaml").write_text(yaml.safe_dump(tree))
 
 

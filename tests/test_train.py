@@ -33,6 +33,7 @@ def make_project(folder: Path, **train: Any) -> Path:
     """A project whose stages before train are done, with the real profile shrunk."""
     tree = yaml.safe_load(tiny.PROFILE.read_text())
     tree["train"] |= CHANGES | {"seeds": [0, 4]} | train
+    tree["control"]["random_draws"] = 1
     folder.mkdir(exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
     for split, rows in (("train", TRAIN), ("validation", VALIDATION)):
