@@ -73,7 +73,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }
 WORLDS = {"default": 8, "default_apart": 1}  # questions of a cluster, which share passages
-DEFAULT_MODELS = {"cpu": ["minilm", *WORLDS], "cuda": [*WORLDS, "minilm", "bert_base", "nomic"]}  # 20 GiB come first
+# The one that may lack memory comes first.
+DEFAULT_MODELS = {"cpu": ["minilm", *WORLDS], "cuda": [*WORLDS, "minilm", "bert_base", "nomic"]}
 SMOKE_MODELS = ["default", "tiny"]
 QUERIES = {**dict.fromkeys(WORLDS, PARAMS.train.queries_per_batch), "minilm": 24}  # a step; other models: OTHER_QUERIES
 OTHER_QUERIES, SMOKE_QUERIES = 64, 16
@@ -141,6 +142,8 @@ def labels(rows: list[Row]) -> list[Row]:
 
 class OriginalLoop:
     """Texts tokenised in every step, padded to the longest of all, one item after another, a number for every term."""
+
+    once = 0.0
 
     def __init__(self, case: Case) -> None:
         self.case = case
@@ -218,6 +221,8 @@ ITEM_LOSSES = {"kl": kl_of_item, "margin_mse": margin_mse_of_item, "infonce": in
 class LibraryTrainer:
     """SentenceTransformerTrainer with its loss of the same name, given the same batches in the same order."""
 
+    once = 0.0
+
     def __init__(self, case: Case) -> None:
         from datasets import Dataset
         from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
@@ -284,12 +289,13 @@ class LibraryTrainer:
 class OurLoop:
     """train_encoder as the train stage calls it."""
 
+    once = 0.0  # seconds of what a turn does once for all of its steps: ours tokenises so
+
     def __init__(self, case: Case, recompute: bool = False) -> None:
         self.case = case
         self.settings = replace(case.settings, recompute=recompute)
         self.encoder = case.encoder()
         self.model = self.encoder.model
-        self.once = 0.0  # seconds of tokenising, which the others do in every step
 
     def first_loss(self) -> Tensor:
         settings = self.settings
@@ -422,7 +428,7 @@ def seconds(case: Case, way: str) -> float:
     loop.train(lambda: stamps.append(measuring.now(case.device)))
     assert len(stamps) == len(case.batches) + 1, f"{way}: {len(stamps) - 1} steps instead of {len(case.batches)}"
     counted = stamps[-1] - stamps[UNCOUNTED]
-    return counted + getattr(loop, "once", 0.0) * (len(case.batches) - UNCOUNTED) / len(case.batches)
+    return counted + loop.once * (len(case.batches) - UNCOUNTED) / len(case.batches)
 
 
 def memory_of_way(case: Case, way: str) -> int | None:
