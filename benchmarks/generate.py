@@ -28,9 +28,9 @@ import torch
 from label import ROOT, SHAPES, random_reader, random_triples, say
 from measuring import Table, size, spread
 
-from bitter_retrieval.generation import end_tokens, generate_answers
-from bitter_retrieval.language_model import Encoded, Reader, load_reader
-from bitter_retrieval.memory import keep_freed_memory
+from bitter_retrieval.readers.generation import end_tokens, generate_answers
+from bitter_retrieval.readers.language_model import Encoded, Reader, load_reader
+from bitter_retrieval.models.memory import keep_freed_memory
 
 ALONE, PADDED, OURS_ALIKE, OURS = "one by one", "padded", "ours, as many at once", "ours"
 PRELOADED = ["transformers.models.qwen3.modeling_qwen3"]

@@ -31,10 +31,10 @@ from measuring import CANDIDATES, PASSAGE_WORDS, QUERY_WORDS, Table, size, sprea
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from bitter_retrieval.answer_loss import Scorer, Triple
-from bitter_retrieval.language_model import END_TOKEN, Encoded, Reader, load_reader
-from bitter_retrieval.memory import keep_freed_memory
-from bitter_retrieval.prompts import Prompt, answer_text
+from bitter_retrieval.readers.answer_loss import Scorer, Triple
+from bitter_retrieval.readers.language_model import END_TOKEN, Encoded, Reader, load_reader
+from bitter_retrieval.models.memory import keep_freed_memory
+from bitter_retrieval.readers.prompts import Prompt, answer_text
 
 try:
     from lm_eval.api.instance import Instance

@@ -30,7 +30,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.nn.functional import linear
 from transformers import PreTrainedTokenizerFast
 
-from bitter_retrieval.memory import M_MMAP_THRESHOLD, M_TOP_PAD, M_TRIM_THRESHOLD, keep_freed_memory
+from bitter_retrieval.models.memory import M_MMAP_THRESHOLD, M_TOP_PAD, M_TRIM_THRESHOLD, keep_freed_memory
 
 Result = TypeVar("Result")
 

@@ -33,19 +33,19 @@ from measuring import CANDIDATES, PASSAGE_WORDS, QUERY_WORDS, Table, size, sprea
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, log_softmax, normalize, softmax
 
-from bitter_retrieval.checkpoints import CheckpointError, locate
-from bitter_retrieval.encoder import Encoder, Usage, load_usage
-from bitter_retrieval.encoder_fit import build_bert
-from bitter_retrieval.memory import keep_freed_memory
+from bitter_retrieval.models.checkpoints import CheckpointError, locate
+from bitter_retrieval.encoders.encoder import Encoder, Usage, load_usage
+from bitter_retrieval.encoders.fit import build_bert
+from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import Run, Train, load_params
 from bitter_retrieval.records import NO_PASSAGE, Row, passage_texts
-from bitter_retrieval.targets import Targets, binary_targets, soft_targets
-from bitter_retrieval.objective import Objective
-from bitter_retrieval.training import train_encoder
-from bitter_retrieval.training_set import TrainingSet, epoch_batches, training_set
-from bitter_retrieval.training_state import Metrics
-from bitter_retrieval.vocabulary import fit_wordpiece_tokenizer
-from bitter_retrieval.world import World
+from bitter_retrieval.labels.targets import Targets, binary_targets, soft_targets
+from bitter_retrieval.training.objective import Objective
+from bitter_retrieval.training.loop import train_encoder
+from bitter_retrieval.training.sets import TrainingSet, epoch_batches, training_set
+from bitter_retrieval.training.state import Metrics
+from bitter_retrieval.models.vocabulary import fit_wordpiece_tokenizer
+from bitter_retrieval.data.world import World
 
 TRAINER_MODULES = ["sentence_transformers", "datasets"]
 HAS_TRAINER = all(map(importlib.util.find_spec, TRAINER_MODULES))

@@ -19,8 +19,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from bitter_retrieval import tables
-from bitter_retrieval.calibration import (
+from bitter_retrieval.params import Params, ParamsError, load_params
+from bitter_retrieval.progress import track
+from bitter_retrieval.records import PREDICTIONS, RecordError, Row, parted, read_rows
+from bitter_retrieval.reporting import tables
+from bitter_retrieval.statistics.calibration import (
     LEVELS,
     WANTED,
     Calibration,
@@ -31,9 +34,6 @@ from bitter_retrieval.calibration import (
     exact_matches,
     measure,
 )
-from bitter_retrieval.params import Params, ParamsError, load_params
-from bitter_retrieval.progress import track
-from bitter_retrieval.records import PREDICTIONS, RecordError, Row, parted, read_rows
 
 RUNS = Path("data/predictions/runs")
 NEEDED = pa.schema([PREDICTIONS.field(name) for name in ("reader", "seed", "shown", "query_id", "group_id", "em")])

@@ -16,15 +16,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from bitter_retrieval import plots, tables
-from bitter_retrieval.comparison import CONTROLS, Settings, System, compare, plain, summary
-from bitter_retrieval.corpus import Asked, asked_in
-from bitter_retrieval.differing import most_differing
-from bitter_retrieval.disagreement import disagreement, passage_losses
-from bitter_retrieval.judges import Named, judgement_key, make_judge
-from bitter_retrieval.label_agreement import Agreement, agreement
-from bitter_retrieval.label_sources import selected_labels
-from bitter_retrieval.outcomes import NEEDED, Questions, Verdicts, outcomes, questions, readings
+from bitter_retrieval.evaluation.corpus import Asked, asked_in
+from bitter_retrieval.judging.judges import Named, judgement_key, make_judge
+from bitter_retrieval.labels.binary import selected_labels
+from bitter_retrieval.labels.disagreement import disagreement, passage_losses
 from bitter_retrieval.params import Params, is_permuted, load_params
 from bitter_retrieval.progress import track
 from bitter_retrieval.records import (
@@ -39,10 +34,15 @@ from bitter_retrieval.records import (
     read_rows,
     sweep,
 )
-from bitter_retrieval.report import render
+from bitter_retrieval.reporting import plots, tables
+from bitter_retrieval.reporting.report import render
 from bitter_retrieval.stage import run_stage
-from bitter_retrieval.statistics import Design
-from bitter_retrieval.utility import Known
+from bitter_retrieval.statistics.comparison import CONTROLS, Settings, System, compare, plain, summary
+from bitter_retrieval.statistics.differing import most_differing
+from bitter_retrieval.statistics.label_agreement import Agreement, agreement
+from bitter_retrieval.statistics.outcomes import NEEDED, Questions, Verdicts, outcomes, questions, readings
+from bitter_retrieval.statistics.statistics import Design
+from bitter_retrieval.statistics.utility import Known
 
 PREPARED_DIR, LABELS, PREDICTIONS = Path("data/prepared"), Path("data/labels"), Path("data/predictions")
 JUDGED, CURVES, METRICS, PLOTS = Path("data/judgements.parquet"), Path("plots/curves"), Path("metrics"), Path("plots")

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bitter_retrieval.confirmation import analyse, check_frozen, markdown, worlds
-from bitter_retrieval.experiments import ExperimentError, Wanted, queue, read, results, shown
 from bitter_retrieval.params import ParamsError, load_params
+from bitter_retrieval.studies.confirmation import analyse, check_frozen, markdown, worlds
+from bitter_retrieval.studies.experiments import ExperimentError, Wanted, queue, read, results, shown
 
 PAGE = Path("docs/confirm.md")
 COMMANDS = (

@@ -17,16 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
-from bitter_retrieval.answering import Shown, predict, top, without_loss
-from bitter_retrieval.corpus import Asked, asked_in
-from bitter_retrieval.disagreement import candidate_losses, passage_losses
-from bitter_retrieval.embeddings import Embeddings
+from bitter_retrieval.evaluation.answering import Shown, predict, top, without_loss
+from bitter_retrieval.evaluation.corpus import Asked, asked_in
+from bitter_retrieval.evaluation.embeddings import Embeddings
+from bitter_retrieval.evaluation.retrieval import Ranking, rank_by_bm25, rank_by_vectors
 from bitter_retrieval.journal import Journal, journal_folder
-from bitter_retrieval.label_sources import selected_labels
-from bitter_retrieval.language_model import Reader, load_reader
-from bitter_retrieval.memory import keep_freed_memory
+from bitter_retrieval.labels.binary import selected_labels
+from bitter_retrieval.labels.disagreement import candidate_losses, passage_losses
+from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.progress import track
+from bitter_retrieval.readers.language_model import Reader, load_reader
 from bitter_retrieval.records import (
     BINARY_LABELS,
     PREDICTIONS,
@@ -37,7 +38,6 @@ from bitter_retrieval.records import (
     sweep,
     write_rows,
 )
-from bitter_retrieval.retrieval import Ranking, rank_by_bm25, rank_by_vectors
 from bitter_retrieval.stage import run_stage
 
 PREPARED_FOLDER = Path("data/prepared")

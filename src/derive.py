@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from bitter_retrieval.arguments import named
-from bitter_retrieval.encoder import load_encoder
-from bitter_retrieval.memory import keep_freed_memory
-from bitter_retrieval.mining import first_checkpoint, mine, positives, retrieved
+from bitter_retrieval.encoders.encoder import load_encoder
+from bitter_retrieval.labels.mining import first_checkpoint, mine, positives, retrieved
+from bitter_retrieval.labels.scored import score_splits, soft_account
+from bitter_retrieval.labels.targets import NEGATIVES_FILE, scored_rows, soft_targets, with_empty, with_labelled
+from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import DerivedLabels, Label, load_params
 from bitter_retrieval.progress import bar
-from bitter_retrieval.reader_labels import score_splits, soft_account
 from bitter_retrieval.records import NEGATIVES, PREPARED, SOFT_LABELS, Row, read_labels, read_rows, write_rows
 from bitter_retrieval.stage import run_stage
-from bitter_retrieval.targets import NEGATIVES_FILE, scored_rows, soft_targets, with_empty, with_labelled
 
 PREPARED_FOLDER = Path("data/prepared")
 LABELS = Path("data/labels")
@@ -67,7 +67,7 @@ def mined(folder: Path, rows: dict[str, list[Row]], settings: DerivedLabels, lab
 
 def on_policy(folder: Path, rows: dict[str, list[Row]], settings: DerivedLabels, label: Label) -> dict:
     """A reader's labels of what the encoder retrieves from each split's passages, and of the given candidates."""
-    from bitter_retrieval.language_model import load_reader
+    from bitter_retrieval.readers.language_model import load_reader
 
     encoder = load_encoder(first_checkpoint(Path(settings.encoder)))
     asked = {split: retrieved(rows[split], encoder, settings.per_query, label.batch_tokens) for split in SPLITS}
@@ -79,7 +79,7 @@ def on_policy(folder: Path, rows: dict[str, list[Row]], settings: DerivedLabels,
 
 def reranker(folder: Path, rows: dict[str, list[Row]], settings: DerivedLabels, label: Label) -> dict:
     """A cross-encoder's labels, and how often its best candidate is the best one of the source that it has learnt."""
-    from bitter_retrieval.reranker import HALVES, cross_fitted
+    from bitter_retrieval.training.reranker import HALVES, cross_fitted
 
     source = Path(settings.needs)
     given = {split: read_rows(source / f"{split}.parquet", SOFT_LABELS) for split in SPLITS}

@@ -27,20 +27,20 @@ from typing import Any
 
 from rich.console import Console
 
-from bitter_retrieval import evaluation_summary
-from bitter_retrieval.answering import predict, top, without_loss
 from bitter_retrieval.arguments import positive, prompt, row_range
-from bitter_retrieval.corpus import asked_in
-from bitter_retrieval.embeddings import Embeddings
-from bitter_retrieval.given_models import open_given_reader, point_to_encoder
+from bitter_retrieval.data.question_files import read_passages, read_questions
+from bitter_retrieval.evaluation.answering import predict, top, without_loss
+from bitter_retrieval.evaluation.corpus import asked_in
+from bitter_retrieval.evaluation.embeddings import Embeddings
+from bitter_retrieval.evaluation.given_models import open_given_reader, point_to_encoder
+from bitter_retrieval.evaluation.retrieval import Ranking, rank_by_bm25, rank_by_vectors
 from bitter_retrieval.journal import Journal, journal_folder
-from bitter_retrieval.language_model import ReaderSettings, load_reader
-from bitter_retrieval.memory import keep_freed_memory
+from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import Evaluate, load_params
 from bitter_retrieval.progress import bar, track
-from bitter_retrieval.question_files import read_passages, read_questions
+from bitter_retrieval.readers.language_model import ReaderSettings, load_reader
 from bitter_retrieval.records import PREDICTIONS, Row, passage_texts, sweep, write_rows
-from bitter_retrieval.retrieval import Ranking, rank_by_bm25, rank_by_vectors
+from bitter_retrieval.reporting import evaluation_summary
 from bitter_retrieval.stage import run_stage
 from bitter_retrieval.typed_yaml import one_of, read_yaml
 
@@ -113,24 +113,47 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("run", nargs="?", help="a name in runs of params.yaml; leave out all other arguments")
     parser.add_argument("--encoder", help=f"path, pkg://package/folder or hub id of a bi-encoder; or {BM25}")
-    parser.add_argument("--reader", help=f"a name in {READERS}; or path, pkg://package/folder or hub id of a causal "
-                        "language model")
-    parser.add_argument("--input", type=Path, help="questions: prepared parquet, SQuAD's files, or JSONL, JSON or "
-                        "parquet in MS MARCO's layout or with query, answers, passages; a file, or a folder of splits")
+    parser.add_argument(
+        "--reader", help=f"a name in {READERS}; or path, pkg://package/folder or hub id of a causal language model"
+    )
+    parser.add_argument(
+        "--input",
+        type=Path,
+        help="questions: prepared parquet, SQuAD's files, or JSONL, JSON or "
+        "parquet in MS MARCO's layout or with query, answers, passages; a file, or a folder of splits",
+    )
     parser.add_argument("--output", type=Path, help="folder for predictions.parquet and summary.json")
     parser.add_argument("--split", help="which split of a folder")
-    parser.add_argument("--range", type=row_range, default=(0, None), metavar="FIRST:LAST", help="rows that are read, "
-                        "LAST left out: their passages are searched (default: all)")
-    parser.add_argument("--examples", type=positive, help="how many of the questions are asked, from the first on; the "
-                        "passages of the others are searched too (default: all)")
-    parser.add_argument("--corpus", type=Path, help="further passages to search: parquet or JSONL with passage_id and "
-                        "text")
-    parser.add_argument("--shown", type=positive, nargs="+", default=[1, 5], help="passages that the reader sees; it "
-                        "answers once for each number (default: 1 5)")
-    parser.add_argument("--batch-tokens", type=positive, default=8192, help="bound on a batch's memory, in tokens "
-                        "(default: 8192)")
-    encoder = parser.add_argument_group("how the encoder is used", "By default as its sentence-transformers files say, "
-                                        "and profiles/presets.yaml where they do not.")
+    parser.add_argument(
+        "--range",
+        type=row_range,
+        default=(0, None),
+        metavar="FIRST:LAST",
+        help="rows that are read, LAST left out: their passages are searched (default: all)",
+    )
+    parser.add_argument(
+        "--examples",
+        type=positive,
+        help="how many of the questions are asked, from the first on; the "
+        "passages of the others are searched too (default: all)",
+    )
+    parser.add_argument(
+        "--corpus", type=Path, help="further passages to search: parquet or JSONL with passage_id and text"
+    )
+    parser.add_argument(
+        "--shown",
+        type=positive,
+        nargs="+",
+        default=[1, 5],
+        help="passages that the reader sees; it answers once for each number (default: 1 5)",
+    )
+    parser.add_argument(
+        "--batch-tokens", type=positive, default=8192, help="bound on a batch's memory, in tokens (default: 8192)"
+    )
+    encoder = parser.add_argument_group(
+        "how the encoder is used",
+        "By default as its sentence-transformers files say, and profiles/presets.yaml where they do not.",
+    )
     encoder.add_argument("--encoder-revision", help="commit of a hub id (default: the one that it now has)")
     encoder.add_argument("--pooling", choices=["mean", "cls"], help="needed where it carries no such files")
     encoder.add_argument("--query-prefix", help="text before a question")
@@ -143,8 +166,11 @@ def parse() -> argparse.Namespace:
     reader.add_argument("--answer-end", help="text scored after every reference, or <eos> (default: none)")
     reader.add_argument("--stop", nargs="+", help="texts that end an answer, as line breaks and end tokens always do")
     reader.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="of the weights (default: float32)")
-    reader.add_argument("--max-length", type=positive, help="tokens of prompt and answer; a longer context loses its "
-                        f"tail (default: {ASKED.max_length})")
+    reader.add_argument(
+        "--max-length",
+        type=positive,
+        help=f"tokens of prompt and answer; a longer context loses its tail (default: {ASKED.max_length})",
+    )
     reader.add_argument("--max-new-tokens", type=positive, help=f"of an answer (default: {ASKED.max_new_tokens})")
     arguments = parser.parse_args()
     needed = ("encoder", "reader", "input", "output")
@@ -176,9 +202,7 @@ def evaluate_file(arguments: argparse.Namespace) -> None:
     with Journal(journal_folder() / "answers.sqlite") as journal:
         for count in track(shown, "answer"):
             seen = top(rows, rankings, count)
-            predictions += predict(
-                arguments.encoder, reader, 0, count, seen, corpus, arguments.batch_tokens, journal
-            )
+            predictions += predict(arguments.encoder, reader, 0, count, seen, corpus, arguments.batch_tokens, journal)
     commit = getattr(reader.model.config, "_commit_hash", None)
     summary = {
         "encoder": encoder,

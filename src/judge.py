@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bitter_retrieval.journal import Journal, journal_folder
-from bitter_retrieval.judges import (
+from bitter_retrieval.judging.judges import (
     VERDICTS,
     Case,
     Judge,
@@ -90,16 +90,16 @@ def rule(params: Params) -> Judge:
 
 
 def gemini(params: Params) -> Judge:
-    from bitter_retrieval.gemini_judge import GeminiJudge
+    from bitter_retrieval.judging.gemini import GeminiJudge
 
     settings = params.judge
     return GeminiJudge(make_judge(settings), settings.model, prompt_of(settings), settings.calls, settings.cost)
 
 
 def llm(params: Params) -> Judge:
-    from bitter_retrieval.checkpoints import resolve_checkpoint
-    from bitter_retrieval.llm_judge import LlmJudge
-    from bitter_retrieval.memory import keep_freed_memory
+    from bitter_retrieval.judging.llm import LlmJudge
+    from bitter_retrieval.models.checkpoints import resolve_checkpoint
+    from bitter_retrieval.models.memory import keep_freed_memory
 
     keep_freed_memory()
     settings = params.judge

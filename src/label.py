@@ -14,15 +14,15 @@ from collections import Counter
 from itertools import chain
 from pathlib import Path
 
-from bitter_retrieval.annotators import annotate
 from bitter_retrieval.arguments import positive, prompt, row_range
-from bitter_retrieval.hub_datasets import hub_parts
-from bitter_retrieval.label_sources import has_answer_labels, permuted_labels, selected_labels, truth_labels
-from bitter_retrieval.memory import keep_freed_memory
+from bitter_retrieval.data.hub_datasets import hub_parts
+from bitter_retrieval.data.question_files import data_files, file_records, read_questions
+from bitter_retrieval.labels.annotators import annotate
+from bitter_retrieval.labels.binary import has_answer_labels, permuted_labels, selected_labels, truth_labels
+from bitter_retrieval.labels.published import published_labels
+from bitter_retrieval.labels.scored import score_splits, soft_account
+from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import SOFT_KINDS, Label, Labels, load_params
-from bitter_retrieval.published_labels import published_labels
-from bitter_retrieval.question_files import data_files, file_records, read_questions
-from bitter_retrieval.reader_labels import score_splits, soft_account
 from bitter_retrieval.records import BINARY_LABELS, PREPARED, SOFT_LABELS, Row, read_rows, write_rows
 from bitter_retrieval.stage import run_stage
 from bitter_retrieval.typed_yaml import one_of
@@ -69,7 +69,7 @@ def label_source(name: str) -> None:
 
 
 def from_reader(folder: Path, splits: dict[str, list[Row]], settings: Label) -> dict[str, list[Row]]:
-    from bitter_retrieval.language_model import load_reader
+    from bitter_retrieval.readers.language_model import load_reader
 
     return score_splits(load_reader(folder), splits, settings)
 
@@ -116,8 +116,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("source", nargs="?", help="a name in labels of params.yaml; leave out all other arguments")
     parser.add_argument("--model", help="path, pkg://package/folder or hub id of a causal language model")
     parser.add_argument("--revision", help="commit of a hub id")
-    parser.add_argument("--input", type=Path, help="prepared parquet, or JSONL, JSON or parquet in MS MARCO's layout "
-                        "or with query, answers, passages; a file, or a folder of splits")
+    parser.add_argument(
+        "--input",
+        type=Path,
+        help="prepared parquet, or JSONL, JSON or parquet in MS MARCO's layout "
+        "or with query, answers, passages; a file, or a folder of splits",
+    )
     parser.add_argument("--split", help="which split of a folder")
     parser.add_argument("--range", type=row_range, default=(0, None), metavar="FIRST:LAST", help="rows, LAST left out")
     parser.add_argument("--output", type=Path, help="parquet of soft labels; its account lies beside it")
@@ -137,7 +141,7 @@ def parse() -> argparse.Namespace:
 
 
 def label_file(arguments: argparse.Namespace) -> None:
-    from bitter_retrieval.language_model import ReaderSettings, open_reader
+    from bitter_retrieval.readers.language_model import ReaderSettings, open_reader
 
     found = read_questions(arguments.input, arguments.split, *arguments.range)
     asked = ReaderSettings(

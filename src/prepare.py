@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bitter_retrieval.hub import fetch
-from bitter_retrieval.hub_datasets import hub_parts, refuse_unavailable, refuse_unstated
+from bitter_retrieval.data.hub_datasets import hub_parts, refuse_unavailable, refuse_unstated
+from bitter_retrieval.data.question_splits import question_splits, split_files
+from bitter_retrieval.data.squad import from_rows, squad_files, squad_splits
+from bitter_retrieval.data.world import World
+from bitter_retrieval.models.hub import fetch
 from bitter_retrieval.params import Data, Hub, Params, ParamsError, is_hub_id, load_params, origin
-from bitter_retrieval.question_splits import question_splits, split_files
 from bitter_retrieval.records import BEYOND, CORPUS, PREPARED, Row, passage_texts, write_rows
-from bitter_retrieval.squad import from_rows, squad_files, squad_splits
 from bitter_retrieval.stage import run_stage
-from bitter_retrieval.world import World
 
 PREPARED_FOLDER = Path("data/prepared")
 METRICS = Path("metrics/prepare.json")

@@ -24,16 +24,16 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from rich.table import Table
 
-from bitter_retrieval import wording
-from bitter_retrieval.cards import PASSAGES, Origin, dataset_card, model_card
-from bitter_retrieval.credentials import hub_token
-from bitter_retrieval.hub_upload import PublishError, Upload, published, send
+from bitter_retrieval.models.credentials import hub_token
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.progress import track
-from bitter_retrieval.provenance import commit, doubts, hashes, made_by, read_lock, stages_of
+from bitter_retrieval.publishing.cards import PASSAGES, Origin, dataset_card, model_card
+from bitter_retrieval.publishing.hub_upload import PublishError, Upload, published, send
+from bitter_retrieval.publishing.provenance import commit, doubts, hashes, made_by, read_lock, stages_of
 from bitter_retrieval.records import PREPARED, Row, read_labels, read_rows
+from bitter_retrieval.reporting import wording
+from bitter_retrieval.reporting.tables import console
 from bitter_retrieval.stage import run_stage
-from bitter_retrieval.tables import console
 from bitter_retrieval.typed_yaml import read_yaml
 
 PARAMS, REPORT = Path("params.yaml"), Path("metrics/report.json")
@@ -98,7 +98,7 @@ def model(options: argparse.Namespace) -> None:
 
 def passage_encoder(folder: Path, beside: Path) -> dict[str, Path | bytes]:
     """Files of the encoder of passages, where a run has trained queries alone: their checkpoint points to it."""
-    from bitter_retrieval.encoder import PASSAGE_ENCODER, load_encoder
+    from bitter_retrieval.encoders.encoder import PASSAGE_ENCODER, load_encoder
 
     if not (folder / PASSAGE_ENCODER).is_file():
         return {}
@@ -140,7 +140,7 @@ def write_tables(source: str, labels: Mapping[str, list[Row]], folder: Path) -> 
     """Write both configurations; their files' paths in `folder`, by configuration and split."""
     from datasets import Dataset
 
-    from bitter_retrieval.published_layout import published_tables, whole_ids
+    from bitter_retrieval.publishing.published_layout import published_tables, whole_ids
 
     rows = {split: read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED) for split in labels}
     whole = all(whole_ids(of_split) for of_split in rows.values())

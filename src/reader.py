@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from bitter_retrieval.arguments import named
-from bitter_retrieval.checkpoints import write_pointer
-from bitter_retrieval.generation import generate_answers
-from bitter_retrieval.language_model import Reader, ReaderError, ReaderSettings, load_reader, save_settings
-from bitter_retrieval.memory import keep_freed_memory
+from bitter_retrieval.models.checkpoints import write_pointer
+from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import load_params
 from bitter_retrieval.progress import bar
-from bitter_retrieval.prompts import Prompt
-from bitter_retrieval.reader_fit import fit_reader, supports
+from bitter_retrieval.readers.fit import fit_reader, supports
+from bitter_retrieval.readers.generation import generate_answers
+from bitter_retrieval.readers.language_model import Reader, ReaderError, ReaderSettings, load_reader, save_settings
+from bitter_retrieval.readers.prompts import Prompt
 from bitter_retrieval.records import PREPARED, Row, read_rows
 from bitter_retrieval.scoring import exact_match
 from bitter_retrieval.stage import run_stage

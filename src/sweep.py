@@ -18,9 +18,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bitter_retrieval import sweep_plot
-from bitter_retrieval.experiments import ExperimentError, queue, shown
-from bitter_retrieval.sweeps import ANNOTATORS, Grid, experiments, markdown, parse_grid, points
+from bitter_retrieval.studies import sweep_plot
+from bitter_retrieval.studies.experiments import ExperimentError, queue, shown
+from bitter_retrieval.studies.sweeps import ANNOTATORS, Grid, experiments, markdown, parse_grid, points
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

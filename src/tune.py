@@ -13,9 +13,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bitter_retrieval.experiments import ExperimentError, queue, reports
 from bitter_retrieval.params import Params, ParamsError, load_params
-from bitter_retrieval.tuning import markdown, outcomes, trials
+from bitter_retrieval.studies.experiments import ExperimentError, queue, reports
+from bitter_retrieval.studies.tuning import markdown, outcomes, trials
 
 PAGE = Path("docs/tuning.md")
 COMMANDS = (

@@ -1,8 +1,8 @@
-"""The local modules that a stage's script imports, however deep and wherever in a function: its `deps` in dvc.yaml.
+"""The local modules that a stage's script imports, however deep and wherever in a function, and the rooms they lie in.
 
-    $ python tests/closure.py src/judge.py
+    $ python tests/closure.py src/judge.py          what dvc.yaml lists as the stage's code
     src/bitter_retrieval/journal.py
-    src/bitter_retrieval/judges.py
+    src/bitter_retrieval/judging
     …
     src/judge.py
 
@@ -12,21 +12,48 @@ under `if TYPE_CHECKING:` count too, since an edit that moves them shows in the 
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+PACKAGE = "bitter_retrieval"
+# Modules that only refuse or print: they change no result, so no stage depends on them.
+REFUSE_OR_PRINT = frozenset(
+    f"{PACKAGE}/{name}.py" for name in ("arguments", "params", "progress", "stage", "tracking", "typed_yaml")
+)
 
-def closure(script: Path, source: Path | None = None) -> set[Path]:
+
+def code_deps(script: Path) -> list[str]:
+    """What decides the results of a stage: its script, the rooms (folders) and the modules beside them that it imports.
+
+    Paths begin with the name of the script's folder, as in dvc.yaml.
+    """
+    source = script.parent
+    return sorted({f"{source.name}/{room_of(file.relative_to(source))}" for file in _deciding(script)})
+
+
+def room_of(module: Path) -> str:
+    """The folder of a module in a room, relative to the source; the module itself where it lies in none."""
+    inside = module.parts[0] == PACKAGE and len(module.parts) > 2
+    return "/".join(module.parts[:2]) if inside else module.as_posix()
+
+
+def _deciding(script: Path) -> set[Path]:
+    source = script.parent
+    return closure(script, leave_out={source / name for name in REFUSE_OR_PRINT})
+
+
+def closure(script: Path, source: Path | None = None, leave_out: Iterable[Path] = ()) -> set[Path]:
     """`script` and every local module that it imports, directly or through others.
 
     source: the folder that imports are searched in; the script's own by default, as when Python runs it.
+    leave_out: modules that are not entered.
     """
-    source = source or script.parent
+    source, leave_out = source or script.parent, set(leave_out)
     found: set[Path] = set()
     waiting = [script]
     while waiting:
         module = waiting.pop()
-        if module not in found:
+        if module not in found and module not in leave_out:
             found.add(module)
             waiting += imported(module, source)
     return found
@@ -56,6 +83,16 @@ def package(node: ast.ImportFrom, module: Path, source: Path) -> str:
     return ".".join(module.relative_to(source).parts[: -node.level])
 
 
+def rooms(source: Path) -> dict[str, set[str]]:
+    """By room, the other rooms that its modules import."""
+    found: dict[str, set[str]] = {}
+    for module in sorted((source / PACKAGE).glob("*/*.py")):
+        room = module.parent.name
+        others = {file.parent.name for file in imported(module, source) if file.parent.parent.name == PACKAGE}
+        found.setdefault(room, set()).update(others - {room})
+    return found
+
+
 if __name__ == "__main__":
-    for script in sys.argv[1:]:
-        print(*sorted(map(str, closure(Path(script)))), sep="\n")
+    for path in sys.argv[1:]:
+        print(*code_deps(Path(path)), sep="\n")

@@ -18,10 +18,9 @@ from typing import Any
 
 import yaml
 
-from bitter_retrieval.disagreement import passage_losses
-from bitter_retrieval.judges import Case, RuleJudge, judgements
-from bitter_retrieval.label_sources import selected_labels
-from bitter_retrieval.outcomes import Questions, Verdicts, questions
+from bitter_retrieval.judging.judges import Case, RuleJudge, judgements
+from bitter_retrieval.labels.binary import selected_labels
+from bitter_retrieval.labels.disagreement import passage_losses
 from bitter_retrieval.records import (
     BEYOND,
     BINARY_LABELS,
@@ -33,7 +32,8 @@ from bitter_retrieval.records import (
     Row,
     write_rows,
 )
-from bitter_retrieval.utility import Known
+from bitter_retrieval.statistics.outcomes import Questions, Verdicts, questions
+from bitter_retrieval.statistics.utility import Known
 
 REPOSITORY = Path(__file__).parents[1]
 ROLES = {"a": "plain", "b": "mention", "c": "other"}

@@ -1,6 +1,6 @@
 """CUDA's kernels for sequences of any lengths, under their own names and arguments, with slow arithmetic behind them.
 
-    emulated_kernels.install("flash", monkeypatch)        import flash_attn; attention.kernel("flash")(query, …)
+emulated_kernels.install("flash", monkeypatch)        import flash_attn; attention.kernel("flash")(query, …)
 """
 
 import importlib.machinery
@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bitter_retrieval import attention
+from bitter_retrieval.models import attention
 
 
 def install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

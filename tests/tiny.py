@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 
-from bitter_retrieval.encoder import Encoder, Usage
-from bitter_retrieval.encoder_fit import build_bert
-from bitter_retrieval.language_model import Reader
+from bitter_retrieval.encoders.encoder import Encoder, Usage
+from bitter_retrieval.encoders.fit import build_bert
+from bitter_retrieval.labels.targets import Targets, binary_targets, soft_targets
+from bitter_retrieval.models.vocabulary import fit_bpe_tokenizer, fit_word_tokenizer, fit_wordpiece_tokenizer
 from bitter_retrieval.params import load_params
-from bitter_retrieval.prompts import Prompt
+from bitter_retrieval.readers.language_model import Reader
+from bitter_retrieval.readers.prompts import Prompt
 from bitter_retrieval.records import Row, passage_texts
-from bitter_retrieval.targets import Targets, binary_targets, soft_targets
-from bitter_retrieval.vocabulary import fit_bpe_tokenizer, fit_word_tokenizer, fit_wordpiece_tokenizer
 
 PROFILE = Path(__file__).parents[1] / "profiles/default.yaml"
 PARAMS = load_params(PROFILE)
@@ -28,7 +28,7 @@ PROMPT = Prompt(PARAMS.readers["reader_a"].prompt)
 NAMES = "Aldan Brenn Corvin Dorin Elmar Falk Gerda Hanno Imre Jorun Kaja Lorne".split()
 TOWNS = "Ashby Caldbury Dunmore Fenwick Garth Holt Ilford Kelso Lorton Marlow Norden Oxley".split()
 PETS = "goat hen cat dog mule crow".split()
-ODD_ANSWERS = ["Caldbury", "Answer: Caldbury", "7 goats", "42", "🙂 yes", "北京", "  Marlow  ", "O'Hara-Lane, \"B\""]
+ODD_ANSWERS = ["Caldbury", "Answer: Caldbury", "7 goats", "42", "🙂 yes", "北京", "  Marlow  ", 'O\'Hara-Lane, "B"']
 
 
 def world(count: int, first: int = 0) -> list[Row]:

@@ -1,7 +1,7 @@
 """Small tokenizers of the families that readers come with, and a second way to their tokens.
 
-    tokenizer_of("llama3")("Ashby</s>").input_ids    [0, 372, 380, 1]                 <begin> As hby </s>
-    reference_ids("llama3", "Ashby</s>")             [0, 372, 380, 29, 16, 84, 31]    <begin> As hby < / s >
+tokenizer_of("llama3")("Ashby</s>").input_ids    [0, 372, 380, 1]                 <begin> As hby </s>
+reference_ids("llama3", "Ashby</s>")             [0, 372, 380, 29, 16, 84, 31]    <begin> As hby < / s >
 """
 
 import json
@@ -12,8 +12,8 @@ import tiny
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from bitter_retrieval.models.vocabulary import fit_word_tokenizer, fit_wordpiece_tokenizer
 from bitter_retrieval.records import passage_texts
-from bitter_retrieval.vocabulary import fit_word_tokenizer, fit_wordpiece_tokenizer
 
 SIZE = 420
 FAMILIES = {  # what stands before every text

@@ -1,6 +1,6 @@
 """What stages read from a command line; argparse prints what is wrong with it.
 
-    name, settings = named("readers", load_params().readers)      python src/reader.py reader_a
+name, settings = named("readers", load_params().readers)      python src/reader.py reader_a
 """
 
 from argparse import ArgumentParser, ArgumentTypeError

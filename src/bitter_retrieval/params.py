@@ -483,8 +483,9 @@ def _data_relations(at: str, data: Data) -> Relations:
 def _beyond_relations(beyond: Data, data: Data) -> Relations:
     yield beyond == data, "beyond: is what data is; name another source, or null."
     followed = beyond.hub or beyond.source == "synthetic" or Path(beyond.path).is_relative_to(data.path)
-    yield not followed, (
-        f"beyond.path: must be data.path ({data.path}) or inside it, which is what DVC follows, got {beyond.path!r}."
+    yield (
+        not followed,
+        (f"beyond.path: must be data.path ({data.path}) or inside it, which is what DVC follows, got {beyond.path!r}."),
     )
 
 
@@ -502,10 +503,13 @@ def _model_relations(at: str, model: Reader | Encoder) -> Relations:
 def _revision_relations(at: str, name: str, revision: str | None, hub: bool, others: Iterable[str]) -> Relations:
     """others: what may stand in the place of a hub id."""
     yield not hub and revision is not None, f"{at}: must be null as {name!r} is no hub id, got {revision!r}."
-    yield hub and not re.fullmatch("[0-9a-f]{40}", revision or ""), (
-        f"{at}: must be a 40-hex commit as model {name!r} is a hub id, got {revision!r}. A branch can move "
-        f"unnoticed: `git ls-remote https://huggingface.co/{name} {revision or 'main'}` prints the commit to paste; "
-        f"a folder is written ./{name}.{nearest(name, others)}"
+    yield (
+        hub and not re.fullmatch("[0-9a-f]{40}", revision or ""),
+        (
+            f"{at}: must be a 40-hex commit as model {name!r} is a hub id, got {revision!r}. A branch can move "
+            f"unnoticed: `git ls-remote https://huggingface.co/{name} {revision or 'main'}` prints the commit to paste; "
+            f"a folder is written ./{name}.{nearest(name, others)}"
+        ),
     )
 
 
@@ -531,8 +535,9 @@ def _label_relations(at: str, labels: Labels, data_source: str) -> Relations:
     for field in sorted(set().union(*LABEL_OPTIONS.values())):
         unread = field not in LABEL_OPTIONS.get(kind, ()) and getattr(labels, field) is not None
         yield unread, f"{at}.{field}: kind {kind} does not use it; remove it."
-    yield kind == "published" and not labels.hub and labels.needs == TRAIN, (
-        f"{at}.needs: name the file or folder of the soft labels, or give {at}.hub."
+    yield (
+        kind == "published" and not labels.hub and labels.needs == TRAIN,
+        (f"{at}.needs: name the file or folder of the soft labels, or give {at}.hub."),
     )
 
 
@@ -591,24 +596,32 @@ def _run_relations(at: str, run: Run, params: Params) -> Relations:
     for field in ("gain", "empty_candidate"):
         wrong = getattr(run, field) and not soft
         yield wrong, f"{at}.{field}: {source} is binary and says nothing of no passage; remove it."
-    yield run.nll == "sum" and origin(run.labels, params).kind == "published", (
-        f"{at}.nll: {source} has means alone; take mean."
+    yield (
+        run.nll == "sum" and origin(run.labels, params).kind == "published",
+        (f"{at}.nll: {source} has means alone; take mean."),
     )
     blind = NEVER_LOOK | ({"kl"} if run.in_batch == "none" else set())
-    yield kind == "mined" and {name for name, weight in run.losses.items() if weight} <= blind, (
-        f"{at}.labels: {source} adds negatives, and none of {', '.join(run.losses)} looks beyond a query's own "
-        "candidates; take the source that it needs."
+    yield (
+        kind == "mined" and {name for name, weight in run.losses.items() if weight} <= blind,
+        (
+            f"{at}.labels: {source} adds negatives, and none of {', '.join(run.losses)} looks beyond a query's own "
+            "candidates; take the source that it needs."
+        ),
     )
     heeded = run.losses.get("kl", 0.0) > 0
-    yield run.in_batch != "no_passage" and not heeded, (
-        f"{at}.in_batch: {run.in_batch} is for kl, which is none of {', '.join(run.losses)}; remove it."
+    yield (
+        run.in_batch != "no_passage" and not heeded,
+        (f"{at}.in_batch: {run.in_batch} is for kl, which is none of {', '.join(run.losses)}; remove it."),
     )
     seeds, paired = len(run.seeds or params.train.seeds), len(params.train.seeds)
     yield seeds != paired, f"{at}.seeds: must be as many as train.seeds ({paired}), seed by seed paired, got {seeds}."
     beyond = run.margin >= 2
-    yield beyond and not run.infeasible_margin, (
-        f"{at}.margin: must be below 2, as cosines lie 2 apart at most, got {run.margin}; `infeasible_margin: true` "
-        "lets it stand."
+    yield (
+        beyond and not run.infeasible_margin,
+        (
+            f"{at}.margin: must be below 2, as cosines lie 2 apart at most, got {run.margin}; `infeasible_margin: true` "
+            "lets it stand."
+        ),
     )
     yield run.infeasible_margin and not beyond, f"{at}.infeasible_margin: margin {run.margin} is below 2; remove it."
 

@@ -1,8 +1,8 @@
 """Progress bars with rate and time left, on a terminal; nothing at all where stderr is a file or a pipe.
 
-    for batch in track(batches, "label reader_a"):      label reader_a ━━━━━━━━━ 412/1,300  88.0 it/s  0:00:10
-    with bar("fit reader_a", total=1000) as advance:
-        advance(1)
+for batch in track(batches, "label reader_a"):      label reader_a ━━━━━━━━━ 412/1,300  88.0 it/s  0:00:10
+with bar("fit reader_a", total=1000) as advance:
+    advance(1)
 """
 
 import sys
@@ -18,9 +18,7 @@ Item = TypeVar("Item")
 Advance = Callable[[int], None]
 
 
-def track(
-    iterable: Iterable[Item], description: str, total: int | None = None, unit: str = "it"
-) -> Iterator[Item]:
+def track(iterable: Iterable[Item], description: str, total: int | None = None, unit: str = "it") -> Iterator[Item]:
     """The items of `iterable`, counted on a bar. `total` is its length unless given or unknowable."""
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)

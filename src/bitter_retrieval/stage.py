@@ -1,6 +1,6 @@
 """How a stage ends when its input is bad: with the message alone, not with the way to where it was raised.
 
-    error: params.yaml: runs.kl.losses.k1: no such loss; did you mean kl?
+error: params.yaml: runs.kl.losses.k1: no such loss; did you mean kl?
 """
 
 import sys

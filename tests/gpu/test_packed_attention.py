@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bitter_retrieval.packing import Pack, _by_group, _by_kernel, pack_sequences
+from bitter_retrieval.readers.packing import Pack, _by_group, _by_kernel, pack_sequences
 
 pytestmark = [
     pytest.mark.gpu,
@@ -34,7 +34,7 @@ def test_kernel_equals_segments(dtype: torch.dtype, window: int | None) -> None:
 
 
 def test_float32_head_on_cuda() -> None:
-    from bitter_retrieval.answer_loss import _float32_linear
+    from bitter_retrieval.readers.answer_loss import _float32_linear
 
     states = torch.randn(7, 64, device="cuda", dtype=torch.bfloat16)
     weight = torch.randn(101, 64, device="cuda", dtype=torch.bfloat16)

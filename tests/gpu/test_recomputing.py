@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 
-from bitter_retrieval.encoder import Encoder
+from bitter_retrieval.encoders.encoder import Encoder
 
 pytestmark = [
     pytest.mark.gpu,

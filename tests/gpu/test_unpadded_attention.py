@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from test_attention import SERVED, model_of, relative, texts
+from attention_models import SERVED, model_of, relative, texts
 
-from bitter_retrieval.attention import NAME, chosen, unpadded_attention
-from bitter_retrieval.batching import pad_right
+from bitter_retrieval.models.attention import NAME, chosen, unpadded_attention
+from bitter_retrieval.models.batching import pad_right
 
 pytestmark = [
     pytest.mark.gpu,

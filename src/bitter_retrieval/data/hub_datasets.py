@@ -1,0 +1,105 @@
+"""Datasets of the Hugging Face Hub as records with their places, at one commit, or from what is cached of it.
+
+    parts = hub_parts(Hub("microsoft/ms_marco", "…40 hex digits…", "v1.1"), "data.hub", "data.path")
+    next(iter(parts["train"]))    (microsoft/ms_marco/v1.1/train, row 1, {"query": "…", "answers": […], …})
+
+The client is `datasets`: HF_ENDPOINT, HF_HOME and HF_TOKEN mean what they mean there. It tries for minutes to reach a
+hub that does not answer, and then takes the commit that was cached last: here a hub has seconds, and what is read is of
+the commit that is asked for.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bitter_retrieval.data.question_files import Place, Record
+from bitter_retrieval.models.credentials import offer_hub_token
+from bitter_retrieval.models.hub import contact, refusal
+from bitter_retrieval.params import Hub
+
+BATCH = 1024  # rows that are turned into Python objects at a time
+
+
+class DatasetError(ValueError):
+    """A dataset that is not to be had: which, why, and what to do about it."""
+
+
+def hub_parts(hub: Hub, at: str, instead: str) -> Mapping[str, Iterable[Record]]:
+    """Records by split. Raises DatasetError.
+
+    at: where params name the dataset; instead: where they name local files.
+    """
+    refuse_unstated(hub, at, instead)
+    from datasets import load_dataset  # takes seconds
+
+    refused = _refused(hub)
+    try:
+        found = _cached(hub) if refused else load_dataset(hub.id, hub.config, revision=hub.revision)
+    except Exception as error:  # whatever a hub, a cache, a disk and a file of any layout can do
+        raise DatasetError(_said(hub, at, instead, refused or error)) from error
+    commits = {Path(file["filename"]).parent.name for split in found.values() for file in split.cache_files}
+    if commits != {hub.revision}:
+        cached = DatasetError(f"the hub does not answer, and what is cached is of {sorted(commits)}")
+        raise DatasetError(_said(hub, at, instead, cached))
+    name = Path(hub.id, hub.config or "")
+    return {split: _records(name / split, table) for split, table in found.items()}
+
+
+def refuse_unstated(hub: Hub, at: str, instead: str) -> None:
+    """Raises DatasetError, as hub_parts does, where the commit is not stated; contacts nobody."""
+    from huggingface_hub import constants
+
+    if hub.revision is None:
+        raise DatasetError(
+            f"{at}.revision: null. `git ls-remote {constants.ENDPOINT}/datasets/{hub.id} main` prints the commit to "
+            f"paste (40 hex digits). Or put the files of {hub.id} into a folder, name that in {instead} and leave hub "
+            "out."
+        )
+
+
+def refuse_unavailable(hub: Hub, at: str, instead: str) -> None:
+    """Raises DatasetError where the commit is neither cached nor the hub's to give, before anything of it is read."""
+    if not _folders(hub) and (refused := _refused(hub)):
+        raise DatasetError(_said(hub, at, instead, refused)) from refused
+
+
+def _refused(hub: Hub) -> Exception | None:
+    """Why the hub does not give the dataset; None if it does."""
+    offer_hub_token()
+    try:
+        contact(hub.id, hub.revision, dataset=True)
+    except Exception as error:  # whatever the client and its HTTP library may raise
+        return error
+    return None
+
+
+def _cached(hub: Hub) -> Any:
+    """The commit as the cache has it: without a hub, load_dataset would take the last that was cached."""
+    from datasets.packaged_modules.cache.cache import Cache
+
+    (folder,) = _folders(hub)
+    *_, config, version, commit = folder.parts
+    name = hub.id.rpartition("/")[2]
+    return Cache(repo_id=hub.id, dataset_name=name, config_name=config, version=version, hash=commit).as_dataset()
+
+
+def _folders(hub: Hub) -> list[Path]:
+    """Where the cache has the commit, one for each configuration: datasets/owner___name/v1.1/0.0.0/<commit>."""
+    from datasets import config
+
+    found = Path(config.HF_DATASETS_CACHE).expanduser().glob(f"*/*/*/{hub.revision}")
+    return [folder for folder in found if hub.config in (None, folder.parts[-3])]
+
+
+def _said(hub: Hub, at: str, instead: str, why: Exception) -> str:
+    reason = refusal(why, hub.id, hub.revision, dataset=True) or " ".join(f"{why}.".split())
+    return (
+        f"{at}: {hub.id}, {hub.config or 'default'}, at {hub.revision}: {reason} Or put its files into a folder, name "
+        f"that in {instead} and leave hub out."
+    )
+
+
+def _records(name: Path, table: Any) -> Iterator[Record]:
+    batches = table.with_format("arrow").iter(BATCH)
+    for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
+        yield Place(name, "row", number), row

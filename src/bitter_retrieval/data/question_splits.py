@@ -1,0 +1,213 @@
+"""Questions that bring their candidates along, MS MARCO's or one's own, as our splits.
+
+    what there is                      ours
+    train, validation, test            the same, and reader: limits.reader questions of train, or a part of that name
+    train, validation                  test is cut from validation; val and dev are other names of it, eval of test
+    MS MARCO's test without a label    likewise (v2.1 keeps its labels to itself)
+    one file, or one split             groups of questions, divided by the shares of data.articles
+
+Questions of one group stay in one split, test before validation, train and reader; without a group_id, those with the
+same query are one. The corpus holds all passages of what test comes from, and those of the files `corpus` beside it.
+question_files.py reads the layouts, and says what of them is left out.
+"""
+
+import heapq
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bitter_retrieval.data.division import digest, divide
+from bitter_retrieval.data.question_files import (
+    LEFT_OUT,
+    PassageIds,
+    QuestionsError,
+    Record,
+    data_files,
+    file_records,
+    further_passages,
+    of_split,
+    prepared_rows,
+)
+from bitter_retrieval.params import Data, Limits
+from bitter_retrieval.records import Row, passage_texts
+
+SPLITS = ("reader", "train", "validation", "test")
+ALIASES = {"val": "validation", "dev": "validation", "eval": "test"}  # how else splits are called; eval by MS MARCO
+FIRST = ("test", "validation", "train", "reader")  # a group that several have stays in the first
+REASONS = (*LEFT_OUT, "group_elsewhere", "split_without_human_label", "not_drawn")  # the last: limits, or no share
+
+Parts = Mapping[str, Callable[[Counter[str]], Iterable[Record]]]  # by name; counts what is left out as it is read
+
+
+class _Drawn(NamedTuple):
+    """A row and what orders it: by its group's hash, then by its place."""
+
+    group: str
+    number: int
+    part: str
+    file: str
+    row: Row
+
+
+def split_files(path: Path) -> tuple[Parts, list[Path]]:
+    """A file, or a folder's files by the split that their names say; and those of further passages."""
+    files = data_files(path)
+    corpus = [file for file in files if path.is_dir() and of_split(file, "corpus")]
+    files = [file for file in files if file not in corpus]
+    if len(files) == 1:
+        return {files[0].stem: partial(file_records, files)}, corpus
+    if unclear := [file.name for file in files if len(_splits_of(file)) != 1]:
+        raise QuestionsError(
+            f"{path}: files {unclear} are of no split, or of several. Let each name begin with one of train, "
+            "validation and test (corpus: passages alone), or keep them elsewhere; a file that is alone is divided."
+        )
+    named = {split: [file for file in files if split in _splits_of(file)] for split in SPLITS}
+    return {split: partial(file_records, own) for split, own in named.items() if own}, corpus
+
+
+def _splits_of(file: Path) -> set[str]:
+    """All that a file's name may say; another name of a split has to be a word of its own."""
+    words = re.split(r"[^A-Za-z0-9]+", file.stem)
+    return {split for split in SPLITS if of_split(file, split)} | {ALIASES[word] for word in words if word in ALIASES}
+
+
+def question_splits(
+    parts: Parts, where: str, data: Data, corpus: Sequence[Path] = (), at: str = "data"
+) -> tuple[dict[str, list[Row]], list[Row], dict[str, Any]]:
+    """Rows by split (records.PREPARED), the corpus (records.CORPUS), and an account. Raises QuestionsError.
+
+    The account has `from`, the questions by split and file, and `read`: by part, what was left out for which reason.
+    where: what errors call the data, and at: where params describe it; corpus: files of further passages.
+    """
+    names = [ALIASES.get(part, part) for part in parts]
+    parts = dict(zip(names, parts.values(), strict=True)) if len({*names}) == len(names) else parts
+    reading = _Reading(parts, data)
+    if {"train", "validation"} <= set(parts) <= set(SPLITS):
+        splits, searched = _as_named(reading, data.limits or Limits())
+    elif len(parts) == 1:
+        splits, searched = _by_shares(reading, where, at)
+    elif others := sorted(set(parts) - set(SPLITS)):
+        raise QuestionsError(
+            f"{where}: splits {sorted(parts)} found, and {others} would be left out. Put the files of train, "
+            f"validation and test into a folder, name that in {at}.path and leave {at}.hub out."
+        )
+    else:
+        raise QuestionsError(
+            f"{where}: splits {sorted(parts)} found. Give train and validation, with or without test, or a single "
+            f"file, whose groups {at}.articles divides."
+        )
+    splits = reading.apart(splits)
+    rows = {split: [one.row for one in splits[split]] for split in SPLITS}
+    texts = passage_texts([one.row for one in sorted(searched, key=_place)])
+    texts, further = further_passages(corpus, texts, Path(where))
+    account = {
+        "from": {split: dict(Counter(one.file for one in splits[split])) for split in SPLITS},
+        "read": reading.account(splits),
+        **{f"{what}_corpus_passages": count for what, count in further.items()},
+    }
+    return rows, [{"passage_id": passage_id, "text": text} for passage_id, text in texts.items()], account
+
+
+class _Reading:
+    """Rows of the parts, as they are read, and the account of it."""
+
+    def __init__(self, parts: Parts, data: Data) -> None:
+        self.parts, self.data = parts, data
+        self.ids = PassageIds()
+        self.left_out: dict[str, Counter[str]] = {}
+        self.kept: Counter[str] = Counter()
+
+    def rows(self, part: str) -> Iterator[_Drawn]:
+        """The rows of a part; nothing of one that is not there."""
+        if part not in self.parts:
+            return
+        left_out = self.left_out[part] = Counter(dict.fromkeys(REASONS, 0))
+        again, first = self.data.source == "msmarco", {}
+        records = self.parts[part](left_out)
+        for number, (place, row) in enumerate(prepared_rows(records, self.ids, left_out, again)):
+            self.kept[part] += 1
+            given = row["group_id"]
+            group = f"group {given}" if given else f"query {' '.join(row['query'].casefold().split())}"
+            row["group_id"] = first.setdefault(group, given or row["query_id"])
+            yield _Drawn(digest(self.data.seed, group), number, part, place.file.name, row)
+
+    def apart(self, splits: dict[str, list[_Drawn]]) -> dict[str, list[_Drawn]]:
+        """Each group in one split, and rows in the order of their places."""
+        home: dict[str, str] = {}
+        found = {}
+        for split in FIRST:
+            rows = sorted(splits[split], key=_place)
+            found[split] = [one for one in rows if home.setdefault(one.group, split) == split]
+            for one in rows:
+                self.left_out[one.part]["group_elsewhere"] += home[one.group] != split
+        return found
+
+    def account(self, splits: dict[str, list[_Drawn]]) -> dict[str, dict[str, int]]:
+        """By part: questions with an answer and a passage, how many of them are used, and what is left out and why."""
+        used = Counter(one.part for rows in splits.values() for one in rows)
+        for part, left_out in self.left_out.items():
+            elsewhere = left_out["group_elsewhere"] + left_out["split_without_human_label"]
+            left_out["not_drawn"] = self.kept[part] - used[part] - elsewhere
+        return {
+            part: {"questions": self.kept[part], "used": used[part], "left_out": dict(left_out)}
+            for part, left_out in self.left_out.items()
+        }
+
+
+def _place(one: _Drawn) -> tuple[str, int]:
+    return one.part, one.number
+
+
+def _as_named(reading: _Reading, limits: Limits) -> tuple[dict[str, list[_Drawn]], list[_Drawn]]:
+    """Splits by the names of the parts, and what the corpus is made of."""
+    searched = sorted(reading.rows("test"))
+    if searched and reading.data.source == "msmarco" and not any(map(_is_labelled, searched)):
+        reading.left_out["test"]["split_without_human_label"] = len(searched)
+        searched = []
+    if searched:
+        test, validation = searched, _lowest(limits.validation, reading.rows("validation"))
+    else:
+        searched = sorted(reading.rows("validation"))
+        half = len(searched) // 2
+        validation, test = _cut(searched, min(limits.validation or half, half))
+    reader, train = list(reading.rows("reader")), reading.rows("train")
+    if not reader:
+        reader, train = _cut(_lowest(limits.train and limits.train + limits.reader, train), limits.reader)
+    return {
+        "reader": reader,
+        "train": _lowest(limits.train, train),
+        "validation": validation,
+        "test": _lowest(limits.test, test),
+    }, searched
+
+
+def _by_shares(reading: _Reading, where: str, at: str) -> tuple[dict[str, list[_Drawn]], list[_Drawn]]:
+    """Splits of the only part, and what the corpus is made of: test, and groups in no split."""
+    data, (part,) = reading.data, reading.parts
+    if data.articles is None:
+        raise QuestionsError(f"{where}: {at}.articles is missing, the shares by which a single file is divided.")
+    rows = sorted(reading.rows(part))
+    split_of = divide((one.group for one in rows), data.seed, vars(data.articles), where, at)
+    own = {split: [one for one in rows if split_of.get(one.group) == split] for split in SPLITS}
+    limits = vars(data.limits or Limits()) | {"reader": None}
+    searched = [one for one in rows if split_of.get(one.group, "test") == "test"]
+    return {split: _lowest(limits[split], own[split]) for split in SPLITS}, searched
+
+
+def _lowest(limit: int | None, rows: Iterable[_Drawn]) -> list[_Drawn]:
+    """So many of the rows, drawn by group; without a limit all."""
+    return sorted(rows) if limit is None else heapq.nsmallest(limit, rows)
+
+
+def _cut(rows: list[_Drawn], size: int) -> tuple[list[_Drawn], list[_Drawn]]:
+    """At most the first `size` rows, so that no group is in both parts, and the others."""
+    while 0 < size < len(rows) and rows[size - 1].group == rows[size].group:
+        size -= 1
+    return rows[:size], rows[size:]
+
+
+def _is_labelled(one: _Drawn) -> bool:
+    return any(passage["is_selected"] for passage in one.row["passages"])

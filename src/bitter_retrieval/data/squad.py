@@ -1,0 +1,249 @@
+"""SQuAD as prepared rows: articles divided over the splits, candidates added to every question.
+
+Reads v1.1 and v2 in SQuAD's JSON layout (https://rajpurkar.github.io/SQuAD-explorer), and parquet or a dataset in the
+Hugging Face layout. One question in the JSON layout (records.py shows the prepared row it becomes):
+
+    {"data": [{"title": "Warsaw", "paragraphs": [{"context": "Warsaw lies on the Vistula …", "qas": [
+        {"id": "57338", "question": "Which river?", "answers": [{"text": "the Vistula", "answer_start": 15}]}]}]}]}
+
+A text belongs to the article in which it occurs first, so a paragraph that two articles share is never in two splits.
+"""
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bitter_retrieval.data.division import digest, divide, drawn
+from bitter_retrieval.records import Row
+
+COLUMNS = ("id", "title", "context", "question", "answers")  # of the Hugging Face layout
+LEFT_OUT = ("empty_context", "empty_question", "unanswerable", "duplicate_id")  # the first that holds is counted
+
+Paragraph = tuple[str, str, str, list[Row]]  # place in the file, title, context and questions
+Parts = Mapping[str, Iterable[Paragraph]]  # by name of a file, or of a dataset's split
+
+
+class SquadError(ValueError):
+    """A file or row that cannot be used: names where, the value and the remedy."""
+
+
+@dataclass(frozen=True)
+class SquadQuestion:
+    """A question that has an answer; `article` is the title under which its context occurs first."""
+
+    id: str
+    article: str
+    context: str
+    question: str
+    answers: tuple[str, ...]
+    part: str = field(compare=False)  # that it comes from
+
+
+def read_squad(path: Path) -> tuple[list[SquadQuestion], dict[str, int]]:
+    """The questions that have an answer, in file order, and counts by name. Raises SquadError.
+
+    Beside `questions` kept and LEFT_OUT: `duplicate_answers`, equal references removed; `misplaced_answers`, kept
+    though the context does not hold them at answer_start; `shared_paragraphs`, texts under several titles.
+    """
+    questions, _, counts = _load(squad_files(path), str(path))
+    return questions, counts
+
+
+def squad_splits(
+    parts: Parts,
+    where: str,
+    seed: int,
+    candidates: int,
+    shares: dict[str, float],
+    num_titles: int | None = None,
+    questions_per_title: int | None = None,
+    at: str = "data",
+) -> tuple[dict[str, list[Row]], list[Row], dict[str, Any]]:
+    """Rows by split (records.PREPARED), the evaluation corpus (records.CORPUS) and an account. Raises SquadError.
+
+    `shares` gives each split its share of the articles that have a question; articles beyond the sum are in no split
+    and only add paragraphs to the corpus, which holds every paragraph of the test articles too. A question gets its
+    own paragraph and `candidates` - 1 others of its split: those of its article come first, then all others, each by
+    falling BM25 score. One that holds a reference answer stays (`candidates_with_answer`). `seed` draws the division
+    and the order of the candidates. Of so many titles drawn (None: all), so many questions drawn are kept each; other
+    titles are as if they were not there. The account has read_squad's counts, what the division adds, and `from`, the
+    questions by split and part. where: what errors call the data; at: where params describe it.
+    """
+    questions, home, counts = _load(parts, where)
+    questions, home, left_out = _sampled(questions, home, seed, num_titles, questions_per_title)
+    counts |= left_out
+    split_of = divide([question.article for question in questions], seed, shares, where, at)
+    splits, counts["from"] = {}, {}
+    for split in shares:
+        pool = {text: title for text, title in home.items() if split_of.get(title) == split}
+        mine = [question for question in questions if split_of.get(question.article) == split]
+        counts["from"][split] = dict(Counter(question.part for question in mine))
+        others = _others(mine, pool, candidates - 1) if mine else []
+        splits[split] = [_row(*pair, seed) for pair in zip(mine, others, strict=True)]
+    rows = [row for split in splits.values() for row in split]
+    corpus = [text for text, title in home.items() if split_of.get(title, "test") == "test"]
+    counts["questions_in_no_split"] = len(questions) - len(rows)
+    counts["questions_with_fewer_candidates"] = sum(len(row["passages"]) < candidates for row in rows)
+    counts["candidates_with_answer"] = sum(map(_with_answer, rows))
+    counts |= {"articles": len(set(home.values())), "paragraphs": len(home), "corpus_paragraphs": len(corpus)}
+    return splits, [{"passage_id": _passage_id(text), "text": text} for text in corpus], counts
+
+
+def _sampled(
+    questions: list[SquadQuestion], home: dict[str, str], seed: int, titles: int | None, per_title: int | None
+) -> tuple[list[SquadQuestion], dict[str, str], dict[str, int]]:
+    """Questions and paragraphs of the titles drawn, and what that leaves out; of None titles, all with their texts."""
+    if titles is not None:
+        chosen = set(drawn((question.article for question in questions), seed)[:titles])
+        home = {text: title for text, title in home.items() if title in chosen}
+    of_titles = [question for question in questions if question.context in home]
+    ids: dict[str, list[str]] = defaultdict(list)
+    for question in of_titles:
+        ids[question.article].append(question.id)
+    kept = {name for own in ids.values() for name in drawn(own, seed)[:per_title]}
+    counts = {"other_titles": len(questions) - len(of_titles), "beyond_questions_per_title": len(of_titles) - len(kept)}
+    return [question for question in of_titles if question.id in kept], home, counts
+
+
+def _load(parts: Parts, where: str) -> tuple[list[SquadQuestion], dict[str, str], dict[str, Any]]:
+    """Questions, the article of every paragraph text in order of first occurrence, and counts."""
+    counts = dict.fromkeys(("questions", *LEFT_OUT, "duplicate_answers", "misplaced_answers", "shared_paragraphs"), 0)
+    home: dict[str, str] = {}
+    shared: set[str] = set()
+    found: dict[str, SquadQuestion] = {}
+    paragraphs = ((part, *paragraph) for part, of_part in parts.items() for paragraph in of_part)
+    for part, place, title, context, qas in paragraphs:
+        text = context.strip()
+        if text and home.setdefault(text, title) != title:
+            shared.add(text)
+        for number, qa in enumerate(qas, 1):
+            name, question, answers = _asked(qa, f"{place}, question {number}")
+            references = tuple(dict.fromkeys(answer.strip() for answer, _ in answers))
+            reasons = (not text, not question, not references, name in found)
+            if any(reasons):
+                counts[LEFT_OUT[reasons.index(True)]] += 1
+                continue
+            found[name] = SquadQuestion(name, home[text], text, question, references, part)
+            counts["duplicate_answers"] += len(answers) - len(references)
+            in_place = sum(isinstance(start, int) and context.startswith(answer, start) for answer, start in answers)
+            counts["misplaced_answers"] += len(answers) - in_place
+    counts |= {"questions": len(found), "shared_paragraphs": len(shared)}
+    if not found:
+        raise SquadError(f"{where}: no question is left ({counts}). Give files that have questions with answers.")
+    return list(found.values()), home, counts
+
+
+def _asked(qa: Row, place: str) -> tuple[str, str, list[tuple[str, Any]]]:
+    """Id, question, and the answers that are not blank, each with its answer_start."""
+    name, question = _take(qa, "id", str, place), _take(qa, "question", str, place).strip()
+    answers = [] if qa.get("is_impossible") else _take(qa, "answers", list, place)
+    pairs = [(_take(answer, "text", str, place), answer.get("answer_start")) for answer in answers]
+    return name, question, [(text, start) for text, start in pairs if text.strip()]
+
+
+def squad_files(path: Path, at: str = "data") -> Parts:
+    """The files of a folder, or one file, read as they are needed. at: where params name it, for errors."""
+    if not path.exists():
+        raise SquadError(f"{path}: no such file or folder. Put SQuAD's files in data/raw/ or set {at}.path to them.")
+    inside = sorted(path.iterdir()) if path.is_dir() else [path]
+    files = [file for file in inside if file.suffix in (".json", ".parquet") and not file.name.startswith(".")]
+    if not files:
+        raise SquadError(f"{path}: no *.json or *.parquet here. Set {at}.path to such a file or to their folder.")
+    return {file.name: _paragraphs(file) for file in files}
+
+
+def _paragraphs(file: Path) -> Iterator[Paragraph]:
+    """Place in the file, title, context and questions in the JSON layout, a paragraph or a row of parquet at a time."""
+    try:
+        content = json.loads(file.read_bytes()) if file.suffix == ".json" else pq.read_table(file)
+    except (ValueError, OSError) as error:  # of JSON with line and column
+        raise SquadError(f"{file}: cut off or broken ({error}). Fetch the file again.") from error
+    yield from _from_parquet(content, file) if isinstance(content, pa.Table) else _from_json(content, file)
+
+
+def _from_json(content: Any, file: Path) -> Iterator[Paragraph]:
+    for a, article in enumerate(_take(content, "data", list, str(file)), 1):
+        title = _take(article, "title", str, f"{file}, article {a}")
+        for p, paragraph in enumerate(_take(article, "paragraphs", list, f"{file}, article {a} ({title})"), 1):
+            place = f"{file}, article {a} ({title}), paragraph {p}"
+            yield place, title, _take(paragraph, "context", str, place), _take(paragraph, "qas", list, place)
+
+
+def _from_parquet(table: pa.Table, file: Path) -> Iterator[Paragraph]:
+    if missing := [name for name in COLUMNS if name not in table.column_names]:
+        raise SquadError(f"{file}: lacks the columns {missing}, has {table.column_names}. Rename or add them.")
+    rows = table.select(COLUMNS).to_pylist()
+    return from_rows((f"{file}, row {number}", row) for number, row in enumerate(rows, 1))
+
+
+def from_rows(rows: Iterable[tuple[object, Row]]) -> Iterator[Paragraph]:
+    """Rows of the Hugging Face layout, each with its place, as paragraphs with one question."""
+    for place, row in rows:
+        place = str(place)
+        answers = {} if row.get("answers", "absent") is None else _take(row, "answers", dict, place)
+        pairs = zip_longest(answers.get("text") or [], answers.get("answer_start") or [])
+        qa = row | {"answers": [{"text": text, "answer_start": start} for text, start in pairs]}
+        yield place, _take(row, "title", str, place), _take(row, "context", str, place), [qa]
+
+
+def _take(record: Any, key: str, kind: type, place: str) -> Any:
+    """record[key], refused where it is absent or not of `kind`; a list must hold records."""
+    value = record.get(key) if isinstance(record, dict) else None
+    if isinstance(value, kind) and (kind is not list or all(isinstance(item, dict) for item in value)):
+        return value
+    found = str(record if value is None else value)[:80]
+    raise SquadError(f"{place}: {key!r} ({kind.__name__}) of SQuAD's layout expected, found {found!r}. Convert it.")
+
+
+def _others(questions: list[SquadQuestion], home: dict[str, str], count: int) -> Iterator[list[str]]:
+    """Per question, `count` texts of `home` beside its own: its article's first, then by BM25 score, then by order.
+
+    Lucene's BM25 over words of two letters or more; no stemming and no stop words, so that no language is presumed.
+    The scores are sorted here because bm25s.retrieve breaks ties arbitrarily.
+    """
+    import bm25s
+
+    texts, titles = list(home), np.array(list(home.values()), dtype=object)
+    index = bm25s.BM25(method="lucene", backend="numpy")
+    index.index(bm25s.tokenize(texts, stopwords=None, allow_empty=False, show_progress=False), show_progress=False)
+    asked = [question.question for question in questions]
+    tokens = bm25s.tokenize(asked, stopwords=None, return_ids=False, show_progress=False)
+    for question, words in zip(questions, tokens, strict=True):
+        scores = index.get_scores_from_ids(index.get_tokens_ids(words))
+        order = np.lexsort((-scores, titles != question.article))[: count + 1]
+        yield [texts[i] for i in order if texts[i] != question.context][:count]
+
+
+def _row(question: SquadQuestion, others: list[str], seed: int) -> Row:
+    passages = [
+        {"passage_id": _passage_id(text), "text": text, "is_selected": int(text == question.context), "role": None}
+        for text in sorted([question.context, *others], key=lambda text: digest(seed, question.id, text))
+    ]
+    fields = {"query_id": question.id, "group_id": question.article, "query": question.question}
+    return fields | {"answers": list(question.answers), "passages": passages}
+
+
+def _with_answer(row: Row) -> int:
+    """Candidates beside the selected one that hold a reference answer as words."""
+    answers = [_words(answer) for answer in row["answers"]]
+    others = [_words(passage["text"]) for passage in row["passages"] if not passage["is_selected"]]
+    return sum(any(answer in text for answer in answers) for text in others)
+
+
+@cache
+def _words(text: str) -> str:
+    return " " + " ".join(re.findall(r"\w+", text.casefold())) + " "
+
+
+def _passage_id(text: str) -> str:
+    return f"p{digest(text)[:12]}"

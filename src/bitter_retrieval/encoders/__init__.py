@@ -1,0 +1,1 @@
+"""The bi-encoder: texts to unit vectors, and its unsupervised start."""

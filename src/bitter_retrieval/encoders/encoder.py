@@ -1,0 +1,246 @@
+"""The bi-encoder: texts to unit vectors, whose dot product is the similarity of query and passage.
+
+A saved encoder is a folder that transformers' AutoModel and sentence-transformers both load:
+
+    config.json model.safetensors tokenizer.json …      the transformer
+    modules.json 1_Pooling/config.json sentence_bert_config.json config_sentence_transformers.json   how to use it
+
+Pooling, prefixes and maximal length are read from those files, so a checkpoint carries them along. Beside one whose
+queries alone were trained lies where the encoder of its passages is, which those libraries know nothing of:
+
+    passage_encoder.json   {"encoder": "../../../encoders/mini"}
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from torch.utils.checkpoint import checkpoint
+
+from bitter_retrieval.models.batching import length_batches, pad_right
+from bitter_retrieval.models.checkpoints import CheckpointError, resolve_checkpoint
+from bitter_retrieval.models.pretrained import HEADS, load_model, load_tokenizer, read_config
+
+Kind = Literal["query", "passage"]
+PASSAGE_ENCODER = "passage_encoder.json"
+REMEDY = (
+    "An encoder is a bidirectional transformer (BERT, ModernBERT, NomicBERT) with config.json, its weights and its "
+    "tokenizer: name one in params.yaml under encoders, or make this folder again with `dvc repro`."
+)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How texts become vectors: pooling (mean or cls), what is put before a text, tokens that are read of it."""
+
+    pooling: str
+    query_prefix: str
+    passage_prefix: str
+    max_length: int
+
+
+class Encoder(nn.Module):
+    """A transformer with pooling and normalisation."""
+
+    def __init__(self, model: Any, tokenizer: Any, usage: Usage) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.usage = usage
+
+    def tokens(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
+        """Token ids of each text with its prefix, cut at max_length."""
+        if not texts:
+            return []
+        prefix = self.usage.query_prefix if kind == "query" else self.usage.passage_prefix
+        texts = [prefix + text for text in texts]
+        return self.tokenizer(texts, truncation=True, max_length=self.usage.max_length).input_ids
+
+    def count_cut(self, texts: Sequence[str], tokens: Sequence[Sequence[int]], kind: Kind) -> int:
+        """How many texts lost their tail as they became `tokens`."""
+        full = [text for text, own in zip(texts, tokens, strict=True) if len(own) == self.usage.max_length]
+        if not full:
+            return 0
+        prefix = self.usage.query_prefix if kind == "query" else self.usage.passage_prefix
+        whole = self.tokenizer([prefix + text for text in full], verbose=False).input_ids
+        return sum(len(own) > self.usage.max_length for own in whole)
+
+    def forward(self, sequences: Sequence[Sequence[int]], budget: int, recompute: bool = False) -> Tensor:
+        """Unit vectors [n, d] of token sequences, encoded in micro-batches of at most `budget` tokens.
+
+        recompute: keep no activations; the backward pass encodes each micro-batch again, with the same dropout.
+        """
+        encode = partial(checkpoint, self._encode, use_reentrant=False) if recompute else self._encode
+        batches = length_batches([len(sequence) for sequence in sequences], budget)
+        vectors = torch.cat([encode(*self._padded([sequences[place] for place in batch])) for batch in batches])
+        places = torch.tensor([place for batch in batches for place in batch], device=vectors.device)
+        return vectors[torch.argsort(places)]
+
+    def _padded(self, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Token ids and mask [n, T], on the model's device already: `checkpoint` keeps that device's random state."""
+        ids, mask = pad_right(sequences, self.tokenizer.pad_token_id)
+        return ids.to(self.model.device), mask.to(self.model.device)
+
+    def _encode(self, ids: Tensor, mask: Tensor) -> Tensor:
+        hidden = self.model(input_ids=ids, attention_mask=None if mask.all() else mask.long()).last_hidden_state
+        hidden = hidden.float()  # pooled and normalised in full precision under autocast too
+        if self.usage.pooling == "cls":
+            return normalize(hidden[:, 0], dim=-1)
+        weights = mask[..., None].to(hidden.dtype)
+        return normalize((hidden * weights).sum(1) / weights.sum(1), dim=-1)
+
+    def side(self, kind: Kind) -> "Encoder":
+        """The encoder of queries, or that of passages: one and the same, unless queries alone were trained."""
+        return self
+
+    def embed(self, texts: Sequence[str], kind: Kind, budget: int) -> np.ndarray:
+        """Unit vectors [n, d] float32 of texts, without gradients."""
+        encoder = self.side(kind)
+        return encoder.embed_tokens(encoder.tokens(texts, kind), budget)
+
+    @torch.no_grad()
+    def embed_tokens(self, sequences: Sequence[Sequence[int]], budget: int) -> np.ndarray:
+        """Unit vectors [n, d] float32 of token sequences, without gradients."""
+        self.eval()
+        return self.forward(sequences, budget).float().cpu().numpy()
+
+    def save(self, folder: Path) -> None:
+        """Write the checkpoint; weights as safetensors."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / PASSAGE_ENCODER).unlink(missing_ok=True)  # of a checkpoint that lay here before
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        save_usage(folder, self.usage, self.model.config.hidden_size)
+
+
+class QueryEncoder(Encoder):
+    """An encoder of queries, beside the encoder of passages against which it was trained."""
+
+    def __init__(self, queries: Encoder, passages: Encoder) -> None:
+        super().__init__(queries.model, queries.tokenizer, queries.usage)
+        self.passages = passages
+
+    def side(self, kind: Kind) -> Encoder:
+        return self if kind == "query" else self.passages
+
+
+def save_passage_encoder(folder: Path, passages: Path) -> None:
+    """Let the checkpoint in `folder` embed queries alone, and the encoder in `passages` its passages."""
+    pointer = {"encoder": Path(os.path.relpath(passages, folder)).as_posix()}
+    (folder / PASSAGE_ENCODER).write_text(json.dumps(pointer, indent=2) + "\n")
+
+
+def load_encoder(folder: Path, copies: int = 1) -> Encoder:
+    """Load `models/encoders/<encoder>/` or `models/runs/<run>/seed<k>/`, in float32.
+
+    copies: times that its weights will be held (pretrained.TRAINED to train it). Raises CheckpointError for what is not
+    to be had, does not fit, or is no encoder: no weights, weights of something else, a decoder.
+    """
+    path, revision = resolve_checkpoint(folder)
+    usage = load_usage(folder)
+    try:
+        model, tokenizer = _load_transformer(path, revision, copies)
+        _refuse_too_long(path, model, usage)
+        reads_both_ways = _reads_both_ways(model)
+    except CheckpointError as error:
+        raise CheckpointError(f"encoder {folder}: {error}") from error
+    except (OSError, RuntimeError, ValueError, AttributeError, ImportError) as error:
+        raise CheckpointError(f"encoder {folder}: {path} does not load as one: {error}. {REMEDY}") from error
+    if not reads_both_ways:
+        raise CheckpointError(
+            f"encoder {folder}: {type(model).__name__} in {path} is a decoder: its tokens do not see those after "
+            f"them. {REMEDY}"
+        )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    encoder = Encoder(model.to(device), tokenizer, usage)
+    pointer = folder / PASSAGE_ENCODER
+    if not pointer.is_file():
+        return encoder
+    return QueryEncoder(encoder, load_encoder(folder / json.loads(pointer.read_text())["encoder"]))
+
+
+def _load_transformer(path: str, revision: str | None, copies: int) -> tuple[Any, Any]:
+    """Model and tokenizer. What a checkpoint may lack, a pooler that nothing uses, is drawn the same each time."""
+    from transformers import AutoModel
+
+    config = read_config(path, revision)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = load_model(AutoModel, path, config, torch.float32, HEADS, copies)
+    tokenizer = load_tokenizer(path, config)
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up where there are no files of one
+        raise ValueError("it has no tokenizer")
+    return model, tokenizer
+
+
+def _refuse_too_long(path: str, model: Any, usage: Usage) -> None:
+    """Of texts for whose last tokens there is no position. RoBERTa, XLM-R and MPNet give padding the first ones."""
+    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    taken = 0 if padding is None else padding + 1
+    positions = (getattr(model.config, "max_position_embeddings", None) or usage.max_length + taken) - taken
+    if positions < usage.max_length:
+        raise CheckpointError(
+            f"model {path!r}: reads {positions} tokens, max_length is {usage.max_length}. Lower it to {positions}."
+        )
+
+
+@torch.no_grad()
+def _reads_both_ways(model: Any) -> bool:
+    """Whether a first token is another one before other tokens.
+
+    By ids from all over the vocabulary: to a tokenizer a text may be unknown words throughout, and tokens that are all
+    alike hide what they attend to, where positions are rotations.
+    """
+    size = model.get_input_embeddings().num_embeddings
+    ids = [size * part // 8 for part in range(1, 8)]
+    pair = torch.tensor([ids[:4], [ids[0], *ids[4:]]])
+    first, other = model(input_ids=pair, attention_mask=torch.ones_like(pair)).last_hidden_state[:, 0]
+    return not torch.allclose(first, other, rtol=0, atol=1e-4 * first.abs().max().item())
+
+
+def save_usage(folder: Path, usage: Usage, width: int) -> None:
+    """Write the files by which sentence-transformers, and load_usage, know how to use a transformer."""
+    types = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+    modules = [
+        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for place, (path, kind) in enumerate(types.items())
+    ]
+    pooling = {
+        "word_embedding_dimension": width,
+        "pooling_mode_cls_token": usage.pooling == "cls",
+        "pooling_mode_mean_tokens": usage.pooling == "mean",
+        "include_prompt": True,
+    }
+    prompts = {"query": usage.query_prefix, "document": usage.passage_prefix}
+    files = {
+        "modules.json": modules,
+        "1_Pooling/config.json": pooling,
+        "sentence_bert_config.json": {"max_seq_length": usage.max_length, "do_lower_case": False},
+        "config_sentence_transformers.json": {
+            "prompts": prompts,
+            "default_prompt_name": None,
+            "similarity_fn_name": "cosine",
+        },
+    }
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+    (folder / "2_Normalize").mkdir(exist_ok=True)
+
+
+def load_usage(folder: Path) -> Usage:
+    """What save_usage wrote."""
+    pooling = json.loads((folder / "1_Pooling/config.json").read_text())
+    prompts = json.loads((folder / "config_sentence_transformers.json").read_text())["prompts"]
+    length = json.loads((folder / "sentence_bert_config.json").read_text())["max_seq_length"]
+    mode = "cls" if pooling["pooling_mode_cls_token"] else "mean"
+    return Usage(mode, prompts["query"], prompts["document"], length)

@@ -1,0 +1,140 @@
+"""From passages shown to prediction rows: a reader answers, and its answers are scored.
+
+    {"system": "kl", "query_id": "test-3-1", "shown_ids": ["test-3-p0"], "answer": "Calder", "answer_nll": 0.02, …}
+
+One call is one (system, reader, seed, number of passages shown): its batches depend on its own questions alone, so what
+it writes is the same bytes whichever systems ran before, and a further reader, seed or number costs only itself. Each
+finished batch of answers, and each finished chunk of losses, goes to the journal: a killed process loses the last one.
+Where a reader can score none of a question's references, answer_nll is None, and the answer counts in all else. So it
+is with a question, or passages, that it cannot be asked: the answer is empty, which is wrong.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from bitter_retrieval.evaluation.retrieval import Ranking
+from bitter_retrieval.journal import Journal, content_key
+from bitter_retrieval.readers.answer_loss import CHUNK, Scorer, Triple
+from bitter_retrieval.readers.generation import Answer, generate_answers
+from bitter_retrieval.readers.language_model import BrokenReader, Reader, ReaderError
+from bitter_retrieval.readers.prompts import join_passages
+from bitter_retrieval.records import NO_PASSAGE, Row
+from bitter_retrieval.scoring import exact_match, f1
+
+METHOD = 1  # part of every key: raise it when a change of the code alters an answer or its loss
+NOT_ASKED = Answer("", truncated=False)  # of a question that the reader cannot be asked
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a question's reader sees, and the ranking that it came from (None where nothing was retrieved)."""
+
+    row: Row  # prepared question
+    passage_ids: list[str]
+    ranking: Ranking | None = None
+
+
+def top(rows: Sequence[Row], rankings: Sequence[Ranking], count: int) -> list[Shown]:
+    """The first `count` passages of each question's ranking."""
+    return [Shown(row, ranking.ids[:count], ranking) for row, ranking in zip(rows, rankings, strict=True)]
+
+
+def predict(
+    system: str,
+    reader: Reader,
+    seed: int,
+    count: int,
+    shown: Sequence[Shown],
+    texts: dict[str, str],
+    budget: int,
+    journal: Journal,
+) -> list[Row]:
+    """Rows of records.PREDICTIONS. count: the entry of evaluate.shown; texts: by passage id; budget: tokens a batch."""
+    contexts = [join_passages([texts[one] for one in item.passage_ids if one != NO_PASSAGE]) for item in shown]
+    asked = [(item.row["query"], context) for item, context in zip(shown, contexts, strict=True)]
+    answers = generate_answers(reader, asked, budget, partial(_once, journal, reader, "answers"), _leave_out)
+    triples = [
+        [Triple(*own, reference) for reference in item.row["answers"] if answer is not None]
+        for item, own, answer in zip(shown, asked, answers, strict=True)
+    ]
+    losses = _losses(reader, [triple for own in triples for triple in own], budget, journal)
+    best = [min((loss for triple in own if (loss := losses[triple]) is not None), default=None) for own in triples]
+    return [
+        _row(system, reader.name, seed, count, item, answer or NOT_ASKED, nll)
+        for item, answer, nll in zip(shown, answers, best, strict=True)
+    ]
+
+
+def without_loss(rows: Sequence[Row]) -> str:
+    """How many answers have no loss, in a line for the terminal; "" where all have one."""
+    bad = [row for row in rows if row["answer_nll"] is None]
+    if not bad:
+        return ""
+    empty = sum(not row["answer"] for row in bad)
+    unasked = (
+        f" {empty:,} of them are empty, and wrong, as where the reader cannot be asked: question or passages hold its "
+        "special tokens, or the question alone exceeds its max_length."
+    )
+    return (
+        f"{len(bad):,} of {len(rows):,} answers have no answer loss, the first of them of {bad[0]['reader']} to query "
+        f"{bad[0]['query_id']!r}: their references have no tokens in the reader's vocabulary or, with the question, "
+        "exceed its max_length. They count in all other figures." + (unasked if empty else "")
+    )
+
+
+def _losses(reader: Reader, triples: Sequence[Triple], budget: int, journal: Journal) -> dict[Triple, float | None]:
+    """Nats a token of each, None where the reader cannot score it. Chunks are those that the Scorer would make."""
+    scorer, distinct = Scorer(reader, budget), list(dict.fromkeys(triples))
+    losses: dict[Triple, float | None] = {}
+    for start in range(0, len(distinct), CHUNK):
+        chunk = distinct[start : start + CHUNK]
+        found = _once(journal, reader, "answer losses", [budget, *chunk], partial(_score, scorer, chunk))
+        losses |= zip(chunk, found, strict=True)
+    return losses
+
+
+def _score(scorer: Scorer, chunk: Sequence[Triple]) -> list[float | None]:
+    return [score and score.nll_sum / score.n_tokens for score in scorer.score(chunk, on_bad=_leave_out)]
+
+
+def _leave_out(error: ReaderError) -> None:
+    """Raises what says of the reader, not of one answer, that it is broken."""
+    if isinstance(error, BrokenReader):
+        raise error
+
+
+def _once(journal: Journal, reader: Reader, kind: str, batch: Sequence[Any], work: Callable[[], list]) -> list:
+    """What comes of a batch: from the journal, or else of `work`, and then it is there."""
+    versions = [torch.__version__, version("transformers")]
+    key = content_key(kind=kind, method=METHOD, versions=versions, reader=reader.identity, batch=batch)
+    if not (known := journal.get([key])):
+        journal.put({key: work()})
+        known = journal.get([key])  # where another process was first, what it found holds
+    return known[key]
+
+
+def _row(system: str, reader: str, seed: int, count: int, item: Shown, answer: Answer, nll: float | None) -> Row:
+    ranking = item.ranking
+    return {
+        "system": system,
+        "reader": reader,
+        "seed": seed,
+        "shown": count,
+        "query_id": item.row["query_id"],
+        "group_id": item.row["group_id"],
+        "ranked_ids": ranking.ids if ranking else [],
+        "ranked_scores": ranking.scores if ranking else [],
+        "shown_ids": item.passage_ids,
+        "answer": answer.text,
+        "answer_nll": nll,
+        "em": exact_match(answer.text, item.row["answers"]),
+        "f1": f1(answer.text, item.row["answers"]),
+        "candidate_ids": [passage["passage_id"] for passage in item.row["passages"]] if ranking else [],
+        "candidate_ranks": ranking.candidate_ranks if ranking else [],
+        "truncated": int(answer.truncated),
+    }

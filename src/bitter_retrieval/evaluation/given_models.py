@@ -1,0 +1,151 @@
+"""Encoders and readers as a user names them: a folder, pkg://package/folder, a hub id, or what a stage has made.
+
+    sentence-transformers/all-MiniLM-L6-v2, no revision     {"model": "sentence-transformers/all-MiniLM-L6-v2",
+                                                             "revision": "c9745ed1…", "pooling": "mean", "max_length":
+                                                             256, "query_prefix": "", "passage_prefix": ""}
+
+How an encoder is used is read from its sentence-transformers files, of whichever version wrote them, and where those do
+not say, from the project's own entry of that model; what the user states goes before. A checkpoint that
+sentence-transformers would use otherwise than encoder.py does is refused.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from bitter_retrieval.encoders.encoder import PASSAGE_ENCODER, Usage, load_usage, save_usage
+from bitter_retrieval.models import hub
+from bitter_retrieval.models.checkpoints import CheckpointError, locate, resolve_checkpoint, write_pointer
+from bitter_retrieval.models.pretrained import load_tokenizer, read_config, width
+from bitter_retrieval.readers.language_model import SETTINGS, Reader, ReaderSettings, open_reader
+
+MODULES = {"Transformer", "Pooling", "Normalize"}
+POOLING = {"mean": "mean", "cls": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+PREFIXES = {"query_prefix": ("query",), "passage_prefix": ("document", "passage")}  # by what they are called there
+UNBOUNDED = 10**6  # tokenizers without a limit name a number far beyond
+
+
+def open_given_reader(
+    model: str, revision: str | None, readers: Path, stated: Mapping[str, Any], otherwise: ReaderSettings
+) -> tuple[Reader, ReaderSettings]:
+    """The reader, and how it is asked: as `stated`, else as the reader.json beside its weights says, else `otherwise`.
+
+    model: a name in the folder `readers`, or what open_reader takes.
+    """
+    folder = next((one for one in (readers / model, Path(model)) if (one / SETTINGS).is_file()), None)
+    if folder is not None:
+        otherwise = ReaderSettings(**json.loads((folder / SETTINGS).read_text()))
+        path, revision = resolve_checkpoint(folder)
+    else:
+        path = model
+    settings = replace(otherwise, **stated)
+    return open_reader(Path(model).name, path, revision, settings), settings
+
+
+def point_to_encoder(
+    folder: Path,
+    model: str,
+    revision: str | None,
+    stated: Mapping[str, Any],
+    preset: Mapping[str, Any],
+    warn: Callable[[str], None],
+) -> tuple[Path, dict[str, Any]]:
+    """A folder that load_encoder takes, `folder` unless the model's own is one; and what it is: weights and usage.
+
+    stated: fields of Usage; preset: the same, for what the model's files leave open. warn: gets a line where nothing
+    says which prefixes to use. A hub id without a revision is that of the commit that it now has.
+    """
+    given = Path(model)
+    if (given / PASSAGE_ENCODER).is_file():  # another encoder embeds its passages, which files of ours alone can say
+        if stated:
+            raise CheckpointError(
+                f"encoder {model!r}: its passages have an encoder of their own ({PASSAGE_ENCODER}), so that "
+                f"{', '.join(stated)} cannot be set. Leave the options out."
+            )
+        return given, {"model": model, "revision": None, **asdict(load_usage(given))}
+    path, revision = resolve_checkpoint(given) if given.is_dir() else (locate(model), revision)
+    try:
+        config, length = _reads(path, revision)
+        commit = config._commit_hash
+        size = width(model, config)
+        usage = _usage(model, str(given) if given.is_dir() else path, commit, length, stated, preset, warn)
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"encoder {model!r}: no encoder is to be had there ({why}). Give a folder or hub id with config.json, "
+            "weights and tokenizer."
+        ) from error
+    if usage.max_length > (getattr(config, "max_position_embeddings", None) or usage.max_length):
+        raise CheckpointError(
+            f"encoder {model!r}: has {config.max_position_embeddings} positions, max_length is {usage.max_length}. Say "
+            f"--encoder-max-length {length} or less."
+        )
+    write_pointer(folder, str(Path(path).resolve()) if Path(path).is_dir() else path, commit)
+    save_usage(folder, usage, size)
+    return folder, {"model": model, "revision": commit, **asdict(usage)}
+
+
+def _reads(path: str, revision: str | None) -> tuple[Any, int | None]:
+    """The model's configuration, and how many tokens it reads, None where neither that nor its tokenizer says."""
+    config = read_config(path, revision)
+    tokenizer = load_tokenizer(path, config)
+    known = [getattr(config, "max_position_embeddings", None), tokenizer.model_max_length]
+    return config, min((length for length in known if length and length < UNBOUNDED), default=None)
+
+
+def _usage(
+    model: str,
+    path: str,
+    revision: str | None,
+    length: int | None,
+    stated: Mapping[str, Any],
+    preset: Mapping[str, Any],
+    warn: Callable[[str], None],
+) -> Usage:
+    modules = _carried(path, "modules.json", revision) or []
+    kinds = {module["type"].rpartition(".")[2]: module["path"] for module in modules}
+    sentence = _carried(path, "sentence_bert_config.json", revision) or {}
+    prompts = (_carried(path, "config_sentence_transformers.json", revision) or {}).get("prompts") or {}
+    pooling = _carried(path, f"{kinds.get('Pooling', '1_Pooling')}/config.json", revision) or {}
+    carried = {
+        "pooling": _pooling(pooling) if pooling else preset.get("pooling"),
+        "max_length": sentence.get("max_seq_length") or preset.get("max_length") or length,
+    }
+    for field, names in PREFIXES.items():  # "" is what sentence-transformers writes of itself, too
+        own = next((prompts[name] for name in names if prompts.get(name)), None)
+        carried[field] = own or preset.get(field) or ""
+    usage = Usage(**{**carried, **stated})
+    unknown = sorted(set(kinds) - MODULES) + [name for name in ("do_lower_case",) if sentence.get(name)]
+    if unknown or pooling.get("include_prompt") is False:
+        raise CheckpointError(
+            f"encoder {model!r}: its sentence-transformers files ask for {', '.join(unknown) or 'include_prompt false'}"
+            ", which is not done here: its vectors would be others. Give another encoder."
+        )
+    if usage.pooling is None:
+        found = f"pools by {pooling}" if pooling else "does not carry 1_Pooling/config.json"
+        raise CheckpointError(f"encoder {model!r}: {found}. Say --pooling mean or cls, as its authors do.")
+    if usage.max_length is None:
+        raise CheckpointError(f"encoder {model!r}: does not say how many tokens it reads. Say --encoder-max-length.")
+    said = {**stated, **preset}
+    unsaid = [field for field, names in PREFIXES.items() if field not in said and not prompts.keys() & names]
+    if unsaid:
+        options = " and ".join(f"--{field.replace('_', '-')}" for field in unsaid)
+        warn(f"encoder {model!r}: nothing says which prefixes its authors use, and none is used. Say {options}.")
+    return usage
+
+
+def _pooling(config: Mapping[str, Any]) -> str | None:
+    """mean or cls; None where the file is absent, or names another pooling or several."""
+    chosen = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+    mode = config.get("pooling_mode", chosen[0] if len(chosen) == 1 else None)
+    return POOLING.get(mode) if isinstance(mode, str) else None
+
+
+def _carried(path: str, name: str, revision: str | None) -> dict[str, Any] | list[Any] | None:
+    """What a file beside the weights holds; None where there is none."""
+    found = hub.find(path, name, revision)
+    return None if found is None else json.loads(found.read_text())

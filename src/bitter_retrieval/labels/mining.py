@@ -1,0 +1,93 @@
+"""What an encoder finds among a split's own passages: hard negatives for training, and candidates for a second round.
+
+    mine(…)       {"query_id": "q7", "passage_id": "p31", "score": 0.71}, …    its positive has 0.82: 0.71 < 0.95 x 0.82
+    retrieved(…)  rows whose questions have the passages found as candidates too, after those that they had
+
+Same rows, labels and encoder, same result: equal scores keep the order of the split's passages.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from bitter_retrieval.encoders.encoder import Encoder
+from bitter_retrieval.evaluation.retrieval import rank_by_vectors
+from bitter_retrieval.labels.targets import answer_losses, with_labelled
+from bitter_retrieval.records import NO_PASSAGE, Row, passage_texts, relevant_passages
+
+
+def mine(
+    rows: list[Row],
+    positives: Mapping[str, Iterable[str]],
+    encoder: Encoder,
+    per_query: int,
+    depth: int,
+    below: float,
+    budget: int,
+) -> list[Row]:
+    """Rows of records.NEGATIVES: at most `per_query` hard negatives of each question, most similar first.
+
+    They are among the `depth` passages that the encoder puts first, less the question's own candidates and less those
+    above the share `below` of the positive's similarity: they may be positives that nobody has labelled (NV-Retriever,
+    arXiv 2407.15831). positives: passage ids by query_id; of several the least similar counts. A question without one
+    gets no negatives, as nothing says where they would begin. budget: tokens encoded at once.
+    """
+    queries, passages, ids = _vectors(rows, encoder, budget)
+    places = {passage_id: place for place, passage_id in enumerate(ids)}
+    mined: list[Row] = []
+    rankings = rank_by_vectors(queries, passages, ids, [()] * len(rows), depth, encoder.model.device.type)
+    for row, query, ranking in zip(rows, queries, rankings, strict=True):
+        known = [places[passage_id] for passage_id in positives.get(row["query_id"], ())]
+        if not known:
+            continue
+        bound = _bound(float((passages[known] @ query).min()), below)
+        own = {passage["passage_id"] for passage in row["passages"]}
+        found = [
+            {"query_id": row["query_id"], "passage_id": passage_id, "score": score}
+            for passage_id, score in zip(ranking.ids, ranking.scores, strict=True)
+            if passage_id not in own and score <= bound
+        ]
+        mined += found[:per_query]
+    return mined
+
+
+def retrieved(rows: list[Row], encoder: Encoder, per_query: int, budget: int) -> list[Row]:
+    """Rows whose candidates are those that they had and the `per_query` passages that the encoder puts first."""
+    queries, passages, ids = _vectors(rows, encoder, budget)
+    rankings = rank_by_vectors(queries, passages, ids, [()] * len(rows), per_query, encoder.model.device.type)
+    found = [
+        {"query_id": row["query_id"], "passage_id": passage_id}
+        for row, ranking in zip(rows, rankings, strict=True)
+        for passage_id in ranking.ids
+    ]
+    return with_labelled(rows, found)
+
+
+def positives(labels: list[Row], soft: bool, source: str) -> dict[str, frozenset[str]]:
+    """By query_id: the relevant passages of a binary source, the one of lowest loss of a soft source."""
+    if not soft:
+        return relevant_passages(labels)
+    lowest: dict[str, tuple[float, str]] = {}
+    for (query_id, passage_id), loss in answer_losses(labels, "mean", "first", source).items():
+        if passage_id != NO_PASSAGE and (query_id not in lowest or loss < lowest[query_id][0]):
+            lowest[query_id] = (loss, passage_id)
+    return {query_id: frozenset([passage_id]) for query_id, (_, passage_id) in lowest.items()}
+
+
+def first_checkpoint(folder: Path) -> Path:
+    """The encoder in `folder`: its own, or the one of the lowest seed of a run."""
+    seeds = sorted(folder.glob("seed*"), key=lambda path: int(path.name.removeprefix("seed")))
+    return seeds[0] if seeds else folder
+
+
+def _bound(positive: float, below: float) -> float:
+    """below x the positive's score; where that is negative, as much beneath it as it would be for its magnitude."""
+    return positive - (1 - below) * abs(positive)
+
+
+def _vectors(rows: list[Row], encoder: Encoder, budget: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Unit vectors of the questions, of the split's distinct passages, and these passages' ids."""
+    texts = passage_texts(rows)
+    queries = encoder.embed([row["query"] for row in rows], "query", budget)
+    return queries, encoder.embed(list(texts.values()), "passage", budget), list(texts)

@@ -1,0 +1,103 @@
+"""Soft labels that somebody has published, laid over our rows by content: query, first reference and passage's text.
+
+MS MARCO's layout with the mean answer loss of each passage, nats a token, and the empty passage last:
+
+    {"query": "which river is in warsaw", "answers": ["the Vistula"],
+     "passages": {"passage_text": ["Warsaw is …", "Warsaw lies on …", ""], "soft_labels": [3.1, 0.2, 2.7], …}, …}
+
+become rows of records.SOFT_LABELS of the first reference, with n_tokens null, as a mean is all that is known:
+
+    {"query_id": "1185", "passage_id": "", "answer_index": 0, "nll_sum": 2.7, "n_tokens": None}
+
+What was not published has a label that is null, as what a reader could not score: runs leave it out and say so.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from math import isfinite
+
+from bitter_retrieval.data.question_files import Place, Record, passage_values
+from bitter_retrieval.records import NO_PASSAGE, Row
+
+COLUMN = "soft_labels"
+
+Asked = tuple[str, str | None]  # query and first reference, whose loss it is: another reference has another one
+Losses = dict[str, float | None]  # by text
+
+
+class PublishedError(ValueError):
+    """Labels that belong to other data, or are no losses: where, the value and the remedy."""
+
+
+def published_labels(
+    records: Iterable[Record], splits: Mapping[str, list[Row]], where: str
+) -> tuple[dict[str, list[Row]], dict[str, dict[str, int]], dict[str, int]]:
+    """Labels by split, what of each split has none, and what of the published rows is not used.
+
+    where: what errors call the published rows. Raises PublishedError.
+    """
+    losses, unused = _losses(records, {_asked(row) for rows in splits.values() for row in rows})
+    labels = {split: [label for row in rows for label in _labels(row, losses)] for split, rows in splits.items()}
+    unmatched = {split: _unmatched(rows, losses) for split, rows in splits.items()}
+    for split, rows in splits.items():
+        if split != "test" and len(rows) == unmatched[split]["questions"]:
+            raise PublishedError(
+                f"{where}: none of {len(rows)} {split} questions is there with its first answer and one of its "
+                f"passages (of {unused['rows']} rows, {unused['other_answers']} have another first answer). They are "
+                "labels of other data: give those of this one, or its other configuration."
+            )
+    return labels, unmatched, unused
+
+
+def _losses(records: Iterable[Record], wanted: set[Asked]) -> tuple[dict[Asked, Losses], dict[str, int]]:
+    """Of a question that comes again the first loss of each text, the last of an empty one."""
+    found: dict[Asked, Losses] = {}
+    queries = {query for query, _ in wanted}
+    unused = Counter(dict.fromkeys(("rows", "other_queries", "other_answers", "repeated_queries", "not_finite"), 0))
+    for place, record in records:
+        query, answer, values = passage_values(record, place, COLUMN)
+        asked = query, answer
+        unused["rows"] += 1
+        unused["repeated_queries"] += asked in found
+        unused["other_queries"] += query not in queries
+        unused["other_answers"] += query in queries and asked not in wanted
+        if asked in wanted:
+            own = {text: _loss(value, place) for text, value in values}
+            unused["not_finite"] += sum(value is not None and own[text] is None for text, value in values)
+            found[asked] = own | found.get(asked, {})
+    return found, dict(unused)
+
+
+def _asked(row: Row) -> Asked:
+    return row["query"], row["answers"][0]
+
+
+def _loss(value: object, place: Place) -> float | None:
+    """None where there is no loss, or one that is no number to learn from."""
+    if isinstance(value, bool) or not isinstance(value, float | int | None):
+        raise PublishedError(f"{place}: {COLUMN} holds {value!r}. Give a number for each passage, or null.")
+    return value if value is not None and isfinite(value) else None
+
+
+def _labels(row: Row, losses: Mapping[Asked, Losses]) -> list[Row]:
+    """Of every candidate and of no passage."""
+    texts = {passage["passage_id"]: passage["text"] for passage in row["passages"]} | {NO_PASSAGE: ""}
+    known, of_query = losses.get(_asked(row), {}), {"query_id": row["query_id"]}
+    return [
+        {**of_query, "passage_id": name, "answer_index": 0, "nll_sum": known.get(text), "n_tokens": None}
+        for name, text in texts.items()
+    ]
+
+
+def _unmatched(rows: list[Row], losses: Mapping[Asked, Losses]) -> dict[str, int]:
+    """Questions that are there with none of their passages; of the others, passages and empty ones that are not."""
+    counts = Counter(dict.fromkeys(("questions", "passages", "empty_passages"), 0))
+    for row in rows:
+        known = losses.get(_asked(row), {})
+        absent = sum(passage["text"] not in known for passage in row["passages"])
+        if absent == len(row["passages"]):
+            counts["questions"] += 1
+        else:
+            counts["passages"] += absent
+            counts["empty_passages"] += "" not in known
+    return dict(counts)

@@ -1,0 +1,95 @@
+"""A reader's answer losses as labels: of every candidate, and of no passage at all, for every reference answer.
+
+    {"query_id": "q7", "passage_id": "p1", "answer_index": 0, "nll_sum": 2.1, "n_tokens": 3, …}
+
+What a reader has scored is journalled, so that a pair which several label sources list is computed once.
+"""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from bitter_retrieval.journal import Journal, journal_folder
+from bitter_retrieval.labels.account import account
+from bitter_retrieval.params import Label
+from bitter_retrieval.progress import bar
+from bitter_retrieval.records import NO_PASSAGE, Row
+from bitter_retrieval.tracking import open_tracker
+
+if TYPE_CHECKING:
+    from bitter_retrieval.readers.answer_loss import Work
+    from bitter_retrieval.readers.language_model import Reader
+
+
+def score_splits(reader: "Reader", splits: dict[str, list[Row]], settings: Label) -> dict[str, list[Row]]:
+    """The answer loss of each candidate, and of no passage at all, for every reference answer, by split."""
+    from bitter_retrieval.readers.answer_loss import Scorer
+
+    console = Console(stderr=True)
+    labels: dict[str, list[Row]] = {}
+    with (
+        Journal(journal_folder() / "answer_loss.sqlite") as journal,
+        open_tracker(settings.mlflow, "label", reader.name, asdict(settings), {"reader": reader.identity}) as tracker,
+    ):
+        for step, (split, rows) in enumerate(splits.items()):
+            scorer = Scorer(reader, settings.batch_tokens, journal)
+            labels[split] = score_rows(scorer, rows, f"label {reader.name} {split}", settings.unscorable, console)
+            tracker.log(step, {f"{split}/{name}": value for name, value in rates(scorer.work).items()})
+            console.print(told(f"label {reader.name} {split}", scorer.work), highlight=False, soft_wrap=True)
+    return labels
+
+
+def score_rows(scorer: object, rows: list[Row], name: str, unscorable: str, console: Console) -> list[Row]:
+    """Soft labels of prepared rows, with what the account reads beside them: exact and truncated."""
+    from bitter_retrieval.readers.answer_loss import Triple, refuse
+
+    asked = [
+        (row["query_id"], passage["passage_id"], index, Triple(row["query"], passage["text"], answer))
+        for row in rows
+        for passage in [*row["passages"], {"passage_id": NO_PASSAGE, "text": ""}]
+        for index, answer in enumerate(row["answers"])
+    ]
+    triples = [triple for *_, triple in asked]
+
+    def skip(error: Exception) -> None:
+        console.print(f"{name}: left without a label: {error}", highlight=False, markup=False, soft_wrap=True)
+
+    with bar(name, len(set(triples)), "triple") as advance:
+        scores = scorer.score(triples, advance, refuse if unscorable == "error" else skip)
+    return [
+        {
+            "query_id": query_id,
+            "passage_id": passage_id,
+            "answer_index": index,
+            "nll_sum": score and score.nll_sum,
+            "n_tokens": score and score.n_tokens,
+            "exact": score and score.exact,
+            "truncated": score and score.truncated,
+        }
+        for (query_id, passage_id, index, _), score in zip(asked, scores, strict=True)
+    ]
+
+
+def soft_account(rows: list[Row], labels: list[Row]) -> dict:
+    """The account of those that have a label, and how many have none."""
+    scored = [label for label in labels if label["nll_sum"] is not None]
+    return {**account(rows, scored), "unscorable": len(labels) - len(scored)}
+
+
+def rates(work: "Work") -> dict[str, float]:
+    seconds = work.seconds or 1.0
+    computed = work.triples - work.known
+    return {**asdict(work), "tokens_per_second": work.tokens / seconds, "triples_per_second": computed / seconds}
+
+
+def told(name: str, work: "Work") -> str:
+    """One line for the terminal."""
+    saved = 1 - work.computed / work.tokens if work.tokens else 0.0
+    rate = rates(work)
+    return (
+        f"{name}: {work.triples:,} triples, {work.known:,} of them from the journal; {work.tokens:,} tokens, "
+        f"{saved:.0%} of them shared, in {work.seconds:.1f} s: {rate['tokens_per_second']:,.0f} tokens/s, "
+        f"{rate['triples_per_second']:,.0f} triples/s"
+        + (f"; memory ran out {work.halvings} times, lower batch_tokens" if work.halvings else "")
+    )

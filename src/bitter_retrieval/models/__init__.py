@@ -1,0 +1,1 @@
+"""What encoders and readers share: checkpoints, the hub, loading, memory, batches, attention, vocabularies."""

@@ -1,0 +1,170 @@
+"""From a name to a model that is ready: that it is to be had, fits and is whole is known before it is used.
+
+    config = read_config("Qwen/Qwen3-8B-Base", "49e3418f…")       a few kilobytes, and the first contact with a hub
+    load_model(AutoModelForCausalLM, "Qwen/Qwen3-8B-Base", config, torch.bfloat16)
+
+    model 'Qwen/Qwen3-8B-Base': its 8.19 billion parameters take 30.5 GiB in float32, 22.1 GiB are free on the GPU. …
+
+Weights of which tensors are missing, or left over, are refused: such a model would run, and be another one. Code that
+lies beside weights is never run.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bitter_retrieval.models import hub, memory
+from bitter_retrieval.models.checkpoints import CheckpointError
+from bitter_retrieval.models.nomic import is_old_layout, nomic_config
+
+GIB = 2**30
+TRAINED = 4  # times that training holds the weights: themselves, their gradients, AdamW's two averages
+# Buffers that older checkpoints hold and models now make themselves.
+MADE = re.compile(r"(^|\.)(position_ids|token_type_ids|inv_freq)$|\battn(ention)?\.(masked_)?bias$")
+# Parts that stand on an encoder and are none of it: its pooler, and what it was trained to predict with.
+HEADS = frozenset(
+    "pooler cls head lm_head decoder classifier pre_classifier predictions vocab_transform vocab_layer_norm "
+    "vocab_projector generator_predictions generator_lm_head discriminator_predictions mask_predictions".split()
+)
+
+
+class WeightsError(ValueError):
+    """Weights that are not all of the model's, or more."""
+
+
+def read_config(model: str, revision: str | None) -> Any:
+    """transformers' configuration of a folder or hub id, with the commit that it is of. Raises CheckpointError."""
+    from transformers import CONFIG_MAPPING, AutoConfig, __version__
+
+    file = hub.fetch(model, "config.json", revision)
+    try:
+        stated = json.loads(file.read_text(encoding="utf-8"))
+        kind = stated.get("model_type")
+        if kind not in CONFIG_MAPPING:
+            raise CheckpointError(
+                f"model {model!r}: transformers {__version__} has no architecture {kind!r}, and code that comes with "
+                "weights is never run here. Name a model of an architecture that it has."
+            )
+        if is_old_layout(stated):
+            config = nomic_config(stated, model)
+        else:
+            config = AutoConfig.from_pretrained(file.parent, trust_remote_code=False)
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever a config may hold that its class refuses
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"model {model!r}: {file} is no config of a model ({why}).") from error
+    config._commit_hash = None if Path(model).is_dir() else file.parent.name
+    return config
+
+
+def width(model: str, config: Any) -> int:
+    """Numbers in a state of the model. Raises CheckpointError for several models in one, which have several."""
+    if not hasattr(config, "hidden_size"):
+        raise CheckpointError(
+            f"model {model!r}: {type(config).__name__} has no hidden_size, as where models of texts and of images are "
+            "one. Name an encoder of texts alone, such as those of profiles/presets.yaml."
+        )
+    return config.hidden_size
+
+
+def load_model(
+    auto: Any, model: str, config: Any, dtype: torch.dtype, heads: Collection[str] = (), copies: int = 1
+) -> Any:
+    """The model on the CPU, in evaluation mode.
+
+    auto: an Auto class of transformers. heads: parts that may be missing, or left over. copies: times that the weights
+    will be held where the model runs. Raises CheckpointError where it is not to be had or does not fit; WeightsError,
+    or what transformers raises, where the files are not those of a model of this kind.
+    """
+    check_memory(auto, model, config, dtype, copies)
+    try:
+        with _without_report():
+            loaded, found = auto.from_pretrained(
+                model,
+                revision=config._commit_hash,
+                config=config,
+                dtype=dtype,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # refused below
+                output_loading_info=True,
+            )
+    except Exception as error:
+        _raise_refusal(error, model, config)
+        raise
+    missing, left_over = (_strange(found[f"{kind}_keys"], loaded, heads) for kind in ("missing", "unexpected"))
+    a = f"a {type(loaded).__name__}"
+    if missing:
+        raise WeightsError(f"its weights lack {len(missing)} tensors of {a}, such as {missing[0]}")
+    if left_over:
+        raise WeightsError(f"its weights hold {len(left_over)} tensors that {a} has not, such as {left_over[0]}")
+    if found["mismatched_keys"]:
+        name, stored, wanted = min(found["mismatched_keys"])
+        raise WeightsError(f"its weights are not those of {a}: {name} is {list(stored)}, not {list(wanted)}")
+    return loaded.eval()
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Without transformers' table of what is missing or left over, which it prints where that is harmless too."""
+    log = logging.getLogger("transformers.modeling_utils")
+    log.addFilter(_is_no_report)
+    try:
+        yield
+    finally:
+        log.removeFilter(_is_no_report)
+
+
+def _is_no_report(record: logging.LogRecord) -> bool:
+    return "LOAD REPORT" not in record.getMessage()
+
+
+def load_tokenizer(model: str, config: Any) -> Any:
+    """The tokenizer of the same commit. Raises CheckpointError, and what transformers raises where there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(model, revision=config._commit_hash, trust_remote_code=False)
+    except Exception as error:
+        _raise_refusal(error, model, config)
+        raise
+
+
+def _raise_refusal(error: Exception, model: str, config: Any) -> None:
+    """CheckpointError where it was a hub that refused, or a network that ended."""
+    why = config._commit_hash and hub.refusal(error, model, config._commit_hash)
+    if why:
+        raise CheckpointError(f"model {model!r}: {why}") from error
+
+
+def _strange(names: Iterable[str], model: Any, heads: Collection[str]) -> list[str]:
+    """Names of tensors that are neither of a head nor buffers that the model makes itself."""
+    prefix = f"{model.base_model_prefix}."
+    own = [name for name in sorted(names) if not MADE.search(name)]
+    return [name for name in own if name.removeprefix(prefix).partition(".")[0] not in heads]
+
+
+def check_memory(auto: Any, model: str, config: Any, dtype: torch.dtype, copies: int = 1) -> None:
+    """Raise CheckpointError where the weights will not fit."""
+    if getattr(config, "quantization_config", None):  # they take less than their numbers say
+        return
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):  # counted without being there
+        empty = auto.from_config(config, trust_remote_code=False)
+    count = sum(parameter.numel() for parameter in empty.parameters())
+    weights = count * dtype.itemsize
+    on_gpu = {"on the GPU": weights * copies} if torch.cuda.is_available() else {}
+    for place, wanted in {"on this machine": weights if on_gpu else weights * copies, **on_gpu}.items():
+        free = memory.free_on_gpu() if place in on_gpu else memory.free_on_machine()
+        if wanted > free:
+            kind = str(dtype).removeprefix("torch.") + (", with gradients and AdamW's averages" if copies > 1 else "")
+            remedy = "Take a smaller model" + (", or bfloat16 as a reader's dtype" if dtype.itemsize > 2 else "")
+            raise CheckpointError(
+                f"model {model!r}: its {count / 1e9:.3g} billion parameters take {wanted / GIB:.1f} GiB in {kind}; "
+                f"{free / GIB:.1f} GiB are free {place}. {remedy}."
+            )

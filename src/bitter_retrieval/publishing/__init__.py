@@ -1,0 +1,1 @@
+"""Models and datasets for the Hub, with cards that say where everything comes from."""

@@ -1,0 +1,118 @@
+"""What made a file, and whether figures are still about it: params.yaml and dvc.lock against what lies here.
+
+    settings = made_by("models/runs/kl", tree)   {"runs.kl": {…}, "labels.reader_a": {…}, "encoders.mini": {…}, …}
+    stages = stages_of(settings)                 ["train@kl", "label@reader_a", "reader@reader_a", "encoder@mini"]
+    doubts([*stages, "evaluate@kl", "compare"], read_lock(), tree)
+    {"evaluate@kl": ["models/runs/kl is not what evaluate@kl read"]}
+
+The code of a stage is not looked at: an edited comment makes no figure old, and the commit says what the code was.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bitter_retrieval.models.checkpoints import weights_changed
+from bitter_retrieval.studies.experiments import ExperimentError, git
+from bitter_retrieval.tracking import folder_md5
+from bitter_retrieval.typed_yaml import read_yaml
+
+LOCK = Path("dvc.lock")
+STAGES = {"runs": "train", "labels": "label", "derived_labels": "derive", "readers": "reader", "encoders": "encoder"}
+VERBS = {"deps": "read", "outs": "wrote"}
+Tree = Mapping[str, Any]  # of params.yaml
+Lock = Mapping[str, Mapping[str, Any]]  # what dvc.lock says of each stage
+
+
+def made_by(path: str, tree: Tree) -> dict[str, Any]:
+    """The entries of params.yaml that decided what lies at a path, by dotted key; the path's own comes first."""
+    folder, _, name = path.rpartition("/")
+    section = {"models/runs": "runs", "models/readers": "readers", "models/encoders": "encoders"}.get(folder)
+    if folder == "data/labels":
+        section = "labels" if name in tree["labels"] else "derived_labels"
+    if section is None:
+        return {}
+    entry = tree[section][name]
+    found = {f"{section}.{name}": entry}
+    for part in _sources(section, entry):
+        found |= made_by(part, tree)
+    return found
+
+
+def _sources(section: str, entry: Mapping[str, Any]) -> list[str]:
+    if section == "runs":
+        return [f"data/labels/{entry['labels']}", f"models/encoders/{entry['encoder']}"]
+    return [entry[key] for key in ("needs", "encoder") if entry.get(key)]
+
+
+def stages_of(settings: Mapping[str, Any]) -> list[str]:
+    """The stages that such entries belong to."""
+    return ["@".join((STAGES[section], name)) for section, name in (key.split(".") for key in settings)]
+
+
+def read_lock() -> Lock:
+    """Empty where nothing has been run by DVC yet."""
+    return read_yaml(LOCK)["stages"] if LOCK.is_file() else {}
+
+
+def doubts(stages: Sequence[str], lock: Lock, tree: Tree) -> dict[str, list[str]]:
+    """By stage, what of its data and settings is not as it was when it ran; a stage of which all is does not occur.
+
+    What does not lie here, as after a `git clone`, counts as what dvc.lock says was last made.
+    """
+    now = {entry["path"]: entry["md5"] for stage in lock.values() for entry in _data(stage, "outs")}
+    named = [lock[name] for name in stages if name in lock]
+    paths = {entry["path"] for stage in named for part in VERBS for entry in _data(stage, part)}
+    now |= {path: md5(Path(path)) for path in paths if Path(path).exists()}
+    return {name: said for name in dict.fromkeys(stages) if (said := list(_doubts(name, lock, now, tree)))}
+
+
+def _doubts(name: str, lock: Lock, now: Mapping[str, str], tree: Tree) -> Iterator[str]:
+    if name not in lock:
+        yield f"dvc.lock knows no {name}"
+        return
+    for part, verb in VERBS.items():
+        for entry in _data(lock[name], part):
+            if entry["path"] not in now:
+                yield f"{entry['path']} is not here to be compared with what {name} {verb}"
+            elif now[entry["path"]] != entry["md5"]:
+                yield f"{entry['path']} is not what {name} {verb}"
+    for entry in _data(lock[name], "outs"):
+        if weights_changed(Path(entry["path"])):
+            yield f"the files that {entry['path']} points to are not those that {name} found"
+    for key, value in lock[name].get("params", {}).get("params.yaml", {}).items():
+        if _at(tree, key) != value:
+            yield f"{key} in params.yaml is not what {name} ran with"
+
+
+def hashes(stages: Sequence[str], lock: Lock) -> dict[str, str]:
+    """MD5, as DVC counts it, of all that the stages read and wrote."""
+    entries = [entry for name in stages for part in VERBS for entry in _data(lock.get(name, {}), part)]
+    return {entry["path"]: entry["md5"] for entry in entries}
+
+
+def md5(path: Path) -> str:
+    """Of a file or a folder, as DVC counts it."""
+    if path.is_dir():
+        return folder_md5(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def commit() -> str:
+    """The commit that is checked out, followed by -dirty where tracked files differ from it."""
+    try:
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*").strip()
+    except ExperimentError:
+        return "unknown"
+
+
+def _data(stage: Mapping[str, Any], part: str) -> list[Mapping[str, str]]:
+    return [entry for entry in stage.get(part, []) if not entry["path"].endswith(".py")]
+
+
+def _at(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, Mapping) else None
+    return tree

@@ -1,0 +1,105 @@
+"""Soft labels as others publish them: MS MARCO's columns, a mean answer loss a passage, the empty passage last.
+
+    {"query_id": 1185, "query": "which river is in warsaw", "query_type": "", "wellFormedAnswers": [],
+     "answers": ["the Vistula"],
+     "passages": {"is_selected": [0, 1, 0], "passage_text": ["Warsaw is …", "Warsaw lies on …", ""],
+                  "url": ["", "", ""], "soft_labels": [3.12, 0.08, 2.71]}}
+
+A soft label is the loss of the first reference, in nats a token: what a run learns from with `nll: mean` and
+`references: first`. The records beside it keep what that leaves out, a row a (query, passage, reference):
+
+    {"query_id": 1185, "group_id": "1185", "passage_id": "p7", "passage_index": 1, "answer_index": 0,
+     "nll_sum": 0.24, "n_tokens": 3}
+
+What is not known is null: is_selected of data that nobody has annotated, the loss of what a reader could not score.
+"""
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from bitter_retrieval.labels.targets import LabelError, answer_losses, with_empty, with_labelled
+from bitter_retrieval.records import NO_PASSAGE, SOFT_LABELS, Row
+
+LARGEST = 2**31 - 1  # MS MARCO's query_id has 32 bits
+TEXTS = pa.list_(pa.string())
+PASSAGES = pa.struct(
+    [
+        ("is_selected", pa.list_(pa.int32())),
+        ("passage_text", TEXTS),
+        ("url", TEXTS),  # prepared rows have none
+        ("soft_labels", pa.list_(pa.float64())),
+    ]
+)
+
+
+def whole_ids(rows: Iterable[Row]) -> bool:
+    """Whether all query_ids are numbers, as in MS MARCO, and can be written as such."""
+    return all(
+        name.isdecimal() and str(int(name)) == name and int(name) <= LARGEST for name in (r["query_id"] for r in rows)
+    )
+
+
+def published_tables(rows: list[Row], labels: list[Row], source: str, whole: bool) -> tuple[pa.Table, pa.Table]:
+    """Prepared rows with soft label rows in the published layout, and the records beside it.
+
+    Passages that the source has labelled beyond the prepared candidates come after these. whole: query_ids are numbers.
+    Raises LabelError where labels belong to other data.
+    """
+    rows = with_empty(with_labelled(rows, labels))
+    losses = answer_losses(labels, "mean", "first", source)
+    query_id, name = (pa.int32(), int) if whole else (pa.string(), str)
+    published = [_published(row, losses) for row in rows]
+    records = list(_records(rows, labels, source))
+    return tuple(
+        pa.Table.from_pylist([row | {"query_id": name(row["query_id"])} for row in table], pa.schema(columns))
+        for table, columns in ((published, _published_columns(query_id)), (records, _record_columns(query_id)))
+    )
+
+
+def _published_columns(query_id: pa.DataType) -> list[tuple[str, pa.DataType]]:
+    known = [("answers", TEXTS), ("passages", PASSAGES), ("query", pa.string()), ("query_id", query_id)]
+    return [*known, ("query_type", pa.string()), ("wellFormedAnswers", TEXTS)]
+
+
+def _record_columns(query_id: pa.DataType) -> list[tuple[str, pa.DataType]]:
+    place = [("group_id", pa.string()), ("passage_id", pa.string()), ("passage_index", pa.int32())]
+    return [
+        ("query_id", query_id),
+        *place,
+        *((name, SOFT_LABELS.field(name).type) for name in ("answer_index", "nll_sum", "n_tokens")),
+    ]
+
+
+def _published(row: Row, losses: dict[tuple[str, str], float]) -> Row:
+    query_id, passages = row["query_id"], row["passages"]
+    return {
+        "answers": row["answers"],
+        "passages": {
+            "is_selected": [0 if p["passage_id"] == NO_PASSAGE else p["is_selected"] for p in passages],
+            "passage_text": [p["text"] for p in passages],
+            "url": [""] * len(passages),
+            "soft_labels": [losses.get((query_id, p["passage_id"])) for p in passages],
+        },
+        "query": row["query"],
+        "query_id": query_id,
+        "query_type": "",
+        "wellFormedAnswers": [],
+    }
+
+
+def _records(rows: Iterable[Row], labels: Iterable[Row], source: str) -> Iterable[Row]:
+    """Labels in their order, each with its question's group and its passage's place."""
+    places = {
+        (row["query_id"], passage["passage_id"]): {"group_id": row["group_id"], "passage_index": index}
+        for row in rows
+        for index, passage in enumerate(row["passages"])
+    }
+    for label in labels:
+        key = label["query_id"], label["passage_id"]
+        if key not in places:
+            raise LabelError(
+                f"labels {source}: query {key[0]} is in no prepared row; the labels belong to other data. Run `dvc "
+                f"repro label@{source}`."
+            )
+        yield label | places[key]

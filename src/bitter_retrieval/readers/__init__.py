@@ -1,0 +1,1 @@
+"""The frozen causal language model: prompts, answer losses, generated answers, and a small one fitted here."""

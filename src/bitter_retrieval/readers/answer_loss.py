@@ -1,0 +1,299 @@
+"""The loss of an answer given a passage: what soft labels, and the answer NLL of an evaluation, are made of.
+
+    Scorer(reader, budget=8192).score([Triple("Where was …?", "… was born in Caldbury.", "Caldbury")])
+    [Score(nll_sum=0.03, n_tokens=1, truncated=False, exact=True)]
+
+-log p(answer | prompt), summed over the answer's tokens, in nats: float32 log-softmax of float32 logits at answer
+positions only. Sequences are packed (packing.py): nothing is padded, and what neighbours begin with is computed once,
+a question for all its candidates, a prompt for all its reference answers. A model that cannot be packed gets sequences
+of like length in padded batches, on the right, where causal attention never looks.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, linear
+
+from bitter_retrieval.journal import Journal, content_key
+from bitter_retrieval.models.batching import length_batches, neighbour_batches, pad_right
+from bitter_retrieval.models.memory import is_out_of_memory
+from bitter_retrieval.readers.language_model import BrokenReader, Encoded, Reader, ReaderError, refuse
+from bitter_retrieval.readers.packing import HALF, forward_pack, pack_sequences, packed_attention
+
+CHUNK = 1024  # triples that are planned at once, while the next ones are tokenised
+
+
+class InfiniteLoss(BrokenReader):
+    """A loss that is not finite, as of a broken checkpoint or where a precision overflows."""
+
+
+class Triple(NamedTuple):
+    """One answer to score; the passage is "" when none is shown."""
+
+    query: str
+    passage: str
+    answer: str
+
+
+class Score(NamedTuple):
+    nll_sum: float  # nats
+    n_tokens: int  # of the answer
+    truncated: bool  # the passage was cut to fit
+    exact: bool  # each of the answer's tokens is the reader's first choice
+
+
+@dataclass
+class Work:
+    """What a scorer has done so far."""
+
+    triples: int = 0  # distinct ones
+    known: int = 0  # of them, taken from the journal
+    tokens: int = 0  # of the sequences that were computed
+    computed: int = 0  # places that were computed for them: less by what they share, more by padding
+    seconds: float = 0.0  # computing
+    halvings: int = 0  # of the budget, as memory ran out
+
+
+@dataclass
+class Chunk:
+    """Triples that are planned together."""
+
+    triples: list[Triple]
+    keys: list[str]
+    todo: list[int]  # places that were not known at the start
+    scores: dict[str, Score]  # by key
+
+
+class Scorer:
+    """Scores triples with one reader, in batches under a budget.
+
+    `budget` bounds a batch's memory, in tokens; a row of logits counts as the tokens that take as much (row_cost).
+    The batches follow from the triples, their order and what the journal had at the start alone, and the journal keeps
+    that start: a killed process goes on with the same batches, so its result is the same bytes. Where memory runs out,
+    a batch is halved, and all that follow with it; its values then differ by rounding.
+    """
+
+    def __init__(self, reader: Reader, budget: int, journal: Journal | None = None) -> None:
+        self.work = Work()
+        self._reader = reader
+        self._budget = self._limit = budget
+        self._journal = journal
+
+    def score(
+        self,
+        triples: Sequence[Triple],
+        on_scored: Callable[[int], None] = lambda count: None,
+        on_bad: Callable[[ReaderError], None] = refuse,
+    ) -> list[Score | None]:
+        """Score each triple; equal ones once, which on_scored counts.
+
+        Raises ReaderError for a triple that cannot be scored, unless on_bad takes the error: then its score is None.
+        """
+        distinct = list(dict.fromkeys(triples))
+        scores: dict[Triple, Score | None] = {}
+        with packed_attention(self._reader.model, self._reader.kernel) if self._reader.packs else nullcontext():
+            for chunk, encoded in self._ahead(distinct):
+                on_scored(len(chunk.triples) - len(chunk.todo))
+                self._score_chunk(chunk, encoded.result(), on_scored, on_bad)
+                scores |= {t: chunk.scores.get(key) for t, key in zip(chunk.triples, chunk.keys, strict=True)}
+        return [scores[triple] for triple in triples]
+
+    def _ahead(self, triples: list[Triple]) -> Iterator[tuple[Chunk, Future[list[Encoded | ReaderError]]]]:
+        """Chunks with the tokens of what is to be computed; the next one is tokenised while this one is scored."""
+        starts = range(0, len(triples), CHUNK)
+        with ThreadPoolExecutor(1) as background:
+            waiting = None
+            for start in starts:
+                chunk = self._start(triples[start : start + CHUNK])
+                following = chunk, background.submit(self._encode, [chunk.triples[place] for place in chunk.todo])
+                if waiting:
+                    yield waiting
+                waiting = following
+            if waiting:
+                yield waiting
+
+    def _encode(self, triples: list[Triple]) -> list[Encoded | ReaderError]:
+        return self._reader.encode(*zip(*triples, strict=True)) if triples else []
+
+    def _start(self, triples: list[Triple]) -> Chunk:
+        """What the journal had when a process first came upon these triples, and what was to be computed then."""
+        keys = [content_key(kind="score", reader=self._reader.identity, triple=list(triple)) for triple in triples]
+        known = self._known(keys)
+        self.work.triples += len(keys)
+        if len(known) == len(keys):
+            todo = []
+        elif self._journal is None:
+            todo = list(range(len(keys)))
+        else:
+            plan = content_key(kind="plan", budget=self._budget, keys=keys)
+            self._journal.put({plan: [place for place, key in enumerate(keys) if key in known]})
+            had = set(self._journal.get([plan])[plan])
+            known = self._known([keys[place] for place in had])  # the plan may be of a process that saw more
+            todo = [place for place in range(len(keys)) if place not in had]
+        self.work.known += len(keys) - len(todo)
+        planned = {keys[place] for place in todo}
+        return Chunk(triples, keys, todo, {key: score for key, score in known.items() if key not in planned})
+
+    def _score_chunk(
+        self,
+        chunk: Chunk,
+        encoded: list[Encoded | ReaderError],
+        on_scored: Callable[[int], None],
+        on_bad: Callable[[ReaderError], None],
+    ) -> None:
+        for error in (item for item in encoded if isinstance(item, ReaderError)):
+            on_bad(error)
+        usable = [(chunk.todo[n], item) for n, item in enumerate(encoded) if isinstance(item, Encoded)]
+        on_scored(len(encoded) - len(usable))
+        items = [item for _, item in usable]
+        for places in self._batches(items, self._budget):
+            batch = {chunk.keys[usable[place][0]]: usable[place] for place in places}
+            found = self._known(list(batch))
+            if len(found) == len(batch):
+                self.work.known += len(batch)
+            else:
+                found = dict(zip(batch, self._compute([item for _, item in batch.values()]), strict=True))
+                for key, (place, _) in batch.items():
+                    if not -1e-3 <= found[key].nll_sum < float("inf"):
+                        on_bad(self._infinite(chunk.triples[place], found.pop(key).nll_sum))
+                found = self._keep(found)
+            chunk.scores |= found
+            on_scored(len(batch))
+
+    def _known(self, keys: list[str]) -> dict[str, Score]:
+        found = self._journal.get(keys) if self._journal is not None else {}
+        return {key: Score(*value) for key, value in found.items()}
+
+    def _keep(self, scores: dict[str, Score]) -> dict[str, Score]:
+        """Journal the scores; where another process was first, its scores hold."""
+        if self._journal is None:
+            return scores
+        self._journal.put(scores)
+        return self._known(list(scores))
+
+    def _infinite(self, triple: Triple, value: float) -> InfiniteLoss:
+        name = self._reader.name
+        return InfiniteLoss(
+            f"reader {name}: the loss of answer {triple.answer!r} to {triple.query!r} given {triple.passage[:80]!r} is "
+            f"{value}. Check the checkpoint and readers.{name}.dtype."
+        )
+
+    # -- batches -----------------------------------------------------------------------------------------------------
+
+    def _batches(self, items: Sequence[Encoded], budget: int) -> list[list[int]]:
+        lengths = [len(item.ids) for item in items]
+        batches = neighbour_batches if self._reader.packs else length_batches
+        return batches(lengths, budget, self._logit_costs(items))
+
+    def _logit_costs(self, items: Sequence[Encoded]) -> list[int]:
+        row = row_cost(self._reader.model)
+        return [row * (len(item.ids) - item.answer_start) for item in items]
+
+    def _compute(self, items: Sequence[Encoded]) -> list[Score]:
+        """In smaller batches once memory has run out."""
+        scores: dict[int, Score] = {}
+        waiting = self._batches(items, self._limit)
+        while waiting:
+            part = [items[place] for place in waiting[0]]
+            try:
+                found = self._forward(part)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if len(part) == 1:
+                    raise self._too_long(part[0]) from error
+                found = None
+            if found is None:  # outside the handler, which keeps what the failed attempt held alive
+                torch.cuda.empty_cache()
+                self.work.halvings += 1
+                spent = sum(len(item.ids) for item in part) + sum(self._logit_costs(part))
+                self._limit = min(self._limit, spent) // 2
+                rest = sorted(place for batch in waiting for place in batch)
+                again = self._batches([items[place] for place in rest], self._limit)
+                waiting = [[rest[place] for place in batch] for batch in again]
+            else:
+                scores.update(zip(waiting.pop(0), found, strict=True))
+        return [scores[place] for place in range(len(items))]
+
+    def _too_long(self, item: Encoded) -> ReaderError:
+        name = self._reader.name
+        return ReaderError(
+            f"reader {name}: memory does not suffice for one sequence of {len(item.ids)} tokens. Lower "
+            f"readers.{name}.max_length, or set its dtype to bfloat16."
+        )
+
+    def _forward(self, items: Sequence[Encoded]) -> list[Score]:
+        started = time.perf_counter()
+        sequences, model = [item.ids for item in items], self._reader.model
+        with torch.inference_mode():
+            if self._reader.packs:
+                pack = pack_sequences(sequences, model.device)
+                places, computed = pack.places, pack.ids.shape[1]
+                forward = partial(forward_pack, model, pack)
+            else:
+                ids = pad_right(sequences, self._reader.pad)[0].to(model.device)
+                width, computed = ids.shape[1], ids.numel()
+                places = [range(row * width, row * width + len(item.ids)) for row, item in enumerate(items)]
+                forward = partial(model, input_ids=ids, use_cache=False)
+            scores = _answer_scores(model, forward, items, places)
+        self.work.tokens += sum(map(len, sequences))
+        self.work.computed += computed
+        self.work.seconds += time.perf_counter() - started
+        return scores
+
+
+def row_cost(model: Any) -> int:
+    """Tokens whose states take as much memory as a row of logits: some eight vectors of hidden size live at a time."""
+    config = model.config.get_text_config()
+    return config.vocab_size // (8 * config.hidden_size)
+
+
+def _answer_scores(
+    model: Any, forward: Callable[[], Any], items: Sequence[Encoded], places: Sequence[Sequence[int]]
+) -> list[Score]:
+    """places: of each item, where its tokens are among the states that the output head sees."""
+    before = [p for item, own in zip(items, places, strict=True) for p in own[item.answer_start - 1 : -1]]
+    wanted = torch.tensor([t for item in items for t in item.ids[item.answer_start :]], device=model.device)
+    with _float32_head(model, torch.tensor(before, device=model.device)):
+        logits = forward().logits
+    losses = cross_entropy(logits, wanted, reduction="none").double()
+    first = logits.gather(1, wanted[:, None])[:, 0] >= logits.amax(-1)  # several times as fast as argmax
+    lengths = [len(item.ids) - item.answer_start for item in items]
+    return [
+        Score(loss.sum().item(), len(loss), item.truncated, bool(hit.all()))
+        for item, loss, hit in zip(items, losses.cpu().split(lengths), first.cpu().split(lengths), strict=True)
+    ]
+
+
+@contextmanager
+def _float32_head(model: Any, places: Tensor) -> Iterator[None]:
+    """While it lasts, the model's logits are float32 and of these places of the batch alone, [n, vocabulary].
+
+    The head is handed the places inside the model's own forward, as some architectures scale (Granite, Cohere) or cap
+    (Gemma 2) what comes out of it.
+    """
+    head = model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, states: (states[0].flatten(0, -2)[places],))
+    half = isinstance(head, torch.nn.Linear) and head.weight.dtype in HALF
+    if half:  # else every logit would be rounded to three digits
+        head.forward = partial(_float32_linear, weight=head.weight, bias=head.bias)
+    try:
+        yield
+    finally:
+        hook.remove()
+        if half:
+            del head.forward
+
+
+def _float32_linear(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if not states.is_cuda:
+        return linear(states.float(), weight.float(), None if bias is None else bias.float())
+    logits = torch.mm(states, weight.T, out_dtype=torch.float32)
+    return logits if bias is None else logits + bias.float()

@@ -1,0 +1,190 @@
+"""What a reader answers: batched greedy generation.
+
+    generate_answers(reader, [("Where was …?", "… was born in Caldbury.")], budget=8192)
+    [Answer(text="caldbury", truncated=False)]
+
+Greedy is the most probable token at every step and nothing else: of a checkpoint's generation_config.json the end
+tokens count, its sampling, penalties, forced tokens and lengths do not. An answer ends at an end token, before a line
+break or one of the reader's stop texts, or after max_new_tokens. Prompts of like length share a batch, padded on the
+left. Once half of its answers have ended, the others go on without them: the cached states are then copied for those
+alone, which over a whole batch costs less than copying them all once. A model that attends in its own way
+(Reader.packs) may keep other states than keys and values: its batches stay whole until the last answer has ended.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bitter_retrieval.models.batching import length_batches
+from bitter_retrieval.models.memory import is_out_of_memory
+from bitter_retrieval.readers.language_model import Encoded, Reader, ReaderError, refuse
+
+LINE_BREAK = "\n"
+
+Tokens = list[list[int]]  # of several prompts or answers
+Once = Callable[[Tokens, Callable[[], Tokens]], Tokens]  # a batch's prompts, and what answers them
+
+
+class Answer(NamedTuple):
+    text: str
+    truncated: bool  # the passage was cut to fit
+
+
+def at_once(prompts: Tokens, work: Callable[[], Tokens]) -> Tokens:
+    return work()
+
+
+def generate_answers(
+    reader: Reader,
+    items: Sequence[tuple[str, str]],
+    budget: int,
+    once: Once = at_once,
+    on_bad: Callable[[ReaderError], None] = refuse,
+) -> list[Answer | None]:
+    """Answer each (query, passage); `budget` and `once` as in generate_tokens.
+
+    Raises ReaderError for an item that the reader cannot be asked, unless on_bad takes the error: then its answer is
+    None. Where that is every item, the first error is raised all the same: then it is the reader that is asked wrongly.
+    """
+    encoded = reader.encode([query for query, _ in items], [passage for _, passage in items], None)
+    asked = [item for item in encoded if isinstance(item, Encoded)]
+    for error in (item for item in encoded if isinstance(item, ReaderError)):
+        (on_bad if asked else refuse)(error)
+    said = iter(generate_tokens(reader, [item.ids for item in asked], budget, once))
+    return [
+        Answer(_text(reader, next(said)), item.truncated) if isinstance(item, Encoded) else None for item in encoded
+    ]
+
+
+def _text(reader: Reader, tokens: list[int]) -> str:
+    return _stops(reader).split(reader.tokenizer.decode(tokens, skip_special_tokens=True), maxsplit=1)[0].strip()
+
+
+def generate_tokens(reader: Reader, prompts: Sequence[list[int]], budget: int, once: Once = at_once) -> Tokens:
+    """Tokens of each answer, up to its end token or through the token that completes a stop text.
+
+    budget: tokens of a batch, prompts and the longest possible answers with padding, as all of them are held in its
+    cache. Where memory runs out, the batch is halved, and all that follow with it. once: may know what a batch's work
+    would give; batches are planned from all prompts before it is asked, so what it knows decides none of them.
+    """
+    lengths = [len(prompt) + reader.max_new_tokens for prompt in prompts]
+    said: dict[int, list[int]] = {}
+    waiting = length_batches(lengths, budget)
+    while waiting:
+        batch = waiting[0]
+        asked = [prompts[place] for place in batch]
+        try:
+            found = once(asked, partial(_generate, reader, asked))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                raise _too_long(reader, lengths[batch[0]]) from error
+            found = None
+        if found is None:  # outside the handler, which keeps what the failed attempt held alive
+            torch.cuda.empty_cache()
+            budget = min(budget, lengths[batch[-1]] * len(batch)) // 2
+            rest = [place for batch in waiting for place in batch]
+            again = length_batches([lengths[place] for place in rest], budget)
+            waiting = [[rest[place] for place in batch] for batch in again]
+        else:
+            said.update(zip(waiting.pop(0), found, strict=True))
+    return [said[place] for place in range(len(prompts))]
+
+
+def _too_long(reader: Reader, length: int) -> ReaderError:
+    return ReaderError(
+        f"reader {reader.name}: memory does not suffice for one prompt and its answer, {length} tokens. Lower "
+        f"readers.{reader.name}.max_length or max_new_tokens, or set its dtype to bfloat16."
+    )
+
+
+@torch.inference_mode()
+def _generate(reader: Reader, prompts: Tokens) -> Tokens:
+    from transformers import GenerationConfig
+
+    model, width = reader.model, max(map(len, prompts))
+    ids = torch.tensor([[reader.pad] * (width - len(own)) + own for own in prompts], device=model.device)
+    lengths = torch.tensor([len(own) for own in prompts], device=model.device)
+    mask = (torch.arange(width, device=model.device) >= width - lengths[:, None]).long()
+    settings = GenerationConfig(
+        max_length=width + reader.max_new_tokens, pad_token_id=reader.pad, return_dict_in_generate=True
+    )
+    ending = _Ending(reader, width, len(prompts))
+    states: dict[str, Any] = {}
+    with _checkpoint_settings_aside(model):
+        while ending.rows:
+            made = model.generate(
+                ids, attention_mask=mask, generation_config=settings, stopping_criteria=[ending], **states
+            )
+            kept = torch.tensor(ending.drop_ended(), dtype=torch.long, device=model.device)
+            if len(kept):
+                ids = made.sequences[kept]
+                mask = torch.nn.functional.pad(mask[kept], (0, ids.shape[1] - mask.shape[1]), value=1)
+                made.past_key_values.batch_select_indices(kept)
+                states = {"past_key_values": made.past_key_values}
+    return [ending.said[row] for row in range(len(prompts))]
+
+
+@contextmanager
+def _checkpoint_settings_aside(model: Any) -> Iterator[None]:
+    """While it lasts, `generate` does what it is told: it would take what it is not told from the checkpoint's file."""
+    from transformers import GenerationConfig
+
+    theirs, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = theirs
+
+
+class _Ending:
+    """A stopping criterion of `generate` that takes down each answer as it ends."""
+
+    def __init__(self, reader: Reader, width: int, count: int) -> None:
+        self.said: dict[int, list[int]] = {}  # by row of the whole batch
+        self.rows = list(range(count))  # those that the batch now has
+        self._reader = reader
+        self._width = width  # of the prompts
+        self._end_tokens = end_tokens(reader)
+        self._stops = _stops(reader)
+
+    def __call__(self, ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        """Stops all rows at once, or none."""
+        new = ids[:, self._width :].tolist()
+        going_on = [(row, own) for row, own in zip(self.rows, new, strict=True) if row not in self.said]
+        texts = self._reader.tokenizer.batch_decode([own for _, own in going_on], skip_special_tokens=True)
+        for (row, own), text in zip(going_on, texts, strict=True):
+            if own[-1] in self._end_tokens:
+                self.said[row] = own[:-1]
+            elif len(own) == self._reader.max_new_tokens or self._stops.search(text):
+                self.said[row] = own
+        left = sum(row not in self.said for row in self.rows)
+        stop = 2 * left <= len(self.rows) if self._reader.packs else left == 0
+        return torch.full((len(self.rows),), stop, device=ids.device)
+
+    def drop_ended(self) -> list[int]:
+        """Places in the batch of the rows that go on; only these stay."""
+        kept = [place for place, row in enumerate(self.rows) if row not in self.said]
+        self.rows = [self.rows[place] for place in kept]
+        return kept
+
+
+def _stops(reader: Reader) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, (LINE_BREAK, *reader.stop))))
+
+
+def end_tokens(reader: Reader) -> set[int]:
+    """The tokenizer's, those that the checkpoint names (a chat model's end of turn, say), stop texts that are tokens.
+
+    A stop text may be a special token, which no decoded text shows.
+    """
+    named = reader.model.generation_config.eos_token_id
+    special = {str(token): place for place, token in reader.tokenizer.added_tokens_decoder.items()}
+    found = [reader.tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])]
+    return {*found, *map(special.get, reader.stop)} - {None}

@@ -1,0 +1,307 @@
+"""Readers: frozen causal language models with their tokenizer, prompt and limits.
+
+`models/readers/<name>/` holds a fitted checkpoint, or `source.json` that names where the weights are (checkpoints.py);
+in both cases `reader.json` says how the reader is asked.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+
+from bitter_retrieval.journal import content_key
+from bitter_retrieval.models.attention import chosen
+from bitter_retrieval.models.checkpoints import CheckpointError, fingerprint, locate, resolve_checkpoint
+from bitter_retrieval.models.pretrained import load_model, load_tokenizer, read_config
+from bitter_retrieval.readers.packing import HALF, can_pack
+from bitter_retrieval.readers.prompts import Prompt, answer_text
+
+SETTINGS = "reader.json"
+END_TOKEN = "<eos>"
+DATE = "26 Jul 2024"  # what Llama 3's templates say where there is no clock: today's would change prompts by the day
+
+
+@dataclass(frozen=True)
+class ReaderSettings:
+    """How a reader is asked, and the precision that it runs in: fields of params.readers[name]."""
+
+    prompt: str
+    dtype: str  # of the weights
+    max_length: int  # tokens of prompt and answer
+    max_new_tokens: int
+    chat: bool = False  # put the prompt into the tokenizer's chat template, as what the user says
+    answer_end: str = ""  # scored after every answer: "" nothing, <eos> the tokenizer's end token, else this text
+    stop: Sequence[str] | None = None  # texts that end a generated answer, as a line break does
+    attention: str | None = None  # flash, varlen or sdpa; None is auto, the fastest that there is
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "attention", None if self.attention == "auto" else self.attention)
+
+    def stated(self) -> dict[str, Any]:
+        """The fields without those that are left out: a reader stays the same one when there is more to leave out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+class ReaderError(ValueError):
+    """A question or answer that a reader cannot take."""
+
+
+class BrokenReader(ReaderError):
+    """What is wrong with the reader, whatever it is asked."""
+
+
+def refuse(error: ReaderError) -> None:
+    raise error
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of prompt and answer in one sequence; ids[answer_start:] is the answer."""
+
+    ids: list[int]
+    answer_start: int
+    truncated: bool
+
+
+@dataclass
+class Reader:
+    """A language model that is ready to score and to answer."""
+
+    name: str
+    model: Any  # transformers' PreTrainedModel for causal language modelling
+    tokenizer: Any
+    prompt: Prompt
+    max_length: int  # tokens of prompt and answer
+    max_new_tokens: int
+    identity: str  # what decides its outputs: weights, precision, prompt, limits, what its chat template writes
+    chat: bool = False
+    answer_end: str = ""
+    stop: Sequence[str] = ()  # texts that end a generated answer
+    attention: str = "auto"
+
+    @property
+    def pad(self) -> int:
+        """Token that fills batches up; never looked at."""
+        pad = self.tokenizer.pad_token_id
+        return self.tokenizer.eos_token_id if pad is None else pad
+
+    @cached_property
+    def kernel(self) -> str:
+        """What its packs attend by (attention.py)."""
+        return chosen(self.attention, self.model.dtype in HALF) if self.model.device.type == "cuda" else "sdpa"
+
+    @cached_property
+    def packs(self) -> bool:
+        """Whether sequences may share a row without padding (packing.py)."""
+        return can_pack(self.model, self.kernel)
+
+    @cached_property
+    def _beginning(self) -> list[int]:
+        """What the tokenizer puts before every text: [BOS] for most, nothing for some."""
+        for text in ("a", *self.tokenizer.get_vocab()):
+            plain, whole = (self.tokenizer(text, add_special_tokens=special).input_ids for special in (False, True))
+            if plain:
+                break
+        return next(whole[:n] for n in range(len(whole) + 1) if whole[n : n + len(plain)] == plain)
+
+    @cached_property
+    def _special(self) -> re.Pattern[str]:
+        """Texts that the tokenizer would take for something else than text."""
+        added = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        return re.compile("|".join(map(re.escape, sorted(added))) or "(?!)")
+
+    @cached_property
+    def _special_ids(self) -> set[int]:
+        added = self.tokenizer.added_tokens_decoder
+        return {place for place, token in added.items() if token.special and place != self.tokenizer.unk_token_id}
+
+    def encode(
+        self, queries: Sequence[str], passages: Sequence[str], answers: Sequence[str] | None
+    ) -> list[Encoded | ReaderError]:
+        """Prompt and answer of each item as one sequence; the passage alone is cut when it does not fit.
+
+        With `answers` None, room is left for max_new_tokens. An item gives a ReaderError when the rest does not fit,
+        when its answer is empty or has no tokens, or when the prompt's tokens are not a prefix of the whole. Raises
+        BrokenReader.
+        """
+        if answers is None:
+            room, tails = self.max_length - self.max_new_tokens, [""] * len(queries)
+        else:
+            room, tails = self.max_length - len(self._end), [self._tail(answer) for answer in answers]
+        texts = [self._text(query, passage) for query, passage in zip(queries, passages, strict=True)]
+        prompts = self._ids(texts)
+        wholes = self._ids([text + tail for text, tail in zip(texts, tails, strict=True)])
+        encoded: list[Encoded | ReaderError] = []
+        for place, (prompt, whole) in enumerate(zip(prompts, wholes, strict=True)):
+            query, passage, truncated = queries[place], passages[place], len(whole) > room
+            try:
+                if truncated:
+                    prompt, whole = self._cut(query, passage, tails[place], room)
+                self._refuse_special(query, passage, answers[place] if answers else "", whole)
+                if answers is not None:
+                    self._check(prompt, whole, query, passage, answers[place])
+                    whole = whole + self._end
+                encoded.append(Encoded(whole, len(prompt), truncated))
+            except BrokenReader:
+                raise
+            except ReaderError as error:
+                encoded.append(error)
+        return encoded
+
+    def _text(self, query: str, passage: str) -> str:
+        before, after = self.prompt.parts(query)
+        asked = before + passage + after
+        if not self.chat:
+            return asked
+        if not self.tokenizer.chat_template:
+            raise BrokenReader(f"reader {self.name}: no chat template. Set readers.{self.name}.chat to false.")
+        said = [{"role": "user", "content": asked}]
+        try:
+            return self.tokenizer.apply_chat_template(
+                said, tokenize=False, add_generation_prompt=True, enable_thinking=False, date_string=DATE
+            )
+        except TemplateError as error:
+            raise BrokenReader(
+                f"reader {self.name}: its chat template refuses question {query!r} ({error}). Set "
+                f"readers.{self.name}.chat to false."
+            ) from error
+
+    def _tail(self, answer: str) -> str:
+        """The answer as it continues the prompt: after one space, or as the beginning of what the assistant says."""
+        end = "" if self.answer_end == END_TOKEN else self.answer_end
+        return (answer.strip() if self.chat else answer_text(answer)) + end
+
+    @cached_property
+    def _end(self) -> list[int]:
+        if self.answer_end != END_TOKEN:
+            with_end, without = self._ids(["a" + self.answer_end, "a"])
+            if self.answer_end and with_end == without:
+                raise BrokenReader(
+                    f"reader {self.name}: its tokenizer drops answer_end {self.answer_end!r}. Set "
+                    f"readers.{self.name}.answer_end to <eos> or to another text."
+                )
+            return []
+        if self.tokenizer.eos_token_id is None:
+            raise BrokenReader(f"reader {self.name}: no end token. Set readers.{self.name}.answer_end to a text.")
+        return [self.tokenizer.eos_token_id]
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        """A chat template writes its special tokens out; in any other text, what looks like one is text."""
+        if not texts:
+            return []
+        chat = self.chat
+        ids = self.tokenizer(
+            texts, add_special_tokens=False, split_special_tokens=not chat, return_attention_mask=False
+        ).input_ids
+        return [self._beginning + own for own in ids] if self._beginning and not chat else ids
+
+    def _refuse_special(self, query: str, passage: str, answer: str, whole: list[int]) -> None:
+        """Of text that would be read as the end of a text, or as another one's turn to speak."""
+        if self.chat:
+            found = self._special.search("\0".join([query, passage, answer]))
+        else:  # some vocabularies hold special tokens as pieces of text too
+            found = not self._special_ids.isdisjoint(whole[len(self._beginning) :])
+        if found:
+            raise ReaderError(
+                f"reader {self.name}: question {query!r} with passage {passage[:80]!r} and answer {answer!r} holds "
+                "text that its tokenizer takes for a special token. Leave the row out."
+            )
+
+    def _cut(self, query: str, passage: str, tail: str, room: int) -> tuple[list[int], list[int]]:
+        """Prompt and sequence with the passage's last tokens taken away until the sequence fits."""
+        offsets = self.tokenizer(
+            passage, return_offsets_mapping=True, add_special_tokens=False, split_special_tokens=not self.chat
+        ).offset_mapping
+        keep = len(offsets)
+        while True:
+            text = self._text(query, passage)
+            prompt, whole = self._ids([text, text + tail])
+            excess = len(whole) - room
+            if excess <= 0:
+                return prompt, whole
+            if keep == 0:
+                raise ReaderError(
+                    f"reader {self.name}: question {query!r} with answer {tail!r} alone needs {len(whole)} tokens, "
+                    f"{room} are there. Raise readers.{self.name}.max_length."
+                )
+            keep = max(0, keep - excess)
+            passage = passage[: offsets[keep - 1][1]] if keep else ""
+
+    def _check(self, prompt: list[int], whole: list[int], query: str, passage: str, answer: str) -> None:
+        asked = f"reader {self.name}: question {query!r} with passage {passage[:80]!r}: answer {answer!r}"
+        if not answer.strip():
+            raise ReaderError(f"{asked} is empty. Leave it out of the data.")
+        if whole[: len(prompt)] != prompt:
+            raise ReaderError(
+                f"{asked}: the tokens of the prompt are not a prefix of prompt + answer. End "
+                f"readers.{self.name}.prompt where a token ends (no trailing space)."
+            )
+        text_end = self.answer_end not in ("", END_TOKEN)  # which could be all that is scored
+        if len(whole) == len(prompt) or (text_end and not self._ids([answer.strip()])[0][len(self._beginning) :]):
+            raise ReaderError(f"{asked} has no tokens in this reader's vocabulary. Leave it out of the data.")
+
+
+def save_settings(folder: Path, settings: ReaderSettings) -> None:
+    """Write how the reader in `folder` is asked, so that whatever loads it depends on that folder alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SETTINGS).write_text(json.dumps(settings.stated(), indent=2) + "\n")
+
+
+def load_reader(folder: Path) -> Reader:
+    """Load `models/readers/<name>/`."""
+    path, revision = resolve_checkpoint(folder)
+    return open_reader(folder.name, path, revision, ReaderSettings(**json.loads((folder / SETTINGS).read_text())))
+
+
+def open_reader(name: str, model: str, revision: str | None, settings: ReaderSettings) -> Reader:
+    """Load a causal language model: frozen, in evaluation mode, on CUDA where there is one.
+
+    model: path, pkg://package/folder or hub id. A hub id without a revision is identified by the commit it now has.
+    Raises CheckpointError with what to do: of what is not to be had, does not fit, or is no such model. BrokenReader of
+    a chat reader that cannot be asked anything.
+    """
+    from transformers import AutoModelForCausalLM
+
+    path, dtype = locate(model), getattr(torch, settings.dtype)
+    attention, kernel = settings.attention or "auto", chosen(settings.attention or "auto", dtype in HALF)
+    config = read_config(path, revision)
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None) or settings.max_length
+    if positions < settings.max_length:
+        raise CheckpointError(
+            f"model {model!r}: has {positions} positions, max_length is {settings.max_length}. Lower it to {positions}."
+        )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        tokenizer = load_tokenizer(path, config)
+        loaded = load_model(AutoModelForCausalLM, path, config, dtype)
+        if kernel == "flash" and (attention == "flash" or loaded._supports_flash_attn):
+            loaded.set_attn_implementation("flash_attention_2")  # where sequences are padded; packs bring their own
+    except CheckpointError:
+        raise
+    except (OSError, RuntimeError, ValueError, ImportError) as error:
+        why = (str(error).strip() or repr(error)).splitlines()[0]
+        raise CheckpointError(f"model {model!r}: no causal language model is to be had there ({why}).") from error
+    reader = Reader(
+        name,
+        loaded.requires_grad_(False).to(device),
+        tokenizer,
+        Prompt(settings.prompt),
+        settings.max_length,
+        settings.max_new_tokens,
+        "",
+        settings.chat,
+        settings.answer_end,
+        settings.stop or (),
+        attention,
+    )
+    # A template may write what no file says, such as the day, which it can ask for itself.
+    rendered = {"rendered": reader._text("?", "")} if settings.chat else {}
+    weights = fingerprint(path, config._commit_hash)
+    reader.identity = content_key(weights=weights, settings=settings.stated(), device=device, **rendered)
+    return reader

@@ -1,0 +1,1 @@
+"""Figures in words, tables, pictures and one page."""

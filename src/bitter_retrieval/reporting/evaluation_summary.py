@@ -1,0 +1,130 @@
+"""What came of one encoder and one reader on one file of questions: means with intervals, and what they leave out.
+
+    summary = summarise(rows, predictions)
+    summary["answers"]["5"]["em"]           {"mean": 0.41, "low": 0.36, "high": 0.46, "questions": 500}
+    summary["retrieval"]["ndcg_10"]         {"mean": 0.62, "low": 0.58, "high": 0.66, "questions": 488}
+    summary["counts"]                       {"questions": 500, "groups": 500, "without_human_label": 12, …}
+
+Intervals hold for these trained weights over other questions of the kind: one seed says nothing of training again. null
+is what cannot be said: a mean without a labelled question, an interval with fewer than two groups.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from math import isfinite, nan
+from typing import Any
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bitter_retrieval.records import Row
+from bitter_retrieval.statistics.ranking_metrics import ranking_metrics
+from bitter_retrieval.statistics.statistics import Design
+
+ANSWERS = {"em": "exact match", "f1": "F1", "answer_nll": "answer NLL, nats a token"}
+RETRIEVAL = {
+    "ndcg_10": "nDCG@10",
+    "mrr_10": "MRR@10",
+    "recall_1": "recall@1",
+    "recall_5": "recall@5",
+    "recall_10": "recall@10",
+    "retrieval": "retrieval accuracy",  # first passage selected
+}
+Summary = Mapping[str, Any]
+
+
+def summarise(rows: Sequence[Row], predictions: Sequence[Row]) -> dict[str, Any]:
+    """rows: prepared questions; predictions: records.PREDICTIONS of one system, reader and seed, the rows' order kept.
+
+    A question counts for retrieval where one of its passages is selected.
+    """
+    design = Design([row["group_id"] for row in rows], seeds=1, draws=20, seed=0)  # an estimate looks at no draw
+
+    def estimate(values: Sequence[float]) -> dict[str, float | None]:
+        found = asdict(design.estimate([values]))
+        told = {name: found[name] if isfinite(found[name]) else None for name in ("mean", "low", "high")}
+        return {**told, "questions": found["n_questions"]}
+
+    by_shown: dict[int, list[Row]] = {}
+    for row in predictions:
+        by_shown.setdefault(row["shown"], []).append(row)
+    ranked = _ranking_scores(rows, next(iter(by_shown.values())))
+    return {
+        "answers": {
+            str(shown): {metric: estimate([_number(row[metric]) for row in found]) for metric in ANSWERS}
+            for shown, found in by_shown.items()
+        },
+        "retrieval": {metric: estimate([scores.get(metric, nan) for scores in ranked]) for metric in RETRIEVAL},
+        "counts": {
+            "questions": len(rows),
+            "groups": len({row["group_id"] for row in rows}),
+            "without_human_label": sum(not scores for scores in ranked),
+            "truncated": {str(shown): sum(row["truncated"] for row in found) for shown, found in by_shown.items()},
+            "unscorable": {  # answers without a loss
+                str(shown): sum(row["answer_nll"] is None for row in found) for shown, found in by_shown.items()
+            },
+        },
+    }
+
+
+def _number(value: float | None) -> float:
+    return nan if value is None else value
+
+
+def _ranking_scores(rows: Sequence[Row], predictions: Sequence[Row]) -> list[dict[str, float]]:
+    """Of each question by names in RETRIEVAL; nothing where no passage is selected."""
+    selected = {
+        row["query_id"]: {passage["passage_id"] for passage in row["passages"] if passage["is_selected"]}
+        for row in rows
+    }
+    rankings = {row["query_id"]: row["ranked_ids"] for row in predictions}
+    found = ranking_metrics(rankings, selected)
+    for query_id, scores in found.items():
+        scores["retrieval"] = float(rankings[query_id][0] in selected[query_id])
+    return [found.get(row["query_id"], {}) for row in rows]
+
+
+def tables(summary: Summary) -> Iterator[RenderableType]:
+    """The summary for a terminal."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in ("", "mean", "95% interval", "questions"):
+        table.add_column(head, justify="right" if head else "left", no_wrap=True)
+    for shown, found in summary["answers"].items():
+        passages = "passage" if shown == "1" else "passages"
+        table.add_row(Text(f"Answers from {shown} {passages}", style="bold"))
+        for metric, title in ANSWERS.items():
+            table.add_row(f"  {title}", *_cells(found[metric]), end_section=metric == "answer_nll")
+    table.add_row(Text("Retrieval", style="bold"))
+    for metric, title in RETRIEVAL.items():
+        table.add_row(f"  {title}", *_cells(summary["retrieval"][metric]))
+    yield table
+    yield from map(Text, notes(summary))
+
+
+def _cells(estimate: Mapping[str, float | None]) -> list[str]:
+    mean, low, high = (estimate[name] for name in ("mean", "low", "high"))
+    interval = "-" if low is None else f"{low:.3f} to {high:.3f}"
+    return ["-" if mean is None else f"{mean:.3f}", interval, f"{estimate['questions']:,}"]
+
+
+def notes(summary: Summary) -> Iterator[str]:
+    """What was evaluated and what not, a sentence a line."""
+    counts = summary["counts"]
+    asked = f"The first {counts['questions']:,} of {counts['readable']:,} questions"
+    yield f"{asked}, groups: {counts['groups']:,}, passages searched: {counts['passages']:,}."
+    left_out = [f"{name.replace('_', ' ')} {count:,}" for name, count in counts["left_out"].items() if count]
+    yield f"Left out of the input: {', '.join(left_out) or 'nothing'}."
+    yield f"Contexts that lost their tail: {_by_shown(counts['truncated']) or 'none'}."
+    if unscorable := _by_shown(counts["unscorable"]):
+        why = "the reader can score none of their references or cannot be asked (then they are empty, and wrong)"
+        yield f"Answers without an NLL, as {why}: {unscorable}."
+    if unlabelled := counts["without_human_label"]:
+        yield f"No passage is selected for {unlabelled:,} questions: retrieval says nothing of them."
+    if counts["groups"] < 2:
+        yield "All questions are of one group, so that no interval can be said. Evaluate more."
+
+
+def _by_shown(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} with {shown} shown" for shown, count in counts.items() if count)

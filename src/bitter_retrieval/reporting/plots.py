@@ -1,0 +1,196 @@
+"""The pictures of the comparison, drawn from its report. The same report gives the same bytes.
+
+answer_accuracy.png        answer accuracy of every run and control with its 95% interval
+answer_vs_retrieval.png    answer accuracy against agreement of the top passage with the annotators
+training_curves.png        loss on training batches and on validation by step, a panel a run, a line a seed
+
+Where nobody judged the answers, exact match stands in for answer accuracy and the axis says so.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bitter_retrieval.reporting.point_names import write_names
+
+if TYPE_CHECKING:  # matplotlib is slow to import and only drawing needs it
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Report = Mapping[str, Any]
+Curve = Mapping[str, Sequence[float | None]]  # column of a curves file: values by row
+
+BLUE, ORANGE, GREY, LIGHT, INK = "#2a6fbb", "#d1661c", "#7a7f87", "#b9d2ec", "#22262b"
+DPI = 120
+NAMES = {"accuracy": "Answer accuracy", "em": "Exact match"}
+
+
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> "tuple[Figure, Any]":
+    """A figure in inches with its axes, in the look that all pictures share; axes as a grid [rows, columns]."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    look = {
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": GREY,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "axes.grid": True,
+        "grid.color": "#e6e8eb",
+        "axes.axisbelow": True,
+        "figure.constrained_layout.use": True,
+    }
+    with matplotlib.rc_context(look):
+        return pyplot.subplots(rows, columns, figsize=(width, height), dpi=DPI, squeeze=False)
+
+
+def save(figure: "Figure", path: Path | str) -> None:
+    """Write a PNG, whole or not at all, without the version that would make equal pictures differ."""
+    from matplotlib import pyplot
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    figure.savefig(partial, format="png", dpi=DPI, metadata={"Software": None})
+    pyplot.close(figure)
+    partial.replace(path)
+
+
+def judged_metric(report: Report) -> str:
+    """Answer accuracy if any run or control was judged, else exact match."""
+    scores = [system["scores"].get(report["about"]["reader"], {}) for system in report["systems"].values()]
+    return "accuracy" if any(one.get("accuracy") for one in scores) else "em"
+
+
+def answer_accuracy(report: Report, path: Path | str) -> None:
+    """Every system with its interval, runs above controls, in the order of params."""
+    metric = judged_metric(report)
+    found = {name: _estimate(report, name, metric) for name in report["systems"]}
+    figure, axes = new_figure(7.5, 1.1 + 0.27 * len(found))
+    ax = axes[0, 0]
+    for place, (name, estimate) in enumerate(found.items()):
+        if estimate:
+            _point(ax, estimate, None, _colour(report, name), place)
+    ax.set_yticks(range(len(found)), [_label(report, name) for name in found])
+    ax.set_ylim(len(found) - 0.4, -0.6)
+    ax.set_xlim(0, None)
+    ax.grid(axis="y", visible=False)
+    ax.axhline(sum(_is_run(report, name) for name in found) - 0.5, color=GREY, linewidth=0.6)
+    ax.set_xlabel(f"{NAMES[metric]} with {report['about']['reader']}, % (95% interval{_not_judged(metric)})")
+    baseline = found.get(report["about"]["baseline"])
+    if baseline:
+        ax.axvline(100 * baseline["mean"], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+    save(figure, path)
+
+
+def answer_vs_retrieval(report: Report, path: Path | str) -> None:
+    """Each system as a cross of two intervals, and the runs from nearer: do better answers need more agreement?"""
+    metric = judged_metric(report)
+    figure, axes = new_figure(9.5, 4.6, columns=2)
+    everything, near = axes[0]
+    shown = {
+        name: (_estimate(report, name, "retrieval"), _estimate(report, name, metric)) for name in report["systems"]
+    }
+    shown = {name: pair for name, pair in shown.items() if all(pair)}
+    runs = [name for name in shown if _is_run(report, name) and name not in report["negative_controls"]]
+    _scatter(everything, report, "runs and controls", shown)
+    _scatter(near, report, "the runs from nearer", {name: shown[name] for name in runs})
+    figure.supxlabel(f"Top passage relevant by the labels of {report['about']['human_source']}, %", fontsize=9)
+    everything.set_ylabel(f"{NAMES[metric]} with {report['about']['reader']}, %{_not_judged(metric)}")
+    write_names(everything, [_named(name, shown) for name in shown if name not in runs])
+    write_names(near, [_named(name, shown) for name in runs])
+    save(figure, path)
+
+
+def _scatter(ax: "Axes", report: Report, title: str, shown: Mapping[str, Sequence[Mapping]]) -> None:
+    ax.set_title(title, fontsize=9, loc="left")
+    if not shown:
+        ax.text(0.5, 0.5, "nothing to show", ha="center", transform=ax.transAxes)
+    for name, (retrieval, answer) in shown.items():
+        _point(ax, retrieval, answer, _colour(report, name))
+
+
+def _named(name: str, shown: Mapping[str, Sequence[Mapping]]) -> tuple[float, float, str]:
+    retrieval, answer = shown[name]
+    return 100 * retrieval["mean"], 100 * answer["mean"], name
+
+
+def training_curves(curves: Mapping[str, Curve], path: Path | str) -> None:
+    """Loss by optimiser step of each run; curves by run with columns seed, step, loss and validation_loss."""
+    columns = min(4, max(1, len(curves)))
+    rows = -(-len(curves) // columns) or 1
+    figure, axes = new_figure(2.6 * columns, 0.5 + 1.9 * rows, rows, columns)
+    for ax in axes.flat[len(curves) :]:
+        ax.set_axis_off()
+    for ax, (name, curve) in zip(axes.flat, curves.items(), strict=False):
+        _curve(ax, curve, "loss", color=LIGHT, linewidth=0.8)
+        _curve(ax, curve, "validation_loss", color=BLUE, linewidth=1.4, marker=".", markersize=4)
+        ax.set_title(name, fontsize=9, loc="left")
+    figure.supxlabel("optimiser step", fontsize=9)
+    figure.supylabel("loss (dark: validation)", fontsize=9)
+    save(figure, path)
+
+
+def _curve(ax: "Axes", curve: Curve, column: str, **style: Any) -> None:
+    """One line a seed through the steps where the column has a value."""
+    rows = list(zip(curve["seed"], curve["step"], curve.get(column, [None] * len(curve["seed"])), strict=True))
+    for seed in sorted({seed for seed, _, _ in rows}):
+        points = sorted((step, value) for one, step, value in rows if one == seed and value is not None)
+        if points:
+            ax.plot(*zip(*points, strict=True), **style)
+
+
+def _point(ax: "Axes", across: Mapping, upward: Mapping | None, colour: str, place: float = 0) -> None:
+    """A dot with its intervals in percent; `upward` None puts it at the height `place`."""
+    height = place if upward is None else 100 * upward["mean"]
+    ax.errorbar(
+        100 * across["mean"],
+        height,
+        xerr=_reach(across),
+        yerr=None if upward is None else _reach(upward),
+        fmt="o",
+        markersize=4.5,
+        color=colour,
+        elinewidth=1.2,
+        ecolor=colour + ("99" if upward is None else "66"),
+        capsize=0,
+        zorder=3,
+    )
+
+
+def _reach(estimate: Mapping) -> list[list[float]] | None:
+    """Distance in percent from the mean down and up to the interval's ends; None where there is no interval."""
+    if estimate["low"] is None or estimate["high"] is None:
+        return None
+    ends = estimate["mean"] - estimate["low"], estimate["high"] - estimate["mean"]
+    return [[100 * max(0.0, end)] for end in ends]
+
+
+def _estimate(report: Report, name: str, metric: str) -> Mapping | None:
+    return report["systems"][name]["scores"].get(report["about"]["reader"], {}).get(metric)
+
+
+def _colour(report: Report, name: str) -> str:
+    """Runs blue, the baseline orange, controls grey."""
+    if name == report["about"]["baseline"]:
+        return ORANGE
+    return BLUE if _is_run(report, name) else GREY
+
+
+def _is_run(report: Report, name: str) -> bool:
+    return report["systems"][name]["kind"] == "run"
+
+
+def _label(report: Report, name: str) -> str:
+    labels = report["systems"][name]["labels"]
+    return f"{name} ({labels})" if labels else name
+
+
+def _not_judged(metric: str) -> str:
+    return "; answers are not judged" if metric == "em" else ""

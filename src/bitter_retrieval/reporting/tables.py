@@ -1,0 +1,246 @@
+"""The tables that compare prints, from its report. Narrow terminals get the same columns in several tables.
+
+Exact match and its company, reader reader_a (mean ±half a 95% interval)
+system      labels      EM         F1         accuracy   NLL         retrieval   success
+infonce     human       54.9 ±3.1  57.0 ±3.0  54.9 ±3.1  2.10 ±0.15  61.2 ±2.9   60.4 ±3.0
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from bitter_retrieval.reporting import wording
+
+WIDE = 112  # columns from which all metrics fit side by side
+HEADS = {
+    "em": "EM",
+    "f1": "F1",
+    "accuracy": "accuracy",
+    "answer_nll": "NLL",
+    "retrieval": "retrieval",
+    "success": "success",
+}
+RANKING_HEADS = {
+    "ndcg_10": "nDCG@10",
+    "mrr_10": "MRR@10",
+    "recall_1": "recall@1",
+    "recall_5": "recall@5",
+    "recall_10": "recall@10",
+}
+UTILITY_HEADS = {"regret": "regret", "regret_labeller": "labeller's", "harm": "harm", "empty": "empty"}
+STYLES = {"better": "green", "worse": "red", "equivalent": "cyan", "inconclusive": "yellow"}
+Report = Mapping[str, Any]
+
+
+def console(**settings: Any) -> Console:
+    """A console as wide as the terminal; where there is none, wide enough for whole tables."""
+    settings = {"markup": False, "highlight": False} | settings
+    found = Console(**settings)
+    return found if found.is_terminal else Console(**{"width": WIDE} | settings)
+
+
+def everything(report: Report, width: int) -> Iterator[RenderableType]:
+    """All tables and notes in reading order, for a console of so many columns."""
+    yield from scores(report, width)
+    yield from beyond(report, width)
+    yield differences(report, width)
+    yield from (Text(f"{warning}\n", style="bold") for warning in wording.warnings(report))
+    yield from secondary(report, width)
+    yield from (further(report, shown, width) for shown in report["further"])
+    yield from readers(report, width)
+    yield disagreement(report)
+    yield from (Text(note) for note in wording.notes(report))
+
+
+def scores(report: Report, width: int) -> list[RenderableType]:
+    """Every system with every metric of the primary reader."""
+    title = f"Answers of {report['about']['reader']}: mean ±half a 95% interval, % (NLL: nats a token)"
+    return _parts(title, report, HEADS, width)
+
+
+def beyond(report: Report, width: int) -> list[RenderableType]:
+    """The systems that answer questions from another domain, if there are any; a narrow console gets no labels."""
+    if not report["beyond"]:
+        return []
+    tables = _fitting(list(wording.BEYOND), lambda part: _beyond(report, part, width >= WIDE), width)
+    return [_titled(wording.beyond(report) + " (secondary)", *tables)]
+
+
+def _beyond(report: Report, metrics: Sequence[str], labels: bool) -> Table:
+    found, reader = report["beyond"], report["about"]["reader"]
+    table = _table(*["system", "labels"][: 1 + labels])
+    for metric in metrics:
+        table.add_column(wording.BEYOND[metric], justify="right", no_wrap=True)
+        table.add_column("to untrained", justify="right", no_wrap=True)
+    for name in found["systems"]:
+        pairs = dict(zip(wording.BEYOND, wording.beyond_cells(found, reader, name), strict=True))
+        cells = [cell for metric in metrics for cell in pairs[metric]]
+        if set(cells) != {wording.NOTHING}:
+            _add(table, report, name, cells, labels=labels)
+    return table
+
+
+def secondary(report: Report, width: int) -> list[RenderableType]:
+    """Rankings against the annotators' labels, and what was shown against what could have been."""
+    about = report["about"]
+    ranking = f"Rankings of {about['corpus']} passages by the labels of {about['human_source']}, % (secondary)"
+    utility = (
+        f"What {about['reader']} was shown against the best candidate (regret: nats a token, and by the labeller's "
+        "losses) and no passage (harm: %) (secondary)"
+    )
+    return _parts(ranking, report, RANKING_HEADS, width) + _parts(utility, report, UTILITY_HEADS, width)
+
+
+def _parts(title: str, report: Report, heads: Mapping[str, str], width: int) -> list[RenderableType]:
+    tables = _fitting(list(heads), lambda part: _scores(report, {metric: heads[metric] for metric in part}), width)
+    return [_titled(title, table) for table in tables]
+
+
+def _fitting(columns: Sequence[str], table_of: Callable[[Sequence[str]], Table], width: int) -> list[Table]:
+    """One table of all columns, or as few of equal parts of them as the console has room for."""
+    for size in sorted({-(-len(columns) // parts) for parts in range(1, len(columns) + 1)}, reverse=True):
+        tables = [table_of(columns[at : at + size]) for at in range(0, len(columns), size)]
+        if all(_width(table) <= width for table in tables):
+            break
+    return tables
+
+
+def _width(table: Table) -> int:
+    endless = Console(width=10_000)
+    return Measurement.get(endless, endless.options, table).maximum
+
+
+def _scores(report: Report, heads: Mapping[str, str]) -> Table:
+    """The systems with these metrics of the primary reader; those that have none of them are left out."""
+    reader = report["about"]["reader"]
+    table = _table("system", "labels")
+    for head in heads.values():
+        table.add_column(head, justify="right", no_wrap=True)
+    for name, system in report["systems"].items():
+        of_reader = system["scores"].get(reader, {})
+        if any(of_reader.get(metric) for metric in heads):
+            _add(table, report, name, [_cell(metric, of_reader.get(metric)) for metric in heads])
+    return table
+
+
+def further(report: Report, shown: str | int, width: int) -> RenderableType:
+    """What retrieves, where the reader sees another number of passages; a narrow console gets fewer columns."""
+    about, found = report["about"], report["further"][shown]
+    wide = width >= WIDE
+    heads = ["EM", "difference", "verdict", *["adjusted p", "harm"] * wide]
+    table = _table(*["system", "labels"][: 1 + wide])
+    for head in heads:
+        table.add_column(head, justify="left" if head == "verdict" else "right", no_wrap=True)
+    for name, system in found["systems"].items():
+        scores = system["scores"].get(about["reader"], {})
+        difference = found["differences"][about["reader"]]["em"].get(name)
+        cells = [wording.share(scores.get("em")), wording.points(difference), _verdict(difference)]
+        if wide:
+            cells.append(wording.probability(difference and difference["p_adjusted"]))
+            cells.append(wording.share(scores.get("harm")))
+        _add(table, report, name, cells, labels=wide)
+    title = f"{shown} passages shown to {about['reader']}: exact match, and against {about['baseline']} (secondary)"
+    return _titled(title, table)
+
+
+def _verdict(difference: Mapping[str, Any] | None) -> Text:
+    verdict = difference["verdict"] if difference else wording.NOTHING
+    return Text(verdict, style=STYLES.get(verdict, ""))
+
+
+def _add(table: Table, report: Report, name: str, cells: Sequence[RenderableType], labels: bool = True) -> None:
+    """A row with the system's name and labels; a gap parts runs and controls, the primary run is bold."""
+    names, system = list(report["systems"]), report["systems"][name]
+    after = names[names.index(name) + 1 :][:1]
+    ends = any(report["systems"][other]["kind"] != system["kind"] for other in after)
+    style = "bold" if name == report["about"]["primary"] else None
+    head = [name, system["labels"] or wording.NOTHING][: 1 + labels]
+    table.add_row(*head, *cells, style=style, end_section=ends)
+
+
+def _cell(metric: str, estimate: Mapping[str, Any] | None) -> str:
+    if metric == "accuracy" and estimate is None:
+        return "not judged"
+    return wording.figure(metric, estimate)
+
+
+def differences(report: Report, width: int) -> RenderableType:
+    """Each run against the baseline in exact match, with its verdict; a narrow console gets no labels and seed sd."""
+    about = report["about"]
+    found, primary, wide = report["differences"][about["reader"]]["em"], about["primary"], width >= WIDE
+    table = _table(*["run", "labels"][: 1 + wide])
+    for head in ["difference", "adjusted p", "verdict", "MDE", "seed sd"][: 4 + wide]:
+        table.add_column(head, justify="left" if head == "verdict" else "right", no_wrap=True)
+    for name, difference in found.items():
+        _add(table, report, name, _judged(difference)[: 4 + wide], labels=wide)
+    title = (
+        f"Exact match against {about['baseline']}, paired by seed and question, points; 95% intervals for all at once"
+    )
+    said = wording.sentence(primary, about["baseline"], found.get(primary)) if primary else ""
+    return _titled(title, table, *([Text(f"Primary figure: {said} Other rows are secondary.\n")] if said else []))
+
+
+def _judged(difference: Mapping[str, Any]) -> list[RenderableType]:
+    return [
+        wording.points(difference),
+        wording.probability(difference["p_adjusted"]),
+        _verdict(difference),
+        wording.size(difference["mde"]),
+        wording.size(difference["seed_sd"]),
+    ]
+
+
+def readers(report: Report, width: int) -> list[RenderableType]:
+    """Exact match of every system with every reader, and the runs' differences to the baseline, by passages shown."""
+    about = report["about"]
+    title = "Exact match by reader, {} shown, %, and difference to {}, points (secondary)"
+    return [
+        _titled(title.format(shown, about["baseline"]), table)
+        for shown, found in wording.readings(report).items()
+        for table in _fitting(about["readers"], lambda part, found=found: _readers(report, found, part), width)
+    ]
+
+
+def _readers(report: Report, found: Report, names: Sequence[str]) -> Table:
+    table = _table("system", "labels")
+    for reader in names:
+        table.add_column(reader, justify="right", no_wrap=True)
+        table.add_column("difference", justify="right", no_wrap=True)
+    for name in found["systems"]:
+        baseline = name == report["about"]["baseline"]
+        _add(table, report, name, [cell for reader in names for cell in _reader_cells(found, name, reader, baseline)])
+    return table
+
+
+def _reader_cells(found: Report, name: str, reader: str, baseline: bool) -> list[str]:
+    estimate = found["systems"][name]["scores"].get(reader, {}).get("em")
+    difference = found["differences"][reader]["em"].get(name)
+    return [wording.share(estimate), "baseline" if baseline else wording.points(difference)]
+
+
+def disagreement(report: Report) -> RenderableType:
+    """How often annotators and soft labels choose different passages, and what the disagreements are made of."""
+    about, splits = report["about"], report["disagreement"]
+    table = _table("")
+    for name in splits:
+        table.add_column(name, justify="right")
+    for words, values in wording.disagreement_rows(splits):
+        table.add_row(words, *values)
+    labels, soft = about["human_source"], about["label_source"]
+    return _titled(f"Disagreement of {labels} labels and lowest loss of {soft}, % of questions", table)
+
+
+def _table(*heads: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    return table
+
+
+def _titled(title: str, *below: RenderableType) -> Group:
+    return Group(Text(title, style="bold"), *below)

@@ -1,0 +1,1 @@
+"""From predictions and judgements to differences with intervals, verdicts and power."""

@@ -1,0 +1,276 @@
+"""Do intervals cover, tests reject and powers hold as statistics.py says? Simulated experiments of known truth tell.
+
+    spread = measure({"kl": kl, "infonce": infonce, …}, groups, "infonce")
+        Spread(rate=0.67, own={"group": 0.006, "question": 0.172, …}, shared={"group": 0.006, "question": 0.062, …})
+    calibrate(spread, Shape(groups, seeds=3, runs=9), experiments=4000, draws=1000, seed=0)
+        Calibration(mde=0.060, alone=0.968, familywise=0.037, power=0.82, …, experiments=4000)
+
+Scores of 0 and 1 vary between groups of questions, between a group's questions, between seeds, between seeds within a
+group, and within what is left. How much at each level is measured without a model, from products of two scores that
+have just that much in common (symmetric sums: Koch 1967, Technometrics 9(1), 93-118), so that groups of any size and
+missing scores are no trouble. `own` is of one system, `shared` the part of it that all systems have in common: a hard
+question is hard for all. A difference of two systems then has variance 2 (own - shared) at that level.
+
+An experiment draws a normal variable a level and calls a score 1 where their sum lies below a threshold. The normal
+variables correlate so that the scores have the measured variances (tetrachoric correlations: Pearson
+1900, Philosophical Transactions of the Royal Society A 195, 1-47).
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from bitter_retrieval.records import Row
+from bitter_retrieval.statistics.statistics import LEVEL, Design, Difference
+
+Array = NDArray[np.floating]
+LEVELS = ("group", "question", "seed", "group_seed", "residual")
+PILOTS = 400  # experiments that say what minimum detectable effect is stated
+BLOCK = 20  # experiments drawn at a time: bounds memory
+WANTED = {  # lowest and highest share
+    "mean": (0.93, 0.98),
+    "alone": (0.93, 0.98),
+    "together": (0.93, 0.98),
+    "rejected": (0.0, 0.06),
+    "familywise": (0.0, 0.06),
+    "power_together": (0.77, 0.83),
+}
+
+
+class CalibrationError(ValueError):
+    """Scores of which the spread cannot be measured, or a spread that scores of 0 and 1 cannot have."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Variance components of scores of 0 and 1 by name in LEVELS."""
+
+    rate: float  # mean score
+    own: Mapping[str, float]  # of one system; they add up to rate (1 - rate)
+    shared: Mapping[str, float]  # part that all systems have in common
+
+    def of_difference(self, level: str) -> float:
+        """Variance component of the difference of two systems."""
+        return 2 * (self.own[level] - self.shared[level])
+
+    def changed(self, level: str, variance: float, out_of: str) -> "Spread":
+        """With another component of the difference at a level, as much less `out_of` another level."""
+        own = dict(self.own) | {level: self.shared[level] + variance / 2}
+        own[out_of] += self.own[level] - own[level]
+        return dataclasses.replace(self, own=own)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of an experiment: group of each question, seeds, and runs that are compared to one baseline."""
+
+    groups: Sequence[str]
+    seeds: int
+    runs: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What happened in simulated experiments, in shares of them."""
+
+    mde: float  # median of the minimum detectable effects stated; what one run truly gains where others gain nothing
+    mean: float  # intervals of a system's mean that hold the truth
+    alone: float  # intervals of the one run's difference, tested alone
+    together: float  # all intervals of the runs' differences
+    rejected: float  # no difference anywhere, yet one run tested alone is called better or worse
+    familywise: float  # the same for any of all runs
+    power: float  # the one run is found, tested alone
+    power_together: float  # and among all runs
+    experiments: int
+
+    def error(self, share: float) -> float:
+        """Monte-Carlo standard error of a share."""
+        return sqrt(share * (1 - share) / self.experiments)
+
+    def held(self, figure: str) -> bool:
+        """Whether a share is as wanted, or misses that by no more than two Monte-Carlo errors."""
+        low, high = WANTED[figure]
+        return low - 2 * self.error(low) <= getattr(self, figure) <= high + 2 * self.error(high)
+
+
+# -- how much scores vary, and at what ------------------------------------------------------------------------------
+
+
+def exact_matches(predictions: Mapping[str, Sequence[Row]]) -> tuple[dict[str, Array], list[str]]:
+    """Exact match [seeds, questions] of each system by its prediction rows, and the group of each question."""
+    groups = {row["query_id"]: row["group_id"] for rows in predictions.values() for row in rows}
+    place = {query: number for number, query in enumerate(groups)}
+    systems = {}
+    for name, rows in predictions.items():
+        seeds = sorted({row["seed"] for row in rows})
+        systems[name] = np.full((len(seeds), len(place)), np.nan)
+        for row in rows:
+            score = np.nan if row["em"] is None else row["em"]
+            systems[name][seeds.index(row["seed"]), place[row["query_id"]]] = score
+    return systems, list(groups.values())
+
+
+def measure(systems: Mapping[str, Array], groups: Sequence[str], baseline: str) -> Spread:
+    """Spread of scores [seeds, questions]: the median over runs of what each has, and shares with the baseline.
+
+    The median, since a run whose labels say nothing varies with the seed far more than the others. What comes out below
+    0 by chance is 0. Raises CalibrationError where runs, seeds, groups or questions of a group are too few to tell.
+    """
+    base, runs = systems[baseline], [scores for name, scores in systems.items() if name != baseline]
+    shapes = {name: scores.shape for name, scores in systems.items()}
+    if not runs or len(set(shapes.values())) > 1 or not 0 < np.nanmean(base) < 1:
+        raise CalibrationError(
+            f"seeds and questions of the systems: {shapes}, mean score of {baseline}: {np.nanmean(base):.3f}. Give two "
+            "systems or more with as many seeds and questions each, and a baseline that is sometimes right, not always."
+        )
+    of_base = components(base, base, groups)
+    owns = [{level: (of_base[level] + own) / 2 for level, own in components(run, run, groups).items()} for run in runs]
+    crosses = [components(run, base, groups) for run in runs]
+    own = {level: max(0.0, float(np.median([one[level] for one in owns]))) for level in LEVELS}
+    shared = {level: float(np.clip(np.median([one[level] for one in crosses]), 0, own[level])) for level in LEVELS}
+    rate = float(np.nanmean(base))
+    own["residual"] = rate * (1 - rate) - sum(own[level] for level in LEVELS[:-1])
+    return Spread(rate, own, shared)
+
+
+def components(first: Array, second: Array, groups: Sequence[str]) -> dict[str, float]:
+    """(Co)variance components of the scores [seeds, questions] of two systems, or of one with itself."""
+    _, group = np.unique(groups, return_inverse=True)
+    scores = _products(np.nan_to_num(first), np.nan_to_num(second), group)
+    counts = _products(~np.isnan(first), ~np.isnan(second), group)
+    for alone, instead in (("group", "nothing"), ("group_seed", "seed")):
+        if not counts[alone]:  # groups of one question: what varies with them varies with the question
+            scores[alone], counts[alone] = scores[instead], counts[instead]
+    if not all(counts.values()):
+        raise CalibrationError(
+            f"{len(first)} seeds, {group.max() + 1} groups of questions: how much scores vary with them can be told "
+            "from two of each or more, with scores. Give train.seeds more seeds, or the test split more groups."
+        )
+    means = {relation: scores[relation] / counts[relation] for relation in counts}
+    return _apart({relation: mean - means["nothing"] for relation, mean in means.items()})
+
+
+def _products(first: Array, second: Array, group: NDArray[np.integer]) -> dict[str, float]:
+    """Sum of products over pairs of cells, by what the two cells have in common and nothing beyond."""
+    a, b = (np.stack([np.bincount(group, row) for row in cells]) for cells in (first, second))  # [seeds, groups]
+    cell, question = (first * second).sum(), (first.sum(0) * second.sum(0)).sum()
+    of_group_and_seed, of_group = (a * b).sum(), (a.sum(0) * b.sum(0)).sum()
+    of_seed, everything = (a.sum(1) * b.sum(1)).sum(), a.sum() * b.sum()
+    return {
+        "group": of_group - of_group_and_seed - question + cell,
+        "question": question - cell,
+        "seed": of_seed - of_group_and_seed,
+        "group_seed": of_group_and_seed - cell,
+        "residual": cell,  # the cell itself
+        "nothing": everything - of_group - of_seed + of_group_and_seed,
+    }
+
+
+def _apart(covariances: Mapping[str, float]) -> dict[str, float]:
+    """Components from the covariances of two cells by what they have in common: a question's has its group's in it."""
+    group, question, seed, group_seed, cell = (covariances[level] for level in LEVELS)
+    parts = group, question - group, seed, group_seed - group - seed, cell - question - group_seed + group
+    return dict(zip(LEVELS, map(float, parts), strict=True))
+
+
+def _together(parts: Mapping[str, float]) -> dict[str, float]:
+    """Covariances from components: the inverse of _apart."""
+    group, question, seed, group_seed, _ = (parts[level] for level in LEVELS)
+    covariances = group, group + question, seed, group + seed + group_seed, sum(parts.values())
+    return dict(zip(LEVELS, covariances, strict=True))
+
+
+# -- experiments ----------------------------------------------------------------------------------------------------
+
+
+def calibrate(
+    spread: Spread,
+    shape: Shape,
+    experiments: int,
+    draws: int,
+    seed: int,
+    watch: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> Calibration:
+    """Simulate experiments, `draws` resamples each. watch: sees blocks of experiments go by, as a progress bar does."""
+    generator = np.random.default_rng(seed)
+    pilots = [one for _ in range(0, PILOTS, BLOCK) for one in _experiments(spread, shape, 0.0, generator)]
+    design, blocks = Design(shape.groups, shape.seeds, draws, seed), range(-(-experiments // BLOCK))
+    mde = float(np.median([_against_first(design, null)["1"].mde for null, _ in pilots]))
+    if not spread.rate + mde < 1:
+        raise CalibrationError(
+            f"the minimum detectable effect stated, {mde:.2f}, is more than a mean of {spread.rate:.2f} can gain: no "
+            "power can be simulated with so few groups or seeds, or so much spread."
+        )
+    found = [
+        _outcome(Design(shape.groups, shape.seeds, draws, seed + block), *one, spread.rate, mde)
+        for block in watch(blocks)
+        for one in _experiments(spread, shape, mde, generator)
+    ]
+    return Calibration(mde, *np.mean(found, axis=0).tolist(), len(found))
+
+
+def _outcome(design: Design, null: Array, gained: Array, rate: float, gain: float) -> list[bool]:
+    """Of one experiment, in the order of Calibration: null [systems, seeds, questions]; gained is null[1] improved."""
+    baseline, first, *others = null
+    mean = design.estimate(baseline)
+    without, alone = (_against_first(design, (baseline, one))["1"] for one in (first, gained))
+    nothing, something = (_against_first(design, (baseline, one, *others)) for one in (first, gained))
+    return [
+        mean.low <= rate <= mean.high,
+        alone.low <= gain <= alone.high,
+        all(one.low <= gain * (name == "1") <= one.high for name, one in something.items()),
+        without.p_adjusted <= LEVEL,
+        any(one.p_adjusted <= LEVEL for one in nothing.values()),
+        alone.verdict == "better",
+        something["1"].verdict == "better",
+    ]
+
+
+def _against_first(design: Design, systems: Sequence[Array]) -> dict[str, Difference]:
+    """Differences of the systems to the first of them, under the names 1, 2, …"""
+    baseline, *runs = systems
+    return design.differences({str(number): scores for number, scores in enumerate(runs, 1)}, baseline)
+
+
+def _experiments(spread: Spread, shape: Shape, gain: float, generator: np.random.Generator) -> Iterator[tuple]:
+    """BLOCK experiments: scores of baseline and runs that do not differ, and those of run 1 if it gained so much."""
+    own, shared = latent(spread)
+    _, group = np.unique(shape.groups, return_inverse=True)
+    systems, seeds, questions, groups = shape.runs + 1, shape.seeds, len(group), group.max() + 1
+    sizes = (1, groups), (1, questions), (seeds, 1), (seeds, groups), (seeds, questions)
+    total = np.zeros((BLOCK, systems, seeds, questions), dtype=np.float32)
+    for level, size in zip(LEVELS, sizes, strict=True):
+        for variance, count in ((shared[level], 1), (own[level] - shared[level], systems)):
+            drawn = generator.standard_normal((BLOCK, count, *size), dtype=np.float32) * np.float32(sqrt(variance))
+            total += drawn[..., group] if "group" in level else drawn
+    for one in total:
+        yield (one < ndtri(spread.rate)).astype(float), (one[1] < ndtri(spread.rate + gain)).astype(float)
+
+
+def latent(spread: Spread) -> tuple[dict[str, float], dict[str, float]]:
+    """Variances of the normal variables behind the scores, own and shared, by level; those of own add up to 1."""
+    own, shared = (
+        _apart({level: _correlation(each, spread.rate) for level, each in _together(parts).items()})
+        for parts in (spread.own, spread.shared)
+    )
+    own = {level: max(0.0, own[level]) for level in LEVELS}
+    own["residual"] = 1 - sum(own[level] for level in LEVELS[:-1])
+    if min(own["residual"], *spread.own.values()) < 0:
+        raise CalibrationError(f"scores of mean {spread.rate:.3f} cannot vary so much: {spread.own}. Take less spread.")
+    return own, {level: float(np.clip(shared[level], 0, own[level])) for level in LEVELS}
+
+
+def _correlation(covariance: float, rate: float) -> float:
+    """Of two standard normal variables of which each lies below the threshold of `rate` as often as scores are 1.
+
+    The covariance at correlation sin(a) is the integral over 0…a of exp(-z² / (1 + sin)) / 2π, z the threshold.
+    """
+    angles = np.linspace(-np.pi / 2, np.pi / 2, 4001)[1:]
+    heights = np.exp(-(ndtri(rate) ** 2) / (1 + np.sin(angles))) / (2 * np.pi)
+    area = np.concatenate([[0], np.cumsum((heights[1:] + heights[:-1]) / 2 * np.diff(angles))])
+    return float(np.sin(np.interp(covariance, area - np.interp(0, angles, area), angles)))

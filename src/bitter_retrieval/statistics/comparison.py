@@ -1,0 +1,308 @@
+"""The comparison: from outcomes on each evaluated question to one plain dict of estimates, differences and verdicts.
+
+That dict is metrics/report.json. Shares lie in [0, 1], answer losses are nats a token, null is "cannot be said":
+
+    {"about": {"baseline": "infonce", "primary": "kl", "reader": "reader_a", "questions": 640, "groups": 80, …},
+     "systems": {"kl": {"kind": "run", "labels": "reader_a", "encoder": "mini", "truncated": 0, "scores": {"reader_a": {
+         "em": {"mean": 0.596, "low": 0.561, "high": 0.631, "seed_sd": 0.006, "n_questions": 640, "n_missing": 0}}}}},
+     "differences": {"reader_a": {"em": {"kl": {"mean": 0.046, "low": 0.017, …, "verdict": "better"}}}},
+     "further": {"5": {"systems": {"kl": {"truncated": 0, "scores": {…}}}, "differences": {"reader_a": {"em": {…}}}}},
+     "beyond": {"questions": 500, "systems": {…}, "differences": {"reader_a": {"em": {"kl": {…}}, "retrieval": {…}}}},
+     "negative_controls": {"kl_permuted": {"untrained": {…}, "primary": {…}}},
+     "missing": {"answers": 46080, "missing": 0, "coverage": 1.0, "reasons": {}}}
+
+`further` has what changes when the reader sees another number of passages, by evaluate.shown from the second on, and
+only of what retrieves. `beyond` is about questions from another domain, and empty without any; its differences are to
+the encoder that a run started from, before training. A negative control has labels in random order within each
+question: `untrained` is its difference to that encoder, `primary` that of the primary run to it, which says what the
+order is worth. Intervals are 95%: of each system alone in `systems`, of all runs at once in `differences`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from bitter_retrieval.statistics.outcomes import METRICS, OF_SHOWN, ComparisonError, Outcomes, Questions, Verdicts
+from bitter_retrieval.statistics.statistics import Design
+
+CONTROLS = {
+    "no_passage": "the reader answers without a passage",
+    "random": "the reader is shown a random candidate of the question",
+    "annotated": "the reader is shown the passage that the annotators selected (questions with one)",
+    "oracle": "the reader is shown the candidate with its own lowest answer loss",
+    "bm25": "BM25 ranks the corpus",
+    "untrained": "the encoder ranks the corpus before any training",
+}
+COMPARED = ("em", "accuracy", "retrieval", "success")  # metrics whose difference to the baseline is tested
+COMPARED_FURTHER = ("em", "accuracy")  # of them, those that depend on how many passages are shown
+COMPARED_BEYOND = ("em", "retrieval")  # compared in another domain, with the encoder before training
+DIGITS = 6  # of every figure in report.json
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the comparison is about: params.compare, the evaluated split, and how many seeds a run has."""
+
+    split: str
+    baseline: str
+    primary: str  # the soft-label run whose difference to the baseline is the primary figure
+    reader: str  # of the primary figure
+    readers: Sequence[str]
+    label_source: str
+    human_source: str
+    seeds: int
+    draws: int
+    seed: int
+    equivalence: float
+    shown: Sequence[int] = (1,)  # evaluate.shown; the first is that of the primary figure
+
+
+@dataclass(frozen=True)
+class System:
+    """A run or a control with its outcomes by reader."""
+
+    kind: str  # run or control
+    about: str
+    labels: str | None  # label source of a run
+    negative: bool  # trained on labels whose order within a question is random
+    outcomes: Mapping[str, Outcomes]  # with the first number of passages shown
+    further: Mapping[int, Mapping[str, Outcomes]] = field(default_factory=dict)  # by other numbers; of what retrieves
+    beyond: Mapping[str, Outcomes] = field(default_factory=dict)  # on questions from another domain
+    encoder: str | None = None  # that training starts from, or that ranks before training
+
+
+def compare(
+    asked: Questions,
+    systems: Mapping[str, System],
+    verdicts: Verdicts,
+    settings: Settings,
+    beyond: Questions,
+    watch: Callable[[Iterable[str]], Iterable[str]] = iter,
+) -> dict[str, Any]:
+    """The report. Raises ComparisonError where a run lacks a reader, a question or a seed that the baseline has.
+
+    verdicts: those of the outcomes, for what is missing. beyond: questions from another domain, if any. watch: sees the
+    systems go by, as a progress bar does.
+    """
+    _check(systems, settings, asked, f"{settings.shown[0]} shown")
+    design = Design(asked.groups, settings.seeds, settings.draws, settings.seed)
+    report = {
+        "about": _about(asked, systems, settings),
+        "systems": {name: _system(design, systems[name], settings.readers) for name in watch(list(systems))},
+        "differences": _differences(design, systems, COMPARED, settings),
+        "further": {shown: _further(design, systems, shown, asked, settings) for shown in settings.shown[1:]},
+        "beyond": _beyond(systems, beyond, settings) if beyond.rows else {},
+        "negative_controls": _negative_controls(design, systems, settings),
+        "missing": {
+            "answers": verdicts.asked,
+            "missing": verdicts.reasons.total(),
+            "coverage": 1 - verdicts.reasons.total() / verdicts.asked,
+            "reasons": dict(sorted(verdicts.reasons.items())),
+        },
+    }
+    return plain(report)
+
+
+def summary(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The dozen scalars of metrics/summary.json, for `dvc exp show`: primary reader, shares, four decimals.
+
+    The difference is that of the primary run alone: choosing the best of several would be a selection effect.
+    """
+    about, primary = report["about"], report["about"]["primary"]
+    scores = {name: system["scores"].get(about["reader"], {}).get("em") for name, system in _runs(report)}
+    figures = {"em": {name: round(estimate["mean"], 4) for name, estimate in scores.items() if estimate}}
+    difference = report["differences"][about["reader"]]["em"].get(primary)
+    if difference:
+        named = {"diff": difference["mean"], "low": difference["low"], "high": difference["high"]}
+        figures[f"{primary}_vs_{about['baseline']}"] = _rounded(named)
+    found = report.get("disagreement", {}).get(about["split"], {})
+    shares = {"disagreement": found.get("disagreement"), "coverage": report["missing"]["coverage"]}
+    return figures | _em_beyond(report) | _rounded(shares)
+
+
+def _em_beyond(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Exact match by run on questions from another domain; nothing where there are none."""
+    if not report["beyond"]:
+        return {}
+    systems, reader = report["beyond"]["systems"], report["about"]["reader"]
+    scores = {name: systems[name]["scores"][reader]["em"] for name, _ in _runs(report)}
+    return {"em_beyond": _rounded({name: estimate["mean"] for name, estimate in scores.items() if estimate})}
+
+
+def plain(value: Any) -> Any:
+    """A JSON value: dataclasses become dicts, numbers are rounded, what is not finite becomes None."""
+    if dataclasses.is_dataclass(value):
+        return plain(dataclasses.asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return round(float(value), DIGITS) + 0.0 if math.isfinite(value) else None
+    return value
+
+
+def _rounded(named: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in named.items() if value is not None}
+
+
+def _runs(report: Mapping[str, Any]) -> Iterable[tuple[str, dict]]:
+    return ((name, system) for name, system in report["systems"].items() if system["kind"] == "run")
+
+
+def _about(asked: Questions, systems: Mapping[str, System], settings: Settings) -> dict[str, Any]:
+    return dataclasses.asdict(settings) | {
+        "questions": len(asked.rows),
+        "groups": len(set(asked.groups)),
+        "without_human_label": asked.without_label,
+        "roles_known": any(supporting is not None for supporting in asked.supporting),
+    }
+
+
+def _system(design: Design, system: System, readers: Sequence[str]) -> dict[str, Any]:
+    about = {"kind": system.kind, "about": system.about, "labels": system.labels, "encoder": system.encoder}
+    return about | _scores(design, system, METRICS, readers)
+
+
+def _scores(design: Design, system: System, metrics: Sequence[str], readers: Sequence[str]) -> dict[str, Any]:
+    read = {reader: system.outcomes[reader] for reader in readers if reader in system.outcomes}
+    return {
+        "truncated": sum(outcomes.truncated for outcomes in read.values()),
+        "scores": {
+            reader: {metric: _estimate(design, outcomes.scores[metric]) for metric in metrics}
+            for reader, outcomes in read.items()
+        },
+    }
+
+
+def _estimate(design: Design, scores: np.ndarray) -> Any:
+    return design.estimate(scores) if np.isfinite(scores).any() else None
+
+
+def _further(
+    design: Design, systems: Mapping[str, System], shown: int, asked: Questions, settings: Settings
+) -> dict[str, Any]:
+    """What changes where the reader sees `shown` passages. Raises ComparisonError where a run lacks answers to them."""
+    read = {
+        name: replace(system, outcomes=system.further.get(shown, {}))
+        for name, system in systems.items()
+        if system.kind == "run" or shown in system.further
+    }
+    _check(read, settings, asked, f"{shown} shown")
+    return {
+        "systems": {name: _scores(design, system, OF_SHOWN, settings.readers) for name, system in read.items()},
+        "differences": _differences(design, read, COMPARED_FURTHER, settings),
+        "negative_controls": _negative_controls(design, read, settings),
+    }
+
+
+def _beyond(systems: Mapping[str, System], asked: Questions, settings: Settings) -> dict[str, Any]:
+    """What becomes of another domain. Raises ComparisonError where a run lacks answers to its questions."""
+    design = Design(asked.groups, settings.seeds, settings.draws, settings.seed)
+    read = {name: replace(system, outcomes=system.beyond) for name, system in systems.items()}
+    _check(read, settings, asked, f"{settings.shown[0]} shown beyond the domain")
+    runs = [name for name, system in read.items() if system.kind == "run"]
+    return {
+        "questions": len(asked.rows),
+        "groups": len(set(asked.groups)),
+        "without_human_label": asked.without_label,
+        "systems": {name: _scores(design, system, METRICS, settings.readers) for name, system in read.items()},
+        "differences": {
+            reader: {metric: _learnt(design, read, runs, reader, metric, settings) for metric in COMPARED_BEYOND}
+            for reader in settings.readers
+        },
+    }
+
+
+def _differences(
+    design: Design, systems: Mapping[str, System], metrics: Sequence[str], settings: Settings
+) -> dict[str, dict[str, Any]]:
+    """By reader, runs against the baseline; all of a metric's runs share one adjustment. Controls are no part of it."""
+    others = [name for name, system in systems.items() if system.kind == "run" and name != settings.baseline]
+    return {
+        reader: {
+            metric: _against(design, systems, others, settings.baseline, reader, metric, settings.equivalence)
+            for metric in metrics
+        }
+        for reader in settings.readers
+    }
+
+
+def _against(
+    design: Design,
+    systems: Mapping[str, System],
+    names: Sequence[str],
+    baseline: str,
+    reader: str,
+    metric: str,
+    equivalence: float,
+) -> dict[str, Any]:
+    """Differences of the named systems where at least one pair has both scores."""
+    ground = systems[baseline].outcomes[reader].scores[metric]
+    scores = {name: systems[name].outcomes[reader].scores[metric] for name in names}
+    paired = {name: cells for name, cells in scores.items() if np.isfinite(cells - ground).any()}
+    return dict(design.differences(paired, ground, equivalence)) if paired else {}
+
+
+def _negative_controls(design: Design, systems: Mapping[str, System], settings: Settings) -> dict[str, Any]:
+    """Exact match of each negative control beside what was not trained, and of the primary run beside it."""
+    names = [name for name, system in systems.items() if system.negative]
+    how = settings.reader, "em", settings.equivalence
+    learnt = _learnt(design, systems, names, *how[:2], settings)
+    found = {}
+    for name in names:
+        others = [settings.primary] if name != settings.primary else []
+        over = _against(design, systems, others, name, *how)
+        found[name] = {"untrained": learnt.get(name), "primary": over.get(settings.primary)}
+    return found
+
+
+def _learnt(
+    design: Design, systems: Mapping[str, System], runs: Sequence[str], reader: str, metric: str, settings: Settings
+) -> dict[str, Any]:
+    """Runs against the encoders that they started from, before training; those of one encoder share one adjustment."""
+    found: dict[str, Any] = {}
+    for start, untrained in systems.items():
+        if untrained.kind == "control" and untrained.encoder and reader in untrained.outcomes:
+            own = [name for name in runs if systems[name].encoder == untrained.encoder]
+            found |= _against(design, systems, own, start, reader, metric, settings.equivalence)
+    return found
+
+
+def _check(systems: Mapping[str, System], settings: Settings, asked: Questions, shown: str) -> None:
+    for name, system in systems.items():
+        for reader in settings.readers:
+            if system.kind == "run":
+                answers = f"reader {reader!r} with {shown}"
+                _check_run(name, answers, system.outcomes.get(reader), settings, asked)
+            elif reader in system.outcomes:
+                _check_control(name, system.outcomes[reader], settings)
+
+
+def _check_control(name: str, found: Outcomes, settings: Settings) -> None:
+    if len(found.seeds) not in (1, settings.seeds):
+        raise ComparisonError(
+            f"control {name!r} has {len(found.seeds)} draws, train.seeds has {settings.seeds}: give it as many or 1 "
+            "(control.random_draws), then run `dvc repro`."
+        )
+
+
+def _check_run(name: str, answers_of: str, found: Outcomes | None, settings: Settings, asked: Questions) -> None:
+    remedy = f"run `dvc repro evaluate@{name}`."
+    if found is None:
+        raise ComparisonError(f"data/predictions/runs/{name}.parquet has no answers of {answers_of}: {remedy}")
+    if len(found.seeds) != settings.seeds:
+        raise ComparisonError(
+            f"run {name!r} has {len(found.seeds)} seeds {list(found.seeds)}, train.seeds has {settings.seeds}: "
+            f"runs are paired seed by seed. Give runs.{name}.seeds {settings.seeds} seeds, or {remedy}"
+        )
+    absent = [row["query_id"] for row, answers in zip(asked.rows, found.answers.T, strict=True) if None in answers]
+    if absent:
+        raise ComparisonError(
+            f"data/predictions/runs/{name}.parquet lacks {len(absent)} of {len(asked.rows)} questions "
+            f"for some seed of {answers_of}, {absent[0]!r} first: {remedy}"
+        )

@@ -1,0 +1,183 @@
+"""Outcomes: what a system did on every evaluated question, as arrays of seeds x questions.
+
+Rows of data/predictions/runs/kl.parquet such as
+
+    {"system": "kl", "reader": "reader_a", "seed": 1, "shown": 1, "query_id": "test-3-1",
+     "ranked_ids": ["test-3-p0", …], "shown_ids": ["test-3-p0"], "answer": "Calder",
+     "answer_nll": 0.02, "em": 1.0, "f1": 1.0, "truncated": 0}
+
+become, for each entry of evaluate.shown and each reader, `Outcomes` with scores["em"][1, 17] == 1.0, 17 being the
+question's place in the split. NaN is "not measured" (a judgement is missing) or "does not apply" (retrieval accuracy
+where nobody labelled).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from bitter_retrieval.records import NO_PASSAGE, PREDICTIONS, Row, relevant_passages, supporting_passages
+from bitter_retrieval.statistics import ranking_metrics
+from bitter_retrieval.statistics.utility import Known, Utility, utilities
+
+OF_SHOWN = ("em", "f1", "accuracy", "answer_nll", "regret", "regret_labeller", "harm", "empty")  # of the passages shown
+METRICS = (*OF_SHOWN, "retrieval", "success", *ranking_metrics.NAMES)  # the others are of the ranking
+COLUMNS = ("reader", "seed", "shown", "query_id", "ranked_ids", "shown_ids")
+COLUMNS += ("answer", "answer_nll", "em", "f1", "truncated")
+NEEDED = pa.schema([PREDICTIONS.field(name) for name in COLUMNS])  # what compare reads of a prediction file
+
+
+class ComparisonError(ValueError):
+    """Records that cannot be compared: which file, what is wrong with it, and what to run."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The evaluated split with what is known about each candidate, in the order of its file."""
+
+    rows: Sequence[Row]  # prepared rows
+    index: Mapping[str, int]  # place of a query_id
+    relevant: Sequence[frozenset[str]]  # passage_ids that the annotators selected; empty: nobody labelled it
+    supporting: Sequence[frozenset[str] | None]  # passage_ids that truly support the answer; None: not known
+    known: Known
+
+    @property
+    def groups(self) -> list[str]:
+        return [row["group_id"] for row in self.rows]
+
+    @property
+    def without_label(self) -> int:
+        return sum(not selected for selected in self.relevant)
+
+
+def questions(rows: Sequence[Row], human: Iterable[Row], known: Known) -> Questions:
+    """Join prepared rows with binary label rows (query_id, passage_id, relevant)."""
+    selected = relevant_passages(human)
+    return Questions(
+        rows=rows,
+        index={row["query_id"]: place for place, row in enumerate(rows)},
+        relevant=[selected.get(row["query_id"], frozenset()) for row in rows],
+        supporting=[supporting_passages(row) for row in rows],
+        known=known,
+    )
+
+
+@dataclass
+class Verdicts:
+    """Judgements by content key. Looks up answers and counts those that nobody judged, by reason."""
+
+    verdicts: Mapping[str, tuple[str, str | None]]  # key: verdict, reason
+    key: Callable[[str, Sequence[str], str], str]  # (query, references, answer) to key
+    asked: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def score(self, row: Row, answer: str) -> float:
+        """1 for a correct answer to the prepared row's question, 0 for an incorrect one, NaN for no verdict."""
+        absent = ("missing", "not in the judgements file")
+        verdict, reason = self.verdicts.get(self.key(row["query"], row["answers"], answer), absent)
+        self.asked += 1
+        if verdict == "missing":
+            self.reasons[reason or "no reason given"] += 1
+        return {"correct": 1.0, "incorrect": 0.0}.get(verdict, np.nan)
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """One system read by one reader. Arrays are [seeds, questions]; texts are None where there is no prediction."""
+
+    seeds: tuple[int, ...]
+    scores: Mapping[str, np.ndarray]  # by name in METRICS
+    answers: np.ndarray  # of str
+    top: np.ndarray  # of str: the passage ranked first, or shown where nothing is ranked
+    truncated: int  # predictions for which the context was cut
+
+
+def readings(rows: Iterable[Row]) -> dict[int, list[Row]]:
+    """A system's prediction rows by entry of evaluate.shown."""
+    found: dict[int, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["shown"], []).append(row)
+    return found
+
+
+def outcomes(system: str, rows: Iterable[Row], asked: Questions, verdicts: Verdicts) -> dict[str, Outcomes]:
+    """Outcomes by reader, of one reading.
+
+    Raises ComparisonError for a question that is not in the evaluated split, or twice there.
+    """
+    by_reader: dict[str, list[Row]] = {}
+    for row in rows:
+        by_reader.setdefault(row["reader"], []).append(row)
+    utility = utilities(by_reader, asked.rows, asked.known)
+    return {
+        reader: _one_reader(f"{system} × {reader}", found, asked, verdicts, utility[reader])
+        for reader, found in by_reader.items()
+    }
+
+
+def _one_reader(name: str, rows: Sequence[Row], asked: Questions, verdicts: Verdicts, utility: Utility) -> Outcomes:
+    seeds = tuple(sorted({row["seed"] for row in rows}))
+    shape = (len(seeds), len(asked.rows))
+    scores = {metric: np.full(shape, np.nan) for metric in METRICS}
+    answers, top = np.full(shape, None, dtype=object), np.full(shape, None, dtype=object)
+    for row in rows:
+        at = seeds.index(row["seed"]), _place(name, row, asked)
+        if answers[at] is not None:
+            raise ComparisonError(
+                f"predictions of {name}: query {row['query_id']!r} occurs twice for seed {row['seed']}. "
+                "Delete the file and run `dvc repro`."
+            )
+        answers[at], top[at] = row["answer"], _top(row)
+        found = _scores(row, top[at], at[1], asked, verdicts) | utility.scores(row)
+        for metric, value in found.items():
+            scores[metric][at] = value
+    for at, seed in enumerate(seeds):
+        for query_id, found in _ranked([row for row in rows if row["seed"] == seed], asked).items():
+            for metric, value in found.items():
+                scores[metric][at, asked.index[query_id]] = value
+    return Outcomes(seeds, scores, answers, top, sum(bool(row["truncated"]) for row in rows))
+
+
+def _ranked(rows: Iterable[Row], asked: Questions) -> dict[str, dict[str, float]]:
+    """Metrics of the rankings, where there is one and somebody labelled."""
+    rankings = {row["query_id"]: row["ranked_ids"] for row in rows if row["ranked_ids"]}
+    relevant = {query_id: asked.relevant[asked.index[query_id]] for query_id in rankings}
+    return ranking_metrics.ranking_metrics(rankings, relevant)
+
+
+def _place(name: str, row: Row, asked: Questions) -> int:
+    if row["query_id"] not in asked.index:
+        raise ComparisonError(
+            f"predictions of {name}: query {row['query_id']!r} is not in the evaluated split of data/prepared. "
+            "They belong to other data: run `dvc repro`."
+        )
+    return asked.index[row["query_id"]]
+
+
+def _top(row: Row) -> str | None:
+    ranked = row["ranked_ids"] or row["shown_ids"]
+    return ranked[0] if ranked else None
+
+
+def _scores(row: Row, top: str | None, place: int, asked: Questions, verdicts: Verdicts) -> dict[str, float]:
+    could_be_empty = asked.known.empty_passage and row["ranked_ids"]
+    return {
+        "em": _number(row["em"]),
+        "f1": _number(row["f1"]),
+        "accuracy": verdicts.score(asked.rows[place], row["answer"]),
+        "answer_nll": _number(row["answer_nll"]),
+        "retrieval": _hit(top, asked.relevant[place] or None),
+        "success": _hit(top, asked.supporting[place]),
+        "empty": _hit(NO_PASSAGE, frozenset(row["shown_ids"]) if could_be_empty else None),
+    }
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else float(value)
+
+
+def _hit(passage: str | None, wanted: frozenset[str] | None) -> float:
+    """Whether the passage is one of those wanted; NaN where nothing is shown or nobody knows."""
+    return np.nan if passage is None or wanted is None else float(passage in wanted)

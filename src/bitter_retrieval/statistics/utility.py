@@ -1,0 +1,85 @@
+"""What showing passages cost or gained a reader: regret against the best candidate, harm against no passage.
+
+A question's candidates have answer losses of 0.2, 0.9 and 2.3 nats a token; the reader was shown others, with a loss
+of 1.1, and answers wrongly, though without a passage it answers rightly:
+
+    {"regret": 0.9, "regret_labeller": …, "harm": 1.0}
+
+Regret is below 0 where what was shown serves better than every candidate, as several passages or one of another
+question may. The answering reader's own losses and those of the reader that gave the labels are told apart: a retriever
+that has learnt from the second need not please the first. NaN is "not known".
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import nan
+
+from bitter_retrieval.labels.disagreement import candidate_losses
+from bitter_retrieval.records import NO_PASSAGE, Row
+
+Losses = Mapping[str, Mapping[str, float]]  # answer losses by query_id and passage_id, nats a token
+Read = tuple[str, tuple[str, ...]]  # a query and the passages that a reader saw with it
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the evaluated split is known to hold, beside its labels."""
+
+    losses: Mapping[str, Losses] = field(default_factory=dict)  # by reader, of a reader that has labelled
+    labeller: str | None = None  # the reader whose labels the comparison is about
+    unaided: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # reader, query_id: EM without a passage
+    empty_passage: bool = False  # whether the corpus holds it
+
+
+@dataclass(frozen=True)
+class Utility:
+    """Of the questions that one reader answers."""
+
+    lowest: Mapping[str, float]  # of a question's candidates, by the reader's own losses
+    labeller_lowest: Mapping[str, float]
+    labeller_shown: Mapping[Read, float]  # the labeller's loss of what was shown
+    unaided: Mapping[str, float]  # exact match without a passage
+
+    def scores(self, row: Row) -> dict[str, float]:
+        """Of one prediction."""
+        query = row["query_id"]
+        loss = nan if row["answer_nll"] is None else row["answer_nll"]
+        to_labeller = self.labeller_shown.get(_read(query, row["shown_ids"]), nan)
+        unaided = self.unaided.get(query)
+        return {
+            "regret": loss - self.lowest.get(query, nan),
+            "regret_labeller": to_labeller - self.labeller_lowest.get(query, nan),
+            "harm": nan if unaided is None or row["em"] is None else float(row["em"] < unaided),
+        }
+
+
+def utilities(by_reader: Mapping[str, Sequence[Row]], rows: Sequence[Row], known: Known) -> dict[str, Utility]:
+    """By reader, from one system's predictions by reader and the prepared rows."""
+    lowest = {reader: _lowest(rows, losses) for reader, losses in known.losses.items()}
+    labelled = known.losses.get(known.labeller, {})
+    shown = _labelled(labelled) | _answered(by_reader.get(known.labeller, ()))
+    return {
+        reader: Utility(lowest.get(reader, {}), lowest.get(known.labeller, {}), shown, known.unaided.get(reader, {}))
+        for reader in by_reader
+    }
+
+
+def _lowest(rows: Sequence[Row], losses: Losses) -> dict[str, float]:
+    found = {row["query_id"]: candidate_losses(row, losses) for row in rows}
+    return {query: min(of_query.values()) for query, of_query in found.items() if of_query}
+
+
+def _read(query: str, shown: Iterable[str]) -> Read:
+    """The empty passage is no text to a reader, wherever it stands."""
+    return query, tuple(passage for passage in shown if passage != NO_PASSAGE)
+
+
+def _labelled(losses: Losses) -> dict[Read, float]:
+    """One candidate alone, or nothing, has the loss of its label."""
+    return {_read(query, [passage]): loss for query, found in losses.items() for passage, loss in found.items()}
+
+
+def _answered(rows: Iterable[Row]) -> dict[Read, float]:
+    return {
+        _read(row["query_id"], row["shown_ids"]): row["answer_nll"] for row in rows if row["answer_nll"] is not None
+    }

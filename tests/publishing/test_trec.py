@@ -1,0 +1,96 @@
+"""The command trec: its files, read back by the tools that they are for."""
+
+import sys
+from pathlib import Path
+
+import comparison_world as world
+import ir_measures
+import numpy as np
+import pytest
+from ir_measures import RR, R, nDCG
+
+import trec
+from bitter_retrieval.params import ParamsError
+from bitter_retrieval.records import PREDICTIONS, RecordError, relevant_passages, write_rows
+from bitter_retrieval.statistics.ranking_metrics import NAMES, ranking_metrics
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    world.write_workspace(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def export(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[str, str]:
+    monkeypatch.setattr(sys, "argv", ["trec.py", *arguments, "--output", "trec"])
+    trec.main()
+    return {file.name: file.read_text(encoding="utf-8") for file in Path("trec").iterdir()}
+
+
+def test_a_file_for_each_seed_and_one_of_labels(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = export(monkeypatch, "kl")
+    assert set(files) == {"kl-seed0.run", "kl-seed1.run", "human.qrels"}
+    assert files["kl-seed0.run"].splitlines()[-2:] == ["q3 Q0 q3b 1 1 kl-seed0", "q3 Q0 q9a 2 0.5 kl-seed0"]
+    assert len(files["kl-seed1.run"].splitlines()) == 8  # two readers and two numbers of passages shown: one ranking
+    assert files["human.qrels"].splitlines()[3:6] == ["q1 0 q1a 0", "q1 0 q1b 1", "q1 0 q1c 0"]
+    assert "q3" not in files["human.qrels"]  # nobody labelled it
+
+
+def test_questions_from_another_domain_are_left_out(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = export(monkeypatch, "kl")
+    path = workspace / "data/predictions/runs/kl.parquet"
+    rows = world.predictions("kl", world.RUNS["kl"])
+    write_rows(path, rows + [row | {"query_id": f"beyond:{row['query_id']}"} for row in rows], PREDICTIONS)
+    assert export(monkeypatch, "kl") == before
+
+
+def test_controls_that_retrieve_and_other_labels(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rows(workspace / "data/labels/truth/test.parquet", world.human()[:3], trec.BINARY_LABELS)
+    files = export(monkeypatch, "bm25", "--labels", "truth")
+    assert set(files) == {"bm25-seed0.run", "truth.qrels"} and len(files["truth.qrels"].splitlines()) == 3
+    with pytest.raises(ParamsError, match="'oracle' is none of infonce, kl, kl_permuted, bm25, untrained"):
+        export(monkeypatch, "oracle")
+
+
+def test_tools_that_break_ties_by_name_keep_our_order(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random rankings with ties of every kind, the empty passage, and labels of passages that are in none of them."""
+    rng = np.random.default_rng(0)
+    rows, template = [], world.predictions("kl", ["aaaa++++"], readers=["reader_a"])
+    for at, query in enumerate(["q0", "q1", "q2"] * 30):
+        ids = [f"{query}{name}" for name in rng.permutation(list("abcdefghijklm"))][:10]
+        ids[rng.integers(10)] = ""
+        scores = np.sort(rng.choice([-1.0, 0.0, 0.25, 0.2500000298, 0.5, 1e-30], size=10).astype(np.float32))[::-1]
+        row = {"seed": at // 3, "query_id": query, "ranked_ids": ids, "ranked_scores": scores.tolist()}
+        rows.append(template[0] | row)
+    write_rows(workspace / "data/predictions/runs/kl.parquet", rows, PREDICTIONS)
+    files = export(monkeypatch, "kl")
+    assert len(files) == 31 and "no-passage" in files["kl-seed0.run"]
+    relevant = relevant_passages(world.human())
+    labels = list(ir_measures.read_trec_qrels("trec/human.qrels"))
+    measures = dict(zip(NAMES, [nDCG @ 10, RR @ 10, R @ 1, R @ 5, R @ 10], strict=True))
+    for seed in range(30):
+        rankings = {row["query_id"]: row["ranked_ids"] for row in rows if row["seed"] == seed}
+        run = list(ir_measures.read_trec_run(f"trec/kl-seed{seed}.run"))
+        found: dict[str, dict[str, float]] = {query: {} for query in rankings}
+        for one in ir_measures.iter_calc(list(measures.values()), labels, run):
+            found[one.query_id] |= {name: one.value for name, measure in measures.items() if measure == one.measure}
+        wanted = ranking_metrics(rankings, relevant)
+        assert all(found[query] == pytest.approx(wanted[query]) for query in rankings)
+        read = {query: [one.doc_id for one in run if one.query_id == query] for query in rankings}
+        assert read == {query: [one or "no-passage" for one in ids] for query, ids in rankings.items()}
+
+
+def test_scores_fall_and_only_ties_move() -> None:
+    scores = np.array([3e38, 0.5, 0.5, np.nextafter(np.float32(0.5), np.float32(0)), 0.25, 0, 0, -2], dtype=np.float32)
+    found = np.array(trec.falling(scores.tolist()), dtype=np.float32)
+    written = np.array([f"{score:.9g}" for score in found], dtype=np.float32)
+    assert (np.diff(found) < 0).all() and np.array_equal(found, written)
+    assert found[[0, 1, 4, 5, 7]].tolist() == scores[[0, 1, 4, 5, 7]].tolist()
+    np.testing.assert_allclose(found, scores, rtol=1e-6, atol=1e-40)
+
+
+@pytest.mark.parametrize("name", ["a b", "a\tb", " a", "a\n"])
+def test_an_id_with_white_space_is_refused(name: str) -> None:
+    with pytest.raises(RecordError, match="white space"):
+        trec.name_of(name)

@@ -1,0 +1,315 @@
+"""The report of experiments that leave little to say, and the page in a browser where one is installed.
+
+Every case goes through the stage: what cannot be said is told in words, and nothing is divided by zero.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import comparison_world as world
+import pytest
+import yaml
+
+import compare as stage
+from bitter_retrieval.judging.judges import judgement_key, make_judge
+from bitter_retrieval.params import load_params
+from bitter_retrieval.records import (
+    JUDGEMENTS,
+    PREDICTIONS,
+    PREPARED,
+    SOFT_LABELS,
+    RecordError,
+    Row,
+    read_rows,
+    write_rows,
+)
+from bitter_retrieval.reporting import wording
+from bitter_retrieval.statistics.outcomes import ComparisonError
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    world.write_workspace(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def compared() -> tuple[dict[str, Any], str]:
+    """report.json, refused where a number in it is not finite, and the page's text without its pictures."""
+    stage.main()
+    made = json.loads(Path("metrics/report.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    page = re.sub(r"data:image/png;base64,[^\"]*", "", Path("metrics/report.html").read_text())
+    assert not re.search(r"\b(nan|inf|None)\b", page)
+    return made, page
+
+
+def change(path: Path | str, rows: Callable[[list[Row]], list[Row]]) -> None:
+    write_rows(path, rows(read_rows(path, PREDICTIONS)), PREDICTIONS)
+
+
+def runs() -> list[Path]:
+    return [Path(f"data/predictions/runs/{name}.parquet") for name in world.RUNS]
+
+
+def everything() -> list[Path]:
+    return [*runs(), *(Path(f"data/predictions/controls/{name}.parquet") for name in world.CONTROLS)]
+
+
+# -- what cannot be said ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["data/predictions/runs/kl.parquet", "data/labels/truth/test.parquet"])
+def test_a_file_that_is_cut_off_is_named_with_its_remedy(path: str) -> None:
+    whole = Path(path).read_bytes()
+    Path(path).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RecordError, match=rf"{path}: not a readable parquet file .*Delete it and run `dvc repro`"):
+        stage.main()
+    assert {file.name for file in Path("metrics").iterdir()} == {"prepare.json"}
+
+
+@pytest.mark.parametrize("kept", [lambda row: row["reader"] == "reader_a", lambda row: False])
+def test_a_run_without_answers_of_a_reader_is_refused(kept: Callable[[Row], bool]) -> None:
+    change("data/predictions/runs/kl.parquet", lambda rows: [row for row in rows if kept(row)])
+    with pytest.raises(ComparisonError, match=r"kl.parquet has no answers of reader .*dvc repro evaluate@kl"):
+        stage.main()
+
+
+def test_a_control_without_answers_of_a_reader_is_told() -> None:
+    for name, reader in {"oracle": "reader_b", "no_passage": "reader_a"}.items():
+        path = f"data/predictions/controls/{name}.parquet"
+        change(path, lambda rows, reader=reader: [row for row in rows if row["reader"] != reader])
+    made, page = compared()
+    assert "Control oracle: no answers of reader_b." in page and "Control no_passage: no answers of reader_a." in page
+    assert made["systems"]["kl"]["scores"]["reader_a"]["harm"] is None  # nobody knows what it answers unaided
+    assert made["systems"]["kl"]["scores"]["reader_b"]["harm"]["mean"] == 1 / 8
+
+
+def test_answers_without_a_loss_are_told() -> None:
+    assert "Answers without an NLL" not in compared()[1]
+
+    def lost(row: Row) -> bool:
+        return row["shown"] == 1 and (row["reader"] == "reader_b" or row["query_id"] == "q0")
+
+    nothing = {"answer_nll": None}
+    change("data/predictions/runs/kl.parquet", lambda rows: [row | (nothing if lost(row) else {}) for row in rows])
+    made, page = compared()
+    told = "(then they are empty, and wrong): kl × reader_a with 1 shown 2, kl × reader_b with 1 shown all."
+    assert told in page and made["systems"]["kl"]["scores"]["reader_a"]["em"]["n_missing"] == 0
+
+
+def test_one_question_has_means_and_no_interval() -> None:
+    for split in ("train", "test"):
+        write_rows(f"data/prepared/{split}.parquet", world.prepared()[:1], PREPARED)
+    for path in everything():
+        change(path, lambda rows: [row for row in rows if row["query_id"] == "q0"])
+    made, page = compared()
+    estimate = made["systems"]["kl"]["scores"]["reader_a"]["em"]
+    assert (estimate["mean"], estimate["low"], estimate["high"]) == (1, None, None)
+    difference = made["differences"]["reader_a"]["em"]["kl_permuted"]
+    assert difference["mean"] == -1 and difference["verdict"] == "inconclusive"
+    assert {difference[name] for name in ("low", "high", "p_adjusted", "mde", "seed_sd")} == {None, 0}  # 0: both seeds
+    assert "and other training seeds" in page  # there are two
+    assert "1 test questions in 1 groups" in page and "±" not in re.sub(r"within ±2", "", page)
+
+
+def test_equal_runs_are_equivalent_and_differ_on_no_question() -> None:
+    rows = read_rows("data/predictions/runs/infonce.parquet", PREDICTIONS)
+    for path in runs():
+        write_rows(path, [row | {"system": path.stem} for row in rows], PREDICTIONS)
+    made, page = compared()
+    for found in made["differences"]["reader_a"].values():
+        assert {one["verdict"] for one in found.values()} == {"equivalent"}
+        assert {(one["mean"], one["low"], one["high"], one["mde"]) for one in found.values()} == {(0, 0, 0, None)}
+    assert "no two runs differ" in page and "answers any question exactly" not in page
+
+
+def test_where_no_system_answers_anything_the_report_says_that_it_says_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wrong = {"answer": "<b>Oskal</b>", "em": 0.0, "f1": 0.0}
+    for path in everything():
+        change(path, lambda rows: [row | (wrong if row["reader"] == "reader_a" else {}) for row in rows])
+    made, page = compared()
+    said = "With reader_a with 1 shown, reader_a with 5 shown, no run and no control answers over 2 points more"
+    assert made["differences"]["reader_a"]["em"]["kl"]["verdict"] == "equivalent"
+    assert said in page and said in " ".join(capsys.readouterr().out.split())
+
+
+def informed(report: Any) -> Any:
+    """The report where the order of labels is shown to matter."""
+    for found in wording.readings(report).values():
+        found["negative_controls"]["kl_permuted"]["primary"]["verdict"] = "better"
+    return report
+
+
+def test_a_reader_that_passages_hardly_help_shows_nothing() -> None:
+    made = informed(compared()[0])
+    for name, system in made["systems"].items():
+        system["scores"]["reader_a"]["em"] = {"mean": 0.05 if name == "no_passage" else 0.06}
+    assert wording.warnings(made) and wording.warnings(made)[0].startswith("With reader_a with 1 shown, no run")
+    made["systems"]["oracle"]["scores"]["reader_a"]["em"] = {"mean": 0.08}  # more than the margin of two points
+    assert wording.warnings(made) == []
+    for system in made["systems"].values():
+        system["scores"]["reader_a"]["em"] = None
+    assert wording.warnings(made) == []  # nothing was measured
+
+
+def test_where_the_order_of_labels_is_not_shown_to_matter_it_is_said_before_the_tables() -> None:
+    made = informed(compared()[0])
+    assert wording.warnings(made) == []
+    made["further"]["5"]["negative_controls"]["kl_permuted"]["primary"]["verdict"] = "inconclusive"
+    (said,) = wording.warnings(made)
+    assert said.startswith("With 5 shown, kl is not shown to be better than kl_permuted (")
+    made["further"]["5"]["negative_controls"]["kl_permuted"]["primary"] = None  # the primary run is the control itself
+    assert wording.warnings(made) == []
+
+
+def test_without_judgements_no_accuracy_is_said() -> None:
+    write_rows("data/judgements.parquet", [], JUDGEMENTS)
+    made, page = compared()
+    assert made["differences"]["reader_a"]["accuracy"] == {} and made["missing"]["missing"] == 166
+    assert "nothing to compare, as no answer was judged" in page and "166 of 166 answers" in page
+
+
+@pytest.mark.parametrize("metric", ["em", "answer_nll", "f1"])
+def test_a_metric_that_a_run_lacks_everywhere_is_null_for_it_alone(metric: str) -> None:
+    change("data/predictions/runs/kl.parquet", lambda rows: [row | {metric: None} for row in rows])
+    made, page = compared()
+    assert made["systems"]["kl"]["scores"]["reader_a"][metric] is None
+    assert made["systems"]["infonce"]["scores"]["reader_a"][metric]["mean"] > 0
+    if metric == "em":
+        assert list(made["differences"]["reader_a"]["em"]) == ["kl_permuted"]
+        assert "kl and infonce cannot be compared" in page and "kl_vs_infonce" not in Path(
+            "metrics/summary.json"
+        ).read_text(encoding="utf-8")
+        assert "<b>B</b> &lt;b&gt;Oskal&lt;/b&gt;</td>" in page  # the other runs still differ on questions
+
+
+def test_a_baseline_that_lacks_the_metric_leaves_nothing_to_compare() -> None:
+    change("data/predictions/runs/infonce.parquet", lambda rows: [row | {"em": None} for row in rows])
+    made, page = compared()
+    assert made["differences"]["reader_a"]["em"] == {} and "EM: nothing to compare" in page
+
+
+# -- what the page shows ------------------------------------------------------------------------------------------
+
+
+def test_label_sources_are_compared_in_both_splits() -> None:
+    made, page = compared()
+    assert made["label_agreement"]["train"] == made["label_agreement"]["test"]  # the made-up splits are one
+    found = {(one["first"], one["second"]): one for one in made["label_agreement"]["test"]}
+    assert len(found) == 15
+    same = found["reader_a", "reader_b"]  # a quarter of a nat apart: one order, a tie on q2
+    assert same["tau"]["mean"] == 1 and same["disagreement"]["mean"] == 0 and same["questions"] == 4
+    humans = found["reader_a", "human"]
+    assert humans["tau"] is None and humans["tied"] == 1 and humans["disagreement"]["mean"] == 0.5
+    assert '<th scope="row">reader_a</th><td class="left">reader_b</td>\n<td>1.00' in page
+
+
+def test_label_sources_that_can_nowhere_be_compared_get_dashes() -> None:
+    level = [row | {"nll_sum": 1.0, "n_tokens": 1} for row in world.soft()]
+    write_rows("data/labels/permuted/test.parquet", level, SOFT_LABELS)
+    made, page = compared()
+    found = {(one["first"], one["second"]): one for one in made["label_agreement"]["test"]}["reader_a", "permuted"]
+    assert (found["questions"], found["tied"], found["chance"]) == (0, 4, None)
+    assert found["tau"]["mean"] is None and found["disagreement"]["low"] is None
+    assert "<td>-</td><td>-</td><td>-</td>\n<td>0</td><td>0 + 4</td>" in page
+
+
+def test_every_source_encoder_and_loss_meets_every_reader_at_every_number_shown() -> None:
+    made, page = compared()
+    assert made["systems"]["kl"]["encoder"] == made["systems"]["untrained"]["encoder"] == "mini"
+    tables = re.findall(r"<caption>(\d) shown: exact match by the reader.*?</table>", page, re.DOTALL)
+    assert tables == ["1", "5"]
+    (five,) = re.findall(r"<caption>5 shown: exact match.*?</table>", page, re.DOTALL)
+    row = re.search(r'<th scope="row">kl</th>.*?</tr>', five, re.DOTALL)
+    assert row and '<td class="left">mini</td>\n<td class="left losses">kl 1</td>' in row[0]
+    assert row[0].count("87.5<small>") == 2 and row[0].count("<td>+12.5 [") == 2
+    assert "bm25" in five and "oracle" not in five
+
+
+def test_which_metrics_are_primary_and_how_many_passages_were_read_is_said() -> None:
+    made, page = compared()
+    assert made["about"]["primary_metrics"] == ["em"] and "is primary too" not in page
+    assert re.findall(r"points\n\((\w+)\)", page) == ["primary"] + ["secondary"] * 3
+    assert "answering from the top\n1 of" in page and "reader_a answered from the top 1." in page
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    scoring = {"revision": None, "dtype": "float32", "chat": False, "max_length": 9, "batch_tokens": 9}
+    params["judge"] = {"kind": "llm", "model": "reader_b", "min_coverage": 0.5, "scoring": scoring}
+    params["evaluate"]["shown"] = [5, 1]
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    who = make_judge(load_params().judge)
+    keys = [judgement_key(row["query"], ["Calder"], "the Calder", who.name, who.model) for row in world.prepared()]
+    said = {"verdict": "correct", "reason": None, "judge": who.name, "model": who.model}
+    write_rows("data/judgements.parquet", [said | {"key": key} for key in keys], JUDGEMENTS)
+    made, page = compared()
+    assert re.findall(r"points\n\((\w+)\)", page) == ["primary"] * 2 + ["secondary"] * 2
+    assert made["about"]["primary_metrics"] == ["em", "accuracy"]
+    assert "The same difference in answer accuracy is primary too." in page
+    assert "reader_a answered from the top 5." in page and "ranked first, from which" not in page
+
+
+def test_an_interval_beyond_what_shares_can_differ_by_does_not_squeeze_the_others() -> None:
+    made, page = compared()
+    kl = made["differences"]["reader_a"]["em"]["kl"]
+    assert kl["mean"] == 0.5 and kl["high"] > 1
+    assert '<circle cx="118.0"' in page  # half of the way from the middle, 80, to the margin of 4
+
+
+def test_parameters_that_are_not_set_are_not_listed_and_files_have_their_md5() -> None:
+    _, page = compared()
+    assert '<th scope="row">runs.kl.losses.kl</th><td>1.0</td>' in page and ">null<" not in page
+    digest = hashlib.md5(Path("data/predictions/runs/kl.parquet").read_bytes()).hexdigest()
+    assert f'<th scope="row">data/predictions/runs/kl.parquet</th><td>{digest}</td>' in page
+    assert "runs.kl.seeds" not in page and yaml.safe_load(Path("params.yaml").read_text())["runs"]["kl"]
+
+
+PROBE = """<script>addEventListener("load", () => {
+  const wide = [...document.querySelectorAll(".wide")].filter(one => one.scrollWidth > one.clientWidth);
+  const images = [...document.images];
+  parent.postMessage(JSON.stringify({
+    window: innerWidth, page: document.documentElement.scrollWidth, boxes: wide.length,
+    captions: Math.max(...[...document.querySelectorAll("caption")].map(one => one.offsetWidth)),
+    scrolls: wide.every(one => getComputedStyle(one).overflowX == "auto"),
+    drawn: images.filter(one => one.complete && one.naturalWidth > 100 && one.width <= innerWidth).length}), "*");
+});</script>"""
+FRAME = """<title></title><script>onmessage = said => document.title = said.data</script>
+<iframe src="probe.html" width="{}" height="900" style="border: 0">"""  # a window is never narrower than 500
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")
+@pytest.mark.parametrize("width", [400, 1400])
+def test_a_browser_shows_every_picture_and_no_line_is_wider_than_the_window(width: int, workspace: Path) -> None:
+    stage.main()
+    (workspace / "probe.html").write_text(Path("metrics/report.html").read_text() + PROBE)
+    (workspace / "frame.html").write_text(FRAME.format(width))
+    done = browse(workspace, (workspace / "frame.html").as_uri())
+    found = json.loads(re.search(r"<title>(.*?)</title>", done.stdout)[1])
+    assert found["window"] == width and found["page"] <= width and found["captions"] <= width
+    assert found["drawn"] == 3 and found["scrolls"] and (found["boxes"] > 0) == (width == 400)
+    assert "CONSOLE" not in done.stderr, done.stderr
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")
+def test_the_browser_would_tell_of_an_error(workspace: Path) -> None:
+    (workspace / "wrong.html").write_text("<script>undefined_name</script>")
+    assert "CONSOLE" in browse(workspace, (workspace / "wrong.html").as_uri()).stderr
+
+
+def browse(folder: Path, address: str) -> subprocess.CompletedProcess[str]:
+    """Chromium without a network: the page after its scripts on stdout, what its console says on stderr."""
+    quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--hide-scrollbars"]
+    patient = ["--dump-dom", "--virtual-time-budget=2000"]  # milliseconds
+    offline = ["--host-resolver-rules=MAP * ~NOTFOUND", "--disable-background-networking", "--disable-sync"]
+    command = [str(CHROMIUM), *quiet, *offline, *patient, f"--user-data-dir={folder / 'profile'}", address]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)

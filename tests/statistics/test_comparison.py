@@ -1,0 +1,619 @@
+"""compare: every figure against what can be worked out by hand, what cannot be said, and the same bytes twice."""
+
+import json
+import math
+import random
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import comparison_world as world
+import numpy as np
+import pytest
+import yaml
+
+import compare as stage
+from bitter_retrieval.labels.disagreement import disagreement, passage_losses
+from bitter_retrieval.params import load_params
+from bitter_retrieval.records import NO_PASSAGE, PREDICTIONS, RecordError, read_rows, write_rows
+from bitter_retrieval.reporting import plots, tables, wording
+from bitter_retrieval.statistics.comparison import Settings, System, compare, plain, summary
+from bitter_retrieval.statistics.differing import most_differing
+from bitter_retrieval.statistics.outcomes import ComparisonError, Outcomes, Verdicts, outcomes
+from bitter_retrieval.statistics.statistics import Design
+
+SETTINGS = Settings("test", "infonce", "kl", "reader_a", world.READERS, "reader_a", "human", 2, 200, 0, 0.02, (1, 5))
+LABELS = {"infonce": "human", "kl": "reader_a", "kl_permuted": "permuted"}
+
+
+def found(name: str, told: list[str], verdicts: Verdicts | None = None, **changes: Any) -> dict[str, Outcomes]:
+    rows = [row | changes for row in world.predictions(name, told)]
+    return outcomes(name, rows, world.asked(), verdicts or world.judged())
+
+
+def systems(verdicts: Verdicts, roles: bool = True, **told: list[str]) -> dict[str, System]:
+    """Runs and controls of the made-up world, some of them with other outcomes."""
+    made = {}
+    for name, usual in (world.RUNS | world.CONTROLS).items():
+        rows = world.predictions(name, told.get(name, usual))
+        read = outcomes(name, rows, world.asked(roles), verdicts)
+        rows = world.predictions(name, world.WITH_FIVE.get(name, []), shown=5)
+        five = outcomes(name, rows, world.asked(roles), verdicts)
+        kind = "run" if name in LABELS else "control"
+        encoder = "mini" if kind == "run" or name == "untrained" else None
+        further = {5: five} if five else {}
+        made[name] = System(kind, name, LABELS.get(name), name == "kl_permuted", read, further, encoder=encoder)
+    return made
+
+
+def report(verdicts: Verdicts | None = None, roles: bool = True, **told: list[str]) -> dict[str, Any]:
+    verdicts = verdicts or world.judged()
+    made = compare(world.asked(roles), systems(verdicts, roles, **told), verdicts, SETTINGS, world.beyond())
+    made["about"] |= {"judge": "a rule; not a language model", "corpus": 13, "origin": "data/raw"}
+    split = plain(disagreement(world.prepared(roles), world.human(), world.soft()))
+    return made | {"disagreement": {"train": split, "test": split}}
+
+
+def printed(made: dict[str, Any], width: int = 120) -> str:
+    console = tables.console(width=width, record=True, file=open("/dev/null", "w"))
+    for part in tables.everything(made, width):
+        console.print(part)
+    return console.export_text()
+
+
+# -- outcomes: from prediction rows to arrays ---------------------------------------------------------------------
+
+
+def test_outcomes_are_seeds_by_questions() -> None:
+    kl = found("kl", world.RUNS["kl"])["reader_a"]
+    assert kl.seeds == (0, 1) and kl.truncated == 2
+    np.testing.assert_array_equal(kl.scores["em"], [[1, 1, 1, 0], [1, 1, 1, 1]])
+    np.testing.assert_array_equal(kl.scores["accuracy"], kl.scores["em"])
+    np.testing.assert_array_equal(kl.scores["answer_nll"], [[0.5, 0.5, 0.5, 2], [0.5, 0.5, 0.5, 0.5]])
+    np.testing.assert_array_equal(kl.scores["retrieval"], [[1, 0, 1, np.nan], [1, 0, 1, np.nan]])
+    np.testing.assert_array_equal(kl.scores["success"], [[1, 1, 1, 0], [1, 1, 1, 1]])
+
+
+def test_a_passage_of_another_question_is_no_success() -> None:
+    away = found("kl", ["aaaa++++"], ranked_ids=["q0a"])["reader_a"]
+    np.testing.assert_array_equal(away.scores["success"], [[1, 0, 0, 0]])
+    np.testing.assert_array_equal(away.scores["retrieval"], [[1, 0, 0, np.nan]])
+
+
+def test_controls_count_what_is_shown_and_no_passage_retrieves_nothing() -> None:
+    annotated = found("annotated", world.CONTROLS["annotated"])["reader_a"]
+    np.testing.assert_array_equal(annotated.scores["retrieval"], [[1, 1, 1, np.nan]])
+    np.testing.assert_array_equal(annotated.scores["em"], [[1, 0, 1, np.nan]])
+    nothing = found("no_passage", world.CONTROLS["no_passage"])["reader_a"]
+    assert np.isnan(nothing.scores["retrieval"]).all() and np.isnan(nothing.scores["success"]).all()
+    np.testing.assert_array_equal(nothing.scores["em"], [[0, 0, 0, 1]])
+
+
+def test_rankings_are_measured_by_the_annotators_labels() -> None:
+    kl = found("kl", world.RUNS["kl"], ranked_ids=["q0c", "q0a", "q1b"])["reader_a"].scores
+    np.testing.assert_allclose(kl["ndcg_10"], [[1 / np.log2(3), 1 / 2, 0, np.nan]] * 2)
+    np.testing.assert_allclose(kl["mrr_10"], [[1 / 2, 1 / 3, 0, np.nan]] * 2)
+    for metric, wanted in {"recall_1": [0, 0, 0, np.nan], "recall_5": [1, 1, 0, np.nan]}.items():
+        np.testing.assert_array_equal(kl[metric], [wanted] * 2)
+    np.testing.assert_array_equal(kl["recall_10"], kl["recall_5"])
+    usual = found("infonce", world.RUNS["infonce"])["reader_b"].scores
+    np.testing.assert_array_equal(usual["recall_1"], usual["retrieval"])
+    for nothing in (found("oracle", world.CONTROLS["oracle"]), found("no_passage", world.CONTROLS["no_passage"])):
+        assert all(np.isnan(nothing["reader_a"].scores[metric]).all() for metric in ("ndcg_10", "mrr_10", "recall_1"))
+
+
+def test_the_empty_passage_is_counted_where_the_corpus_holds_it() -> None:
+    rows = world.predictions("kl", world.RUNS["kl"], shown=5)
+    rows[1] |= {"ranked_ids": ["", "q1a"], "shown_ids": ["", "q1a"]}
+    for shown, wanted in (([""], [0, 1, 0, 0]), (["q9a", ""], [0, 1, 0, 0]), (["q9a"], [0, 0, 0, 0])):
+        rows[1]["shown_ids"] = shown
+        read = outcomes("kl", rows, world.asked(empty_passage=True), world.judged())["reader_a"]
+        np.testing.assert_array_equal(read.scores["empty"], [wanted, [0, 0, 0, 0]])
+        assert read.scores["retrieval"][0, 1] == read.scores["success"][0, 1] == 0
+    assert np.isnan(outcomes("kl", rows, world.asked(), world.judged())["reader_a"].scores["empty"]).all()
+    control = world.predictions("no_passage", world.CONTROLS["no_passage"])
+    read = outcomes("no_passage", control, world.asked(empty_passage=True), world.judged())["reader_a"]
+    assert np.isnan(read.scores["empty"]).all()  # it retrieves nothing
+
+
+def test_a_question_that_is_twice_there_or_not_in_the_test_split() -> None:
+    rows = world.predictions("kl", world.RUNS["kl"])
+    with pytest.raises(ComparisonError, match=r"kl × reader_a: query 'q0' occurs twice for seed 0"):
+        outcomes("kl", [*rows, rows[0]], world.asked(), world.judged())
+    with pytest.raises(ComparisonError, match=r"query 'q9' is not in the evaluated split"):
+        outcomes("kl", [rows[0] | {"query_id": "q9"}], world.asked(), world.judged())
+
+
+# -- comparison: figures ------------------------------------------------------------------------------------------
+
+
+def test_means_are_those_of_the_table() -> None:
+    made = report()
+    means = {name: system["scores"]["reader_a"]["em"]["mean"] for name, system in made["systems"].items()}
+    assert means == {
+        **{"infonce": 3 / 8, "kl": 7 / 8, "kl_permuted": 0, "no_passage": 1 / 4, "random": 1 / 8},
+        **{"annotated": 0.666667, "oracle": 3 / 4, "bm25": 1 / 4, "untrained": 0},
+    }
+    assert made["systems"]["infonce"]["scores"]["reader_b"]["retrieval"]["mean"] == 0.333333  # 1 + 0 + 0 of 3
+    assert made["systems"]["infonce"]["scores"]["reader_a"]["success"]["mean"] == 4 / 8
+    assert made["systems"]["kl"]["scores"]["reader_a"]["answer_nll"]["mean"] == (7 * 0.5 + 2) / 8
+    assert made["systems"]["kl"]["truncated"] == 4  # two seeds, two readers
+    assert made["about"]["without_human_label"] == 1 and made["about"]["primary"] == "kl"
+
+
+def test_differences_are_paired_and_of_runs_alone() -> None:
+    made = report()
+    assert set(made["differences"]) == set(world.READERS)
+    exact = made["differences"]["reader_a"]["em"]
+    assert list(exact) == ["kl", "kl_permuted"]
+    assert exact["kl"]["mean"] == 0.5 and exact["kl_permuted"]["mean"] == -3 / 8
+    assert exact["kl"]["seed_sd"] == pytest.approx(math.sqrt(2) / 4, abs=1e-6)  # 1/4 and 3/4
+    assert made["differences"]["reader_a"]["retrieval"]["kl"]["mean"] == 0.333333
+    control = made["negative_controls"]["kl_permuted"]
+    assert control["untrained"]["mean"] == 0 and control["primary"]["mean"] == 7 / 8
+
+
+def test_equal_runs_are_equivalent_and_nothing_is_divided_by_zero() -> None:
+    same = report(kl=world.RUNS["infonce"])["differences"]["reader_a"]["em"]["kl"]
+    assert (same["mean"], same["low"], same["high"], same["verdict"]) == (0, 0, 0, "equivalent")
+    assert same["mde"] is None
+
+
+def test_other_numbers_of_passages_shown_are_compared_apart() -> None:
+    made = report()
+    assert list(made["further"]) == ["5"] and made["about"]["shown"] == [1, 5]
+    five = made["further"]["5"]
+    assert list(five["systems"]) == list(world.WITH_FIVE)  # those that retrieve
+    exact = {name: one["scores"]["reader_a"]["em"]["mean"] for name, one in five["systems"].items()}
+    assert exact == {"infonce": 6 / 8, "kl": 7 / 8, "kl_permuted": 0, "bm25": 0.5, "untrained": 0.25}
+    assert five["differences"]["reader_b"]["em"]["kl"]["mean"] == 1 / 8
+    assert set(five["differences"]["reader_a"]) == {"em", "accuracy"}
+    assert {name: one["mean"] for name, one in five["negative_controls"]["kl_permuted"].items()} == {
+        "untrained": -0.25,
+        "primary": 7 / 8,
+    }
+    assert made["differences"] == report_with((1,))["differences"] and report_with((1,))["further"] == {}
+    assert five["systems"]["kl"]["truncated"] == 4 and "The same, 5 shown: 4 (kl 4)." in wording.notes(made)
+    assert summary(made) == summary(report_with((1,)) | {"disagreement": made["disagreement"]})
+
+
+def test_a_run_without_answers_to_one_of_the_numbers_is_refused() -> None:
+    verdicts = world.judged()
+    made = systems(verdicts)
+    with pytest.raises(ComparisonError, match=r"runs/kl.parquet has no answers of reader 'reader_a' with 5 shown"):
+        compare(world.asked(), made | {"kl": replace(made["kl"], further={})}, verdicts, SETTINGS, world.beyond())
+
+
+def report_with(shown: tuple[int, ...]) -> dict[str, Any]:
+    verdicts = world.judged()
+    return compare(world.asked(), systems(verdicts), verdicts, replace(SETTINGS, shown=shown), world.beyond())
+
+
+def test_what_cannot_be_measured_is_null_and_counted() -> None:
+    scores = report()["systems"]["kl"]["scores"]["reader_a"]
+    assert scores["ndcg_10"]["n_missing"] == 2 and scores["ndcg_10"]["n_questions"] == 3  # q3 has no label
+    assert scores["empty"] is None and scores["harm"]["mean"] == 1 / 8
+    assert report()["systems"]["oracle"]["scores"]["reader_a"]["ndcg_10"] is None
+
+
+def test_the_summary_has_em_by_run_and_the_primary_difference() -> None:
+    made = report()
+    figures = summary(made)
+    exact = made["differences"]["reader_a"]["em"]["kl"]
+    assert figures["em"] == {"infonce": 0.375, "kl": 0.875, "kl_permuted": 0.0}
+    assert figures["kl_vs_infonce"] == {"diff": 0.5, "low": round(exact["low"], 4), "high": round(exact["high"], 4)}
+    assert figures["disagreement"] == 0.5
+
+
+def test_one_question_gets_a_mean_and_no_interval() -> None:
+    row, verdicts = world.prepared()[:1], world.judged()
+    asked = world.questions(row, world.human(), world.known())
+    read = {n: outcomes(n, world.predictions(n, world.RUNS[n])[:1], asked, verdicts) for n in ("infonce", "kl")}
+    made = {name: System("run", "", LABELS[name], False, found) for name, found in read.items()}
+    one = compare(
+        asked,
+        made,
+        verdicts,
+        Settings("test", "infonce", "kl", "reader_a", ["reader_a"], "reader_a", "human", 1, 100, 0, 0.02),
+        world.beyond(),
+    )
+    estimate = one["systems"]["kl"]["scores"]["reader_a"]["em"]
+    assert (estimate["mean"], estimate["low"], estimate["high"]) == (1, None, None)
+    assert wording.share(estimate) == "100.0" and wording.interval(estimate) == "-"
+    assert one["differences"]["reader_a"]["em"]["kl"]["verdict"] in ("equivalent", "inconclusive")
+    assert "diff" in summary(one)["kl_vs_infonce"] and "low" not in summary(one)["kl_vs_infonce"]
+
+
+# -- comparison: what is missing ----------------------------------------------------------------------------------
+
+
+def test_missing_judgements_are_left_out_in_pairs_and_bounded() -> None:
+    verdicts = world.judged()
+    lost = "Where was person 3 born? the Calder"  # kl's answer to q3 for seed 1, and that of no_passage
+    verdicts.verdicts = dict(verdicts.verdicts) | {lost: ("missing", "timeout")}
+    made = report(verdicts)
+    assert made["missing"] == {"answers": 166, "missing": 10, "coverage": 0.939759, "reasons": {"timeout": 10}}
+    assert summary(made)["coverage"] == 0.9398 and summary(report())["coverage"] == 1
+    accuracy = made["systems"]["kl"]["scores"]["reader_a"]["accuracy"]
+    assert (accuracy["mean"], accuracy["n_missing"]) == (0.857143, 1)  # 6 of 7
+    difference = made["differences"]["reader_a"]["accuracy"]["kl"]
+    assert (difference["mean"], difference["n_missing"]) == (0.428571, 1)  # 3 of 7
+    assert (difference["worst_low"], difference["worst_high"]) == (3 / 8, 4 / 8)
+    assert "kl: 1 pairs without a judgement" in printed(made) and "+37.5 or +50.0" in printed(made)
+    assert "Missing judgements: 10 of 166 answers (timeout 10), coverage 94.0%." in printed(made)
+    assert made["systems"]["kl"]["scores"]["reader_a"]["em"]["mean"] == 7 / 8
+
+
+def test_without_any_judgement_no_accuracy_is_invented() -> None:
+    made = report(world.judged(answers=[]))
+    assert all(one["scores"]["reader_a"]["accuracy"] is None for one in made["systems"].values())
+    assert made["differences"]["reader_a"]["accuracy"] == {}
+    assert plots.judged_metric(made) == "em" and plots.judged_metric(report()) == "accuracy"
+    assert printed(made).count("not judged") == len(made["systems"])
+    assert "166 of 166 answers (not in the judgements file 166)" in printed(made)
+
+
+def test_without_roles_true_support_is_a_dash() -> None:
+    made = report(roles=False)
+    assert made["systems"]["kl"]["scores"]["reader_a"]["success"] is None
+    assert made["differences"]["reader_a"]["success"] == {} and made["about"]["roles_known"] is False
+    assert made["disagreement"]["test"]["split"] is None and made["disagreement"]["test"]["disagreement"] == 0.5
+    assert "truly support" not in printed(made)
+    assert re.search(r"kl +reader_a .* -\s*$", printed(made), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (lambda rows: [row for row in rows if row["reader"] == "reader_a"], "no answers of reader 'reader_b'"),
+        (lambda rows: [row for row in rows if row["seed"] == 0], r"1 seeds \[0\], train.seeds has 2"),
+        (lambda rows: [row | {"seed": row["seed"] + 7} for row in rows] + rows, r"4 seeds \[0, 1, 7, 8\]"),
+        (lambda rows: rows[1:], "lacks 1 of 4 questions for some seed of reader 'reader_a' with 1 shown, 'q0' first"),
+    ],
+)
+def test_a_run_that_cannot_be_paired_is_refused(rows: Any, message: str) -> None:
+    verdicts = world.judged()
+    made = systems(verdicts)
+    read = outcomes("kl", rows(world.predictions("kl", world.RUNS["kl"])), world.asked(), verdicts)
+    with pytest.raises(ComparisonError, match=message) as error:
+        other = made | {"kl": System("run", "", "reader_a", False, read)}
+        compare(world.asked(), other, verdicts, SETTINGS, world.beyond())
+    assert "dvc repro evaluate@kl" in str(error.value)
+
+
+def test_a_control_has_one_draw_or_as_many_as_runs_have_seeds() -> None:
+    assert report(random=world.CONTROLS["random"][:1])["systems"]["random"]["scores"]["reader_a"]["em"]["mean"] == 0.25
+    with pytest.raises(ComparisonError, match=r"control 'random' has 3 draws, train.seeds has 2.*control.random_draws"):
+        report(random=[*world.CONTROLS["random"], "cccc----"])
+
+
+def test_other_seeds_of_the_same_number_are_paired_in_order() -> None:
+    verdicts, rows = world.judged(), world.predictions("kl", world.RUNS["kl"])
+    read = outcomes("kl", [row | {"seed": row["seed"] + 7} for row in rows], world.asked(), verdicts)
+    usual = systems(verdicts)
+    made = usual | {"kl": replace(usual["kl"], outcomes=read)}
+    made = compare(world.asked(), made, verdicts, SETTINGS, world.beyond())
+    assert made["differences"] == report()["differences"]
+
+
+# -- another domain -----------------------------------------------------------------------------------------------
+
+FAR = world.RUNS | {"untrained": ["aacc---+"], "bm25": ["abcc+---"], "no_passage": ["    ----"]}
+
+
+def systems_beyond(verdicts: Verdicts, **changes: Any) -> dict[str, System]:
+    """The systems with answers to questions from another domain; no other control has any."""
+    beyond = world.beyond(world.far())
+    read = {name: outcomes(name, world.far_predictions(name, told), beyond, verdicts) for name, told in FAR.items()}
+    made = systems(verdicts)
+    return made | {name: replace(made[name], beyond=found) for name, found in (read | changes).items()}
+
+
+def report_beyond(made: dict[str, System], verdicts: Verdicts) -> dict[str, Any]:
+    return compare(world.asked(), made, verdicts, SETTINGS, world.beyond(world.far()))
+
+
+def test_another_domain_is_compared_with_the_encoder_before_training() -> None:
+    verdicts = world.judged()
+    made = report_beyond(systems_beyond(verdicts), verdicts)
+    far = made["beyond"]
+    assert (far["questions"], far["groups"], far["without_human_label"]) == (4, 2, 1)
+    kl = far["systems"]["kl"]["scores"]["reader_a"]
+    assert (kl["em"]["mean"], kl["retrieval"]["mean"], kl["regret"]) == (7 / 8, 1, None)  # a is selected in q0 to q2
+    against = far["differences"]["reader_b"]
+    assert {name: one["mean"] for name, one in against["em"].items()} == {
+        "infonce": 3 / 8 - 1 / 4,
+        "kl": 7 / 8 - 1 / 4,
+        "kl_permuted": -1 / 4,
+    }
+    assert against["retrieval"]["kl"]["mean"] == 0.333333  # 1 less 2 / 3
+    assert far["systems"]["random"]["scores"] == {}
+    usual = report(world.judged())
+    assert {part: made[part] for part in ("systems", "differences", "further", "negative_controls")} == {
+        part: usual[part] for part in ("systems", "differences", "further", "negative_controls")
+    }
+    assert usual["beyond"] == {} and "em_beyond" not in summary(usual)
+    assert summary(made)["em_beyond"] == {"infonce": 0.375, "kl": 0.875, "kl_permuted": 0.0}
+
+
+def test_a_run_is_compared_with_the_encoder_that_it_started_from() -> None:
+    verdicts = world.judged()
+    made = systems_beyond(verdicts)
+    other = replace(made["untrained"], beyond=made["kl"].beyond, outcomes=made["kl"].outcomes, encoder="other")
+    made |= {"kl_permuted": replace(made["kl_permuted"], encoder="other"), "untrained_other": other}
+    found = report_beyond(made, verdicts)
+    against = {name: one["mean"] for name, one in found["beyond"]["differences"]["reader_a"]["em"].items()}
+    assert against == {"infonce": 0.125, "kl": 0.625, "kl_permuted": -7 / 8}
+    assert found["negative_controls"]["kl_permuted"]["untrained"]["mean"] == -7 / 8
+
+
+def test_a_run_that_lacks_answers_beyond_its_domain_is_refused() -> None:
+    verdicts = world.judged()
+    rows = world.far_predictions("kl", world.RUNS["kl"])[1:]
+    lacking = outcomes("kl", rows, world.beyond(world.far()), verdicts)
+    with pytest.raises(ComparisonError, match=r"kl.parquet lacks 1 of 4 .* 1 shown beyond the domain, 'beyond:q0'"):
+        report_beyond(systems_beyond(verdicts, kl=lacking), verdicts)
+    with pytest.raises(ComparisonError, match=r"no answers of reader 'reader_a' with 1 shown beyond the domain: run"):
+        report_beyond(systems_beyond(verdicts, kl={}), verdicts)
+
+
+# -- disagreement of labels ---------------------------------------------------------------------------------------
+
+
+def test_disagreement_by_hand() -> None:
+    found = disagreement(world.prepared(), world.human(), world.soft())
+    assert (found["questions"], found["left_out"], found["ties"]) == (3, 1, 1)
+    assert found["disagreement"] == 0.5  # 0, 1 and half of a tie
+    assert found["chance"] == pytest.approx(2 / 3)
+    split = found["split"]
+    assert split["annotators_wrong"] == pytest.approx(1 / 3)
+    assert split["lowest_loss_wrong"] == pytest.approx(0.5 / 3)
+    assert split["where_annotators_right"] == 0.25
+    kinds = {
+        "both_support": 0,
+        "annotators_alone_wrong": 1 / 3,
+        "lowest_loss_alone_wrong": 0.5 / 3,
+        "neither_supports": 0,
+    }
+    assert split["kinds"] == pytest.approx(kinds)
+
+
+def test_means_without_token_counts_are_losses_already() -> None:
+    rows = [{"query_id": "q", "passage_id": "p", "answer_index": 0, "nll_sum": 1.5, "n_tokens": None}]
+    assert passage_losses(rows) == {"q": {"p": 1.5}}
+
+
+def test_the_four_kinds_add_up_for_any_labels() -> None:
+    draw = random.Random(0)
+    rows = world.prepared()
+    for _ in range(50):
+        human = [row | {"relevant": int(draw.random() < 0.5)} for row in world.human()]
+        soft = [row | {"nll_sum": draw.choice([1.0, 2.0]), "n_tokens": 1} for row in world.soft()]
+        found = disagreement(rows, human, soft)
+        if found["questions"]:
+            assert sum(found["split"]["kinds"].values()) == pytest.approx(found["disagreement"])
+
+
+def test_no_question_with_both_labels_has_no_disagreement() -> None:
+    found = plain(disagreement(world.prepared(), [], world.soft()))
+    assert found["disagreement"] is None and found["chance"] is None and found["questions"] == 0
+
+
+# -- the questions on which runs differ ---------------------------------------------------------------------------
+
+
+def test_questions_on_which_runs_differ_come_first_and_equal_ones_never() -> None:
+    runs = {name: found(name, world.RUNS[name])["reader_a"] for name in ("infonce", "kl")}
+    chosen = most_differing(world.asked(), runs, passage_losses(world.soft()), {"q2a": "Text a of 2."})
+    assert [one["query_id"] for one in chosen] == ["q2", "q1", "q3"]  # q0: both always right
+    first = chosen[0]
+    assert first["spread"] == 0.25
+    assert [(one["mark"], one["text"]) for one in first["passages"]] == [("A", "Text a of 2."), ("B", "q2b")]
+    assert first["passages"][0]["tags"] == ["annotators", "lowest loss", "supports (plain)", "loss 0.50"]
+    assert first["passages"][1]["tags"] == ["lowest loss", "no support (mention)", "loss 0.50"]
+    assert first["runs"][0]["seeds"][0] == {"seed": 0, "mark": "B", "answer": "<b>Oskal</b>", "right": False}
+    assert most_differing(world.asked(), {"kl": runs["kl"]}, {}, {}) == []
+
+
+def test_the_empty_passage_is_called_so() -> None:
+    runs = {name: found(name, world.RUNS[name])["reader_a"] for name in ("infonce", "kl")}
+    emptied = np.where(runs["infonce"].top == "q2b", NO_PASSAGE, runs["infonce"].top)
+    runs["infonce"] = replace(runs["infonce"], top=emptied)
+    chosen = most_differing(world.asked(), runs, passage_losses(world.soft()), {})
+    assert ["no passage at all"] in [passage["tags"] for one in chosen for passage in one["passages"]]
+
+
+# -- words and tables ---------------------------------------------------------------------------------------------
+
+
+def test_figures_in_words() -> None:
+    estimate = {"mean": 0.596, "low": 0.561, "high": 0.631}
+    assert wording.share(estimate) == "59.6 ±3.5" and wording.interval(estimate) == "[56.1, 63.1]"
+    assert wording.share(estimate | {"low": 0.56095, "high": 0.6313}) == "59.6 ±3.5"  # rounded, not cut
+    cut = {"mean": 0.98, "low": 0.93, "high": 1.0}
+    assert wording.share(cut) == "98.0 [93.0, 100.0]" and wording.share(cut | {"low": 0.0, "mean": 0.5}) == "50.0 ±50.0"
+    assert wording.nats({"mean": 0.04, "low": 0.0, "high": 0.3}) == "0.04 [0.00, 0.30]"
+    assert wording.points({"mean": 0.046, "low": -0.0001, "high": 0.076}) == "+4.6 [+0.0, +7.6]"
+    assert wording.signed(-0.123) == "−12.3" and wording.signed(None) == "-"
+    assert [wording.probability(p) for p in (0.0004, 0.05, 1.0, None)] == ["<.001", ".050", "1.000", "-"]
+
+
+@pytest.mark.parametrize("width", [64, 80, 120])
+def test_tables_fit_the_console_with_every_name_whole(width: int) -> None:
+    text = printed(report(), width)
+    assert max(map(len, text.splitlines())) <= width
+    for name in [*world.RUNS, *world.CONTROLS]:
+        assert re.search(rf"^ {name} ", text, re.MULTILINE)
+    said = "Negative control, 1 shown: kl_permuted is equivalent to the encoder before training"
+    assert said in " ".join(text.split())
+    assert "Primary figure" in text and "inconclusive" in text and "…" not in text
+    assert "87.5 [11.4, 100.0]" in text  # wider than ±
+
+
+# -- the stage ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    world.write_workspace(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+OUTPUTS = ["metrics/summary.json", "metrics/report.json", "metrics/report.html"]
+PICTURES = ["plots/answer_accuracy.png", "plots/answer_vs_retrieval.png", "plots/training_curves.png"]
+
+
+def test_the_stage_writes_the_same_bytes_twice(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage.main()
+    first = {name: (workspace / name).read_bytes() for name in OUTPUTS + PICTURES}
+    told = capsys.readouterr().out
+    stage.main()
+    assert {name: (workspace / name).read_bytes() for name in first} == first
+    assert all(first[name].startswith(b"\x89PNG") for name in PICTURES)
+    assert "not a language model" in told and str(workspace) not in first["metrics/report.html"].decode()
+    assert json.loads(first["metrics/report.json"])["systems"]["kl"]["scores"]["reader_a"]["em"]["mean"] == 0.875
+
+
+def test_a_picture_changes_with_what_it_shows(tmp_path: Path) -> None:
+    for name, told in {"one": world.RUNS["kl"], "other": ["aaab++--", "aaaa++++"]}.items():
+        plots.answer_accuracy(report(kl=told), tmp_path / f"{name}.png")
+    assert (tmp_path / "one.png").read_bytes() != (tmp_path / "other.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("path", "remedy"),
+    [
+        ("data/predictions/runs/kl.parquet", "dvc repro evaluate@kl"),
+        ("data/predictions/controls/oracle.parquet", "dvc repro control"),
+        ("data/judgements.parquet", "dvc repro"),
+        ("plots/curves/kl.csv", "dvc repro train@kl"),
+    ],
+)
+def test_a_missing_file_is_named_with_its_remedy(workspace: Path, path: str, remedy: str) -> None:
+    (workspace / path).unlink()
+    with pytest.raises(RecordError, match=f"{re.escape(path)}: no such file") as error:
+        stage.main()
+    assert remedy in str(error.value)
+    assert not (workspace / "metrics/summary.json").exists()
+
+
+def test_runs_that_params_do_not_declare_are_not_looked_at(workspace: Path) -> None:
+    (workspace / "data/predictions/runs/gone.parquet").write_text("not parquet")
+    stage.main()
+    assert "gone" not in (workspace / "metrics/report.json").read_text()
+
+
+def test_real_data_without_roles_and_judge_goes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.write_workspace(tmp_path, roles=False, judge=False)
+    monkeypatch.chdir(tmp_path)
+    stage.main()
+    page = (tmp_path / "metrics/report.html").read_text()
+    assert "not judged" in page and "nothing to compare, as no answer was judged" in page
+
+
+class Page(HTMLParser):
+    """Collects tags, and checks that they are closed in order."""
+
+    VOID = {"meta", "link", "img", "br", "line", "rect", "circle"}
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
+
+
+def test_the_page_is_whole_and_loads_nothing(workspace: Path) -> None:
+    stage.main()
+    text = (workspace / "metrics/report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.open == []
+    links = [value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href")]
+    assert len(links) == 1 + len(PICTURES) and all(link.startswith("data:") for link in links)
+    assert not re.search(r"https?:|url\(|@import|<script", text)
+    assert "&lt;b&gt;Oskal&lt;/b&gt;" in text and "<b>Oskal" not in text
+    assert text.count("<details") == 6  # four questions, params and files
+    said = ["Truncated contexts, 1 shown: 4", "5 passages shown", "Rankings of 12 passages", "nDCG@10"]
+    for words in [
+        *said,
+        '<th scope="row">train.learning_rate</th><td>0.001</td>',
+        "would be called better or worse with 80% power",
+        "minimum detectable effect",
+        "Text a of 2.",
+    ]:
+        assert words in text
+
+
+@pytest.fixture
+def beyond(workspace: Path) -> Path:
+    """The workspace with questions from another domain, answered by runs and by the controls of FAR."""
+    world.write_beyond(workspace, world.far())
+    tree = yaml.safe_load((workspace / "params.yaml").read_text())
+    tree["beyond"] = tree["data"] | {"seed": 7}
+    (workspace / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    for name, told in FAR.items():
+        path = workspace / f"data/predictions/{'runs' if name in world.RUNS else 'controls'}/{name}.parquet"
+        rows = read_rows(path, PREDICTIONS) + world.far_predictions(name, told)
+        write_rows(path, rows, PREDICTIONS)
+    return workspace
+
+
+def test_the_main_table_has_the_other_domain_beside_its_own(beyond: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage.main()
+    text = (beyond / "metrics/report.html").read_text(encoding="utf-8")
+    assert Page(text).open == [] and not re.search(r"\b(nan|None)\b", re.sub('base64,[^"]*', "", text))
+    main = re.search(r"<h2>Every run and control</h2>.*?</table>", text, re.DOTALL)[0]
+    assert main.count("<th>Beyond: ") == 2 and "4 questions (synthetic), 12 passages" in main
+    (kl,) = re.findall(r'<tr class="primary"><th scope="row">kl</th>.*?</tr>', main, re.DOTALL)
+    assert re.search(r"<td>87.5 \[\S+ 100.0\]<small>\+62.5 \[.*<td>100.0 ±\S+<small>\+33.3 \[", kl, re.DOTALL)
+    assert "data/prepared/beyond.parquet" in text and "beyond.seed" in text
+    told = capsys.readouterr().out
+    assert "The test questions are from data/raw: test.jsonl (4)." in told
+    there = "4 questions in 2 groups, from data/raw: test.jsonl (4), without a human label: 1."
+    assert f"Beyond the training domain: {there}" in " ".join(told.split())
+    assert re.search(r"^ kl +reader_a +87.5 \[\S+ 100.0\] +\+62.5 \[", told, re.MULTILINE)
+    assert re.search(r"^ kl +reader_a .* 100.0 ±0.0 +\+33.3 \[", told, re.MULTILINE)
+    assert json.loads((beyond / "metrics/summary.json").read_text())["em_beyond"]["kl"] == 0.875
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_of_another_domain_fits_the_console(beyond: Path, width: int) -> None:
+    stage.main()
+    text = printed(json.loads((beyond / "metrics/report.json").read_text()), width)
+    assert max(map(len, text.splitlines())) <= width and "…" not in text and text.count("to untrained") == 2
+
+
+def test_without_another_domain_nothing_is_said_of_one(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage.main()
+    assert "eyond" not in capsys.readouterr().out
+    assert "<th>Beyond" not in (workspace / "metrics/report.html").read_text(encoding="utf-8")
+
+
+def test_how_label_sources_agree_needs_no_draws(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What estimates do not look at would take [compare.draws, groups] numbers."""
+    drawn: list[Design] = []
+    monkeypatch.setattr(stage, "Design", lambda *given, **named: drawn.append(Design(*given, **named)) or drawn[-1])
+    assert len(stage.sources_agree("train", load_params())) == 15
+    assert [len(design.group_counts) for design in drawn] == [20]
+
+
+def test_the_settings_are_those_of_params(workspace: Path) -> None:
+    made = stage.settings(load_params())
+    assert (made.baseline, made.seeds, made.draws, list(made.readers)) == ("infonce", 2, 200, ["reader_a", "reader_b"])
+    assert made.shown == [1, 5]
+    assert len(read_rows("data/predictions/runs/kl.parquet", stage.NEEDED)) == 32

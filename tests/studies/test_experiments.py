@@ -1,0 +1,85 @@
+"""experiments: what is asked of DVC and git, and what is refused."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitter_retrieval.studies import experiments
+from bitter_retrieval.studies.experiments import ExperimentError
+
+WANTED = {"one": {"data.seed": "1"}, "two": {"data.seed": "2", "++runs.kl.learning_rate": "0.01"}}
+
+
+def entry(name: str, rev: str, params: dict[str, Any], state: str = "success") -> dict[str, Any]:
+    metrics = {experiments.SUMMARY: {"data": {"em": {"kl": 0.6}}}}
+    data = {"params": {"params.yaml": {"data": params}}, "metrics": metrics}
+    return {"name": name, "revs": [{"rev": rev, "data": data}], "executor": {"state": state}}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """What is asked of a DVC that knows no experiment."""
+    calls: list[tuple[str, ...]] = []
+
+    def dvc(*arguments: str) -> str:
+        calls.append(arguments)
+        return "[]"
+
+    monkeypatch.setattr(experiments, "dvc", dvc)
+    return calls
+
+
+def test_a_queued_experiment_has_its_name_and_settings(asked: list[tuple[str, ...]]) -> None:
+    experiments.queue(WANTED)
+    settings = ("--set-param=data.seed=2", "--set-param=++runs.kl.learning_rate=0.01")
+    assert asked[0] == ("exp", "show", "--json", "--rev", "HEAD")
+    assert asked[2] == ("exp", "run", "--queue", "--name", "two", *settings)
+
+
+def test_results_stand_as_wanted_and_added_keys_are_checked() -> None:
+    params = {"data": {"seed": 2}, "runs": {"kl": {"learning_rate": 0.01}}}
+    shown = [{"experiments": [entry("two", "b", params), entry("one", "a", {"data": {"seed": 1}})]}]
+    assert [result.rev for result in experiments.results(shown, WANTED).values()] == ["a", "b"]
+    params["runs"] = {}
+    with pytest.raises(ExperimentError, match=r"two ran with runs.kl.learning_rate=None, not 0.01: .*remove two"):
+        experiments.results(shown, WANTED)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ran"), [("1e-3", 0.001), ("2E5", 2e5), ("4", 4.0), ("true", True), ("null", None), ("skim", "skim")]
+)
+def test_a_setting_is_what_ran_however_it_is_written(wanted: str, ran: Any) -> None:
+    shown = [{"experiments": [entry("one", "a", {"train": {"x": ran}})]}]
+    assert experiments.results(shown, {"one": {"train.x": wanted}})["one"].rev == "a"
+    for other in ("1.1e-3", "uniform"):
+        with pytest.raises(ExperimentError, match=f"ran with train.x={ran}, not {other}"):
+            experiments.results(shown, {"one": {"train.x": other}})
+
+
+def test_reports_are_those_of_the_experiments_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = []
+    run = ["git", "-c", "user.name=n", "-c", "user.email=n@localhost", "-c", "init.defaultBranch=main"]
+    subprocess.run([*run, "init", "--quiet"], check=True)
+    for name, seed in (("one", 1), ("two", 2)):
+        Path("report.json").write_text(json.dumps({"of": name}))
+        subprocess.run([*run, "add", "report.json"], check=True)
+        subprocess.run([*run, "commit", "--quiet", "--message", name], check=True)
+        rev = experiments.git("rev-parse", "HEAD").strip()
+        shown.append(entry(name, rev, {"data": {"seed": seed}, "runs": {"kl": {"learning_rate": 0.01}}}))
+    monkeypatch.setattr(experiments, "dvc", lambda *arguments: json.dumps([{"experiments": shown}]))
+    assert experiments.reports(WANTED, "HEAD", "report.json") == {"one": {"of": "one"}, "two": {"of": "two"}}
+    with pytest.raises(ExperimentError, match=r"`git show \w+:metrics/report.json` failed:\n.*does not exist"):
+        experiments.reports(WANTED, "HEAD")
+
+
+def test_dvc_that_fails_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "dvc"
+    program.write_text("#!/bin/sh\necho 'ERROR: not a DVC repository' >&2\nexit 253\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(ExperimentError, match="dvc exp show --json` failed:\nERROR: not a DVC repository"):
+        experiments.dvc("exp", "show", "--json")
