@@ -9,15 +9,17 @@ import pytest
 import yaml
 from loss_batches import SETTINGS, make_batch
 
+import compare
 import prepare
 import use_profile
-from bitter_retrieval.params import ParamsError, parse_params
+from bitter_retrieval.params import parse_params
 from bitter_retrieval.records import PREPARED, read_rows
 from bitter_retrieval.training import losses
-from bitter_retrieval.typed_yaml import read_yaml
+from bitter_retrieval.typed_yaml import ParamsError, read_yaml
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
+README = REPOSITORY / "README.md"
 
 
 def example(page: str, language: str, place: int = 0) -> str:
@@ -87,7 +89,89 @@ def test_a_loss() -> None:
     assert value.mean > 0 and (similarity.grad[~batch.own] == 0).all() and (value.used == batch.own.any(1)).all()
 
 
-@pytest.mark.parametrize("page", [*sorted(DOCS.glob("*.md")), REPOSITORY / "README.md"], ids=lambda path: path.name)
-def test_links_lead_to_files(page: Path) -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
-    assert [link for link in links if not (page.parent / link).exists()] == []
+# -- the README: short, true to the figures, and the way to every page ---------------------------------------------
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines that `python src/compare.py --show` prints of the results in metrics/."""
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr("sys.argv", ["compare.py", "--show"])
+    compare.main()
+    return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 100
+
+
+def test_rows_of_the_readme_are_what_compare_prints(printed: list[str]) -> None:
+    systems, differences = ({} for _ in range(2))
+    for line in printed:
+        name, found = line.split()[0] if line.split() else "", differences if "[" in line else systems
+        found.setdefault(name, line)  # the first table is of systems, the second of differences
+    rows = re.findall(r"^\| `(\w+)`[^|]*\|[^|]+\| (\S+) \| (\S+) \|(.*)\|$", README.read_text("utf-8"), re.MULTILINE)
+    assert len(rows) == 6
+    for name, em, success, others in rows:
+        assert re.match(rf" {name} +\S+ +{em} ±", systems[name]) and re.search(rf" {success} ±\S+$", systems[name])
+        said = [cell.strip() for cell in others.split("|") if cell.strip() not in ("", "baseline")]
+        assert [cell for cell in said if f" {cell} " not in differences[name]] == []
+
+
+def test_intervals_of_the_readme_are_printed_by_a_command(printed: list[str]) -> None:
+    written = [(DOCS / page).read_text(encoding="utf-8") for page in ("confirm.md", "sweep.md")]
+    differences = re.findall(r"[+−][\d.]+ \[[^]]+\]", README.read_text(encoding="utf-8"))
+    known = "\n".join([*printed, *written])
+    assert len(differences) > 5 and [one for one in differences if one not in known] == []
+
+
+def test_tables_of_the_findings_are_what_compare_prints(printed: list[str]) -> None:
+    text = (DOCS / "findings.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert block.splitlines() == printed[: len(block.splitlines())]
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached, waiting = set(), [README]
+    while waiting:
+        page = waiting.pop().resolve()
+        if page not in reached:
+            reached.add(page)
+            waiting += [page.parent / link for link in links(page) if link.endswith(".md")]
+    assert [page.name for page in DOCS.glob("*.md") if page not in reached] == []
+
+
+def links(page: Path) -> list[str]:
+    """Relative targets of a page's links, without #anchors."""
+    return re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+
+
+def headings(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+PAGES = [*sorted(DOCS.glob("*.md")), README, REPOSITORY / "CONTRIBUTING.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    assert [link for link in links(page) if not (page.parent / link).exists()] == []
+    anchored = re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", page.read_text(encoding="utf-8"))
+    assert [(to, at) for to, at in anchored if at not in headings(page.parent / to if to else page)] == []
+
+
+def test_commands_of_the_pages_name_scripts_that_exist() -> None:
+    named = {
+        script
+        for page in PAGES
+        for script in re.findall(r"python ((?:src|tests|benchmarks)/\w+\.py)", page.read_text(encoding="utf-8"))
+    }
+    assert [script for script in sorted(named) if not (REPOSITORY / script).exists()] == []
+
+
+def test_every_script_has_a_command_on_the_page_of_commands() -> None:
+    page = (DOCS / "commands.md").read_text(encoding="utf-8")
+    scripts = sorted(file.name for file in (REPOSITORY / "src").glob("*.py"))
+    assert [script for script in scripts if f"python src/{script}" not in page] == []
