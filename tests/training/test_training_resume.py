@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from closure import code_deps
 from small_project import TRAIN, edit_params, make_project
 
 import train as stage
@@ -241,15 +242,27 @@ def test_everything_that_decides_has_a_part_in_the_key(tmp_path: Path, monkeypat
     with monkeypatch.context() as other:
         other.setattr(torch, "__version__", "2.99.0")
         keys.append(key())
-    with monkeypatch.context() as other:
-        other.setattr(training_state, "__file__", str(tmp_path / "other_code.py"))
-        keys.append(key())
+    package = Path(shutil.copytree(training_state.PACKAGE, tmp_path / "package"))
+    monkeypatch.setattr(training_state, "PACKAGE", package)
+    assert key() == keys[0]
+    code = (package / "encoders/encoder.py").read_text()
+    (package / "encoders/encoder.py").write_text(f"{code}# another line\n")
+    keys.append(key())
+    (package / "encoders/encoder.py").write_text(code)
+    for unread in ("readers/language_model.py", "statistics/statistics.py", "params.py"):
+        (package / unread).write_text("# another line\n")
     with monkeypatch.context() as other:
         other.setattr(torch, "get_num_threads", lambda: 99)
         keys.append(key())
     assert len(set(keys)) == len(keys) == 12
     assert key() == keys[0] == key(changed(seeds=[7]))
     assert key(replace(params, train=replace(params.train, mlflow=True, checkpoint_seconds=5.0))) == keys[0]
+
+
+def test_the_code_in_the_key_is_what_training_imports() -> None:
+    """What DVC runs the stage again for, but for its script."""
+    parts = [f"src/{training_state.PACKAGE.name}/{part}" for part in training_state.CODE]
+    assert [*parts, "src/train.py"] == code_deps(ROOT / "src/train.py")
 
 
 # -- the file --------------------------------------------------------------------------------------------------------

@@ -23,6 +23,9 @@ from torch import Tensor
 from bitter_retrieval.journal import content_key
 from bitter_retrieval.models.attention import chosen
 
+# The code of this package that training imports; a test compares it with what dvc.yaml lists for the stage.
+PACKAGE = Path(__file__).parents[1]
+CODE = ("encoders", "journal.py", "labels", "models", "records.py", "training")
 NOT_DECISIVE = ("seeds", "mlflow", "checkpoint_seconds")  # of runs and train: the result of a seed is the same
 Metrics = dict[str, float]
 
@@ -131,10 +134,10 @@ def fingerprint(encoder: Any, sets: Any, run: Any, settings: Any) -> str:
     """Key of all that decides what training gives, but for the seed.
 
     encoder: where training starts from; sets: training and validation set; run: params.runs[name]; settings:
-    params.train. The code of this package, the versions of torch and transformers, and what computes are part of it.
+    params.train. The code that training imports, the versions of torch and transformers and what computes have a part in
+    it.
     """
-    code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    content = {"weights": encoder.state_dict(), "sets": sets, "code": code}
+    content = {"weights": encoder.state_dict(), "sets": sets, "code": _code()}
     return content_key(
         **{name: _hash(value) for name, value in content.items()},
         run=_decisive(run),
@@ -144,6 +147,11 @@ def fingerprint(encoder: Any, sets: Any, run: Any, settings: Any) -> str:
         torch=torch.__version__,
         computes=_what_computes(encoder.model.device, settings),
     )
+
+
+def _code() -> dict[str, bytes]:
+    files = [file for part in CODE for file in (sorted((PACKAGE / part).glob("*.py")) or [PACKAGE / part])]
+    return {file.relative_to(PACKAGE).as_posix(): file.read_bytes() for file in files}
 
 
 def _what_computes(device: torch.device, settings: Any) -> list[Any]:
