@@ -19,7 +19,6 @@ from torch import Tensor
 
 from bitter_retrieval.encoders.encoder import Encoder
 from bitter_retrieval.models.attention import unpadded_attention
-from bitter_retrieval.models.dropout import cheap_dropout
 from bitter_retrieval.models.memory import is_out_of_memory
 from bitter_retrieval.models.schedules import schedule
 from bitter_retrieval.training.distributed import ALONE, Processes
@@ -74,7 +73,7 @@ def train_encoder(
         on_step(step, metrics)
 
     half = settings.precision == "bfloat16"
-    with cheap_dropout(encoder.model), unpadded_attention(encoder.model, settings.attention, half):
+    with unpadded_attention(encoder.model, settings.attention, half):
         for step in range(progress.step, len(batches)):
             encoder.train()
             rate = schedule(step, len(batches), settings.warmup, settings.schedule)
