@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bitter_retrieval.reporting.point_names import write_names
-
 if TYPE_CHECKING:  # matplotlib is slow to import and only drawing needs it
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -114,6 +112,21 @@ def _scatter(ax: "Axes", report: Report, title: str, shown: Mapping[str, Sequenc
         ax.text(0.5, 0.5, "nothing to show", ha="center", transform=ax.transAxes)
     for name, (retrieval, answer) in shown.items():
         _point(ax, retrieval, answer, _colour(report, name))
+
+
+def write_names(ax: "Axes", points: Sequence[tuple[float, float, str]]) -> None:
+    """Write the names of (x, y, name), in data units, near their points; the figure's layout is fixed from here on."""
+    from adjustText import adjust_text
+    from matplotlib.patheffects import withStroke
+
+    ax.figure.canvas.draw()
+    ax.figure.set_layout_engine("none")
+    outline = [withStroke(linewidth=2.5, foreground="white")]
+    names = [ax.text(x, y, name, fontsize=8, zorder=4, path_effects=outline) for x, y, name in points]
+    leads = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkB": 2}
+    apart = {"expand": (1.4, 2.2), "force_text": (0.3, 0.4), "force_pull": (0.02, 0.02), "min_arrow_len": 10}
+    # Its default is a limit in seconds, which would give a slow machine another picture.
+    adjust_text(names, ax=ax, arrowprops=leads, iter_lim=500, **apart)
 
 
 def _named(name: str, shown: Mapping[str, Sequence[Mapping]]) -> tuple[float, float, str]:
