@@ -19,11 +19,11 @@ import numpy as np
 
 from bitter_retrieval.evaluation.answering import Shown, predict, top, without_loss
 from bitter_retrieval.evaluation.corpus import Asked, asked_in
-from bitter_retrieval.evaluation.embeddings import Embeddings
-from bitter_retrieval.evaluation.retrieval import Ranking, rank_by_bm25, rank_by_vectors
+from bitter_retrieval.evaluation.retrieval import Ranking
+from bitter_retrieval.evaluation.retrievers import rank_by_bm25, rank_by_encoder
 from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.labels.binary import selected_labels
-from bitter_retrieval.labels.disagreement import candidate_losses, passage_losses
+from bitter_retrieval.labels.soft import best_passages, candidate_losses, passage_losses
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.progress import track
@@ -80,14 +80,11 @@ def main() -> None:
 
 def retrieved(part: Asked, params: Params) -> dict[str, list[Ranking]]:
     """What BM25 and encoders before training retrieve for each question."""
-    queries, ids, texts = [row["query"] for row in part.rows], list(part.corpus), list(part.corpus.values())
-    candidates, k = [[one["passage_id"] for one in row["passages"]] for row in part.rows], params.evaluate.top_k
-    rankings = {"bm25": rank_by_bm25(queries, texts, ids, candidates, k)}
-    for name, encoder in params.untrained.items():
-        known = Embeddings(ENCODERS / encoder, params.evaluate.batch_tokens, journal_folder() / "embeddings")
-        vectors = known.of(queries, "query"), known.of(texts, "passage")
-        rankings[name] = rank_by_vectors(*vectors, ids, candidates, k, known.device)
-    return rankings
+    k, budget = params.evaluate.top_k, params.evaluate.batch_tokens
+    return {"bm25": rank_by_bm25(part.rows, part.corpus, k)} | {
+        name: rank_by_encoder(ENCODERS / encoder, part.rows, part.corpus, k, budget)
+        for name, encoder in params.untrained.items()
+    }
 
 
 Picked = tuple[int, int, list[Shown]]  # draw, entry of evaluate.shown, what is shown each question
@@ -129,13 +126,15 @@ def _annotated(rows: list[Row], params: Params) -> dict[str, str]:
 
 
 def _lowest_loss(rows: list[Row], reader: Reader, params: Params) -> dict[str, str]:
-    """The best passage of each query that this reader has labelled."""
+    """The best candidate of each query that this reader has labelled; the first of those that tie."""
     source = params.losses_of(reader.name)
     if source is None:
         return {}
-    losses = passage_losses(read_rows(LABELS / source / f"{params.evaluate.split}.parquet", SOFT_LABELS))
+    labels = read_rows(LABELS / source / f"{params.evaluate.split}.parquet", SOFT_LABELS)
+    losses = passage_losses(labels, source=source)
     known = {row["query_id"]: candidate_losses(row, losses) for row in parted(rows)[0]}
-    return {query: min(own, key=own.__getitem__) for query, own in known.items() if own}
+    best = {query: best_passages(own) for query, own in known.items() if own}
+    return {query: next(passage for passage in known[query] if passage in best[query]) for query in best}
 
 
 if __name__ == "__main__":

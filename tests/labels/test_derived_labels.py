@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import tiny
 import yaml
+from saved_reader import PROMPT
 
 import derive
-import label
 import train
-from bitter_retrieval.params import ParamsError, load_params
+from bitter_retrieval.labels.scored import score_splits
+from bitter_retrieval.params import load_params
+from bitter_retrieval.progress import bar
 from bitter_retrieval.readers.language_model import ReaderSettings, save_settings
 from bitter_retrieval.records import (
     BINARY_LABELS,
@@ -25,6 +27,7 @@ from bitter_retrieval.records import (
     read_rows,
     write_rows,
 )
+from bitter_retrieval.typed_yaml import ParamsError
 
 SPLITS = {"train": tiny.world(20), "validation": tiny.world(8, first=24)}
 TEXTS = passage_texts(SPLITS["train"])
@@ -81,7 +84,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     reader, folder = tiny.tiny_reader(tokenizer="bpe"), Path("models/readers/reader_a")
     reader.model.save_pretrained(folder)
     reader.tokenizer.save_pretrained(folder)
-    save_settings(folder, ReaderSettings(label.PROMPT, "float32", 96, 0))
+    save_settings(folder, ReaderSettings(PROMPT, "float32", 96, 0))
     return tmp_path
 
 
@@ -134,7 +137,7 @@ def test_reader_labels_what_a_run_retrieves_and_training_takes_it_as_candidates(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A row of three given candidates and no passage, 4 triples; what is retrieved beyond them is labelled too."""
-    label.score_splits(load_reader(), SPLITS, load_params().label)  # reader_a's labels of the candidates alone
+    score_splits(load_reader(), SPLITS, load_params().label, bar, print)  # reader_a's labels of the candidates alone
     capsys.readouterr()
     account = run("second", monkeypatch)
     told = " ".join(capsys.readouterr().err.split())

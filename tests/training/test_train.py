@@ -14,13 +14,12 @@ import tiny
 import torch
 from small_project import TRAIN, VALIDATION, edit_params, make_project
 
-import evaluate
 import train as stage
 from bitter_retrieval.encoders.encoder import load_encoder, save_usage
+from bitter_retrieval.evaluation.retrievers import rank_by_encoder
 from bitter_retrieval.journal import journal_folder
-from bitter_retrieval.labels.targets import LabelError
+from bitter_retrieval.labels.soft import LabelError
 from bitter_retrieval.models.checkpoints import CheckpointError
-from bitter_retrieval.params import load_params
 from bitter_retrieval.records import SOFT_LABELS, passage_texts, write_rows
 from bitter_retrieval.tracking import Tracker, folder_md5
 
@@ -134,7 +133,7 @@ def test_run_of_the_query_side_is_evaluated_with_the_passages_it_started_from(
         loaded.embed(list(texts.values()), "passage", 64), start.embed(list(texts.values()), "passage", 64)
     )
     assert np.abs(loaded.embed(queries, "query", 64) - start.embed(queries, "query", 64)).max() > 0.01
-    found = evaluate.retrieve(folder, VALIDATION, texts, load_params().evaluate)
+    found = rank_by_encoder(folder, VALIDATION, texts, 10, 8192)
     scores = loaded.embed(queries, "query", 64) @ start.embed(list(texts.values()), "passage", 64).T
     assert [ranking.ids[0] for ranking in found] == [list(texts)[place] for place in scores.argmax(1)]
     shutil.move(project / "models/encoders/mini", project / "elsewhere")
