@@ -1,4 +1,4 @@
-"""confirm: which worlds are queued, and what several worlds say of a difference."""
+"""study confirm: which worlds are queued, and what several worlds say of a difference."""
 
 import copy
 import json
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from scipy.stats import ttest_1samp
 
-import confirm
+import study
 import use_profile
 from bitter_retrieval.studies import experiments
 from bitter_retrieval.studies.confirmation import ConfirmError, analyse, check_frozen, markdown, replicated
@@ -130,8 +130,8 @@ def test_a_world_without_the_difference_is_named() -> None:
 
 
 def test_the_page_has_the_figures_of_every_run_and_world() -> None:
-    lines = markdown(analyse(reports()), ["python src/confirm.py table"]).splitlines()
-    assert "    python src/confirm.py table" in lines
+    lines = markdown(analyse(reports()), ["python src/study.py confirm table"]).splitlines()
+    assert "    python src/study.py confirm table" in lines
     assert any("kl minus infonce: +4.0 [−1.0, +9.0] points, p .074, above 0 in 3 of 3" in line for line in lines)
     assert "| infonce (baseline) | human | 60.0 | - | - | - | - |" in lines
     assert "| kl (primary) | reader_a | 64.0 | +4.0 [−1.0, +9.0] | .074 | 3 of 3 | inconclusive |" in lines
@@ -177,12 +177,12 @@ def test_the_profile_is_the_default_on_another_world(monkeypatch: pytest.MonkeyP
 def test_queue_asks_for_the_worlds_without_a_result(
     calls: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert confirm.main(["queue"]) == 0
+    assert study.main(["confirm", "queue"]) == 0
     queued = [arguments[4:] for arguments in calls if arguments[:3] == ("exp", "run", "--queue")]
     drawn = "--set-param=data.seed={0}", "--set-param=labels.human.seed={0}"
     assert queued == [(f"world-{seed}", *(each.format(seed) for each in drawn)) for seed in (102, 103, 104)]
     said = capsys.readouterr().out
-    assert "world-105: success, not queued again" in said and "python src/confirm.py table" in said
+    assert "world-105: success, not queued again" in said and "python src/study.py confirm table" in said
 
 
 @pytest.mark.parametrize(("profile", "why"), [("default", "data.seed is 0"), ("squad_minilm", "data.source is squad")])
@@ -191,7 +191,7 @@ def test_other_data_than_unseen_worlds_are_refused(
 ) -> None:
     use_profile.main([profile])
     for action in ("queue", "table"):
-        assert confirm.main([action]) == 2
+        assert study.main(["confirm", action]) == 2
         said = capsys.readouterr().err
         assert why in said and "python src/use_profile.py confirm" in said
     assert calls == []
@@ -200,15 +200,15 @@ def test_other_data_than_unseen_worlds_are_refused(
 def test_table_writes_the_page_or_says_what_is_missing(
     calls: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert confirm.main(["table"]) == 2
+    assert study.main(["confirm", "table"]) == 2
     assert "world-102 (not found), world-103 (not found), world-104 (not found)" in capsys.readouterr().err
     assert not Path("docs").exists()
     every = [{"experiments": [shown(seed) for seed in range(101, 106)]}]
     monkeypatch.setattr(experiments, "dvc", lambda *arguments: json.dumps(every) if "v1" in arguments else "[]")
     monkeypatch.setattr(experiments, "git", lambda *arguments: json.dumps(report(int(arguments[1][:3]) / 1000)))
-    assert confirm.main(["table", "--rev", "v1"]) == 0
+    assert study.main(["confirm", "table", "--rev", "v1"]) == 0
     page = Path("docs/confirm.md").read_text()
-    assert all(f"    {line}\n" in page for line in confirm.COMMANDS)
+    assert all(f"    {line}\n" in page for line in study.commands_of("confirm", "confirm"))
     assert "| kl | +10.1 | +10.2 | +10.3 | +10.4 | +10.5 |" in page
 
 

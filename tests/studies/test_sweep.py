@@ -1,4 +1,4 @@
-"""sweep: which experiments a grid is, and what is read and drawn from `dvc exp show --json`."""
+"""study sweep: which experiments a grid is, and what is read and drawn from `dvc exp show --json`."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-import sweep as command
+import study
 from bitter_retrieval.studies import experiments as runner
 from bitter_retrieval.studies import sweep_plot
 from bitter_retrieval.studies.experiments import ExperimentError, states
@@ -97,7 +97,7 @@ def test_an_experiment_of_other_params_or_without_interval_is_refused() -> None:
 
 
 def test_the_page_has_a_row_an_experiment_and_says_where_nothing_is_shown() -> None:
-    page = markdown(points(everything(), GRID), GRID, ["python src/sweep.py queue"], "../plots/sweep.png")
+    page = markdown(points(everything(), GRID), GRID, ["python src/study.py sweep queue"], "../plots/sweep.png")
     rows = [line for line in page.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + 4 and len({row.count("|") for row in rows}) == 1
     assert "| skim | 0.4 | 52.6 | 40.0 | 58.0 | 60.0 | +18.0 [+15.0, +21.0] |" in rows
@@ -130,7 +130,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ..
 
 
 def test_queue_leaves_out_what_has_a_result(calls: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["queue"]) == 0
+    assert study.main(["sweep", "queue"]) == 0
     queued = [arguments for arguments in calls if arguments[:3] == ("exp", "run", "--queue")]
     assert [arguments[4] for arguments in queued] == [
         f"annotator-{annotator}-noise-0-{tenths}" for annotator in ("skim", "uniform") for tenths in (1, 2)
@@ -143,13 +143,13 @@ def test_draw_writes_picture_and_page_or_says_what_is_missing(
     calls: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = ["--set", "labels.human.annotator=skim", "--set", "labels.human.noise=0,0.4"]
-    assert command.main(["draw", "--rev", "v1", *settings]) == 0
+    assert study.main(["sweep", "draw", "--rev", "v1", *settings]) == 0
     assert calls == [("exp", "show", "--json", "--rev", "v1")]
     assert Path("plots/sweep-annotator-noise.png").is_file()
     assert (
-        "python src/sweep.py queue --set labels.human.annotator=skim"
+        "python src/study.py sweep queue --set labels.human.annotator=skim"
         in Path("docs/sweep-annotator-noise.md").read_text()
     )
-    assert command.main(["draw"]) == 2
+    assert study.main(["sweep", "draw"]) == 2
     assert "annotator-skim-noise-0-1 (not found)" in capsys.readouterr().err
     assert not Path("docs/sweep.md").exists()

@@ -1,11 +1,11 @@
-"""tune: which trials a run gets, and which of them is taken."""
+"""study tune: which trials a run gets, and which of them is taken."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import tune as command
+import study
 import use_profile
 from bitter_retrieval import params
 from bitter_retrieval.studies import experiments
@@ -77,7 +77,7 @@ def test_the_page_says_what_is_taken_and_every_trial(tuned: params.Params) -> No
     assert (found["kl"].best, found["kl"].chosen) == (0, 0)
     assert (found["mse"].best, found["mse"].chosen) == (8, 6)  # se .02: .56 is the first within it of .58
     assert found["mse"].se[0] == pytest.approx(0.02)
-    page = markdown(found, reports["trial-0"]["about"], command.COMMANDS)
+    page = markdown(found, reports["trial-0"]["about"], study.commands_of("tune", "tuning"))
     assert "| mse | learning rate 0.0014 | 56.0 | learning rate 0.008 | 58.0 ± 2.0 |" in page
     assert "| 8 | learning rate 0.008 | *58.0* | 2.0 |" in page and "480 validation questions" in page
     assert page.count("\n| 5 |") == len(tuned.runs)
@@ -87,17 +87,17 @@ def test_queue_and_table(
     tuned: params.Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     queued: dict[str, Any] = {}
-    monkeypatch.setattr(command, "load_params", lambda: tuned)
-    monkeypatch.setattr(command, "queue", queued.update)
+    monkeypatch.setattr(study, "load_params", lambda: tuned)
+    monkeypatch.setattr(study, "queue", queued.update)
     made = {name: report(dict.fromkeys(tuned.runs, 0.5), 0.04) for name in trials(tuned)}
-    monkeypatch.setattr(command, "reports", lambda wanted, rev: made if wanted == trials(tuned) else {})
+    monkeypatch.setattr(study, "reports", lambda wanted, rev: made if wanted == trials(tuned) else {})
     monkeypatch.chdir(tmp_path)
-    assert command.main(["queue"]) == 0 and queued == trials(tuned)
-    assert command.main(["table"]) == 0
-    assert "9 trials" in capsys.readouterr().out and command.PAGE.read_text().startswith("# Tuning")
+    assert study.main(["tune", "queue"]) == 0 and queued == trials(tuned)
+    assert study.main(["tune", "table"]) == 0
+    assert "9 trials" in capsys.readouterr().out and study.TUNING_PAGE.read_text().startswith("# Tuning")
 
     def broken(*_: object) -> None:
         raise experiments.ExperimentError("no result of trial-3 (failed)")
 
-    monkeypatch.setattr(command, "reports", broken)
-    assert command.main(["table"]) == 2 and "trial-3" in capsys.readouterr().err
+    monkeypatch.setattr(study, "reports", broken)
+    assert study.main(["tune", "table"]) == 2 and "trial-3" in capsys.readouterr().err

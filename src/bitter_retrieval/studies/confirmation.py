@@ -153,7 +153,7 @@ def _check_alike(reports: Mapping[str, Report]) -> None:
             if found[key] != value:
                 raise ConfirmError(
                     f"{first} and {name} differ in {key}: {value} and {found[key]}. "
-                    "`dvc exp remove` both, then `python src/confirm.py queue`."
+                    "`dvc exp remove` both, then `python src/study.py confirm queue`."
                 )
 
 
@@ -200,7 +200,7 @@ def markdown(found: Mapping[str, Any], commands: Sequence[str]) -> str:
         [
             f"# Confirmation on {count} unseen worlds",
             "",
-            "Written by `python src/confirm.py table` from DVC experiments. Again:",
+            "Written by `python src/study.py confirm table` from DVC experiments. Again:",
             "",
             *["    " + command for command in commands],
             "",

@@ -96,7 +96,7 @@ def markdown(found: Sequence[Point], grid: Grid, commands: Sequence[str], pictur
         [
             f"# Sweep of {', '.join(grid)}",
             "",
-            "Written by `python src/sweep.py draw` from DVC experiments. Again:",
+            "Written by `python src/study.py sweep draw` from DVC experiments. Again:",
             "",
             *["    " + command for command in commands],
             "",

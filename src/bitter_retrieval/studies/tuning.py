@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bitter_retrieval.params import Params, Run
+from bitter_retrieval.params import Params
 from bitter_retrieval.reporting import wording
 from bitter_retrieval.studies.experiments import ExperimentError, Wanted
+from bitter_retrieval.training.settings import Run
 
 FACTORS = (1, 0.5, 2)  # of the learning rate, and of the dial
 MORE_FACTORS = (1, 0.5, 2, 0.25, 4, 0.71, 1.41, 0.125, 8)  # of the learning rate alone
@@ -110,7 +111,7 @@ def markdown(found: Mapping[str, Outcome], about: Mapping[str, Any], commands: S
     lines = [
         "# Tuning",
         "",
-        "Written by `python src/tune.py table` from DVC experiments. Again:",
+        "Written by `python src/study.py tune table` from DVC experiments. Again:",
         "",
         *["    " + command for command in commands],
         "",
