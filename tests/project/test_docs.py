@@ -72,6 +72,11 @@ def test_a_profile_for_data_without_human_labels(tmp_path: Path, monkeypatch: py
         prepare.refuse_unlabelled(splits, with_human_labels)
 
 
+def test_a_judge() -> None:
+    tree = read_yaml(REPOSITORY / "profiles/default.yaml") | yaml.safe_load(example("params.md", "yaml"))
+    assert parse_params(tree, "docs").judge.min_coverage == 0.98
+
+
 def test_a_run() -> None:
     tree = read_yaml(REPOSITORY / "profiles/default.yaml")
     tree["runs"] |= yaml.safe_load(example("adding_a_run.md", "yaml"))["runs"]

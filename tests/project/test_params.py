@@ -10,7 +10,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import pytest
 import yaml
@@ -18,7 +18,6 @@ import yaml
 import use_profile
 from bitter_retrieval.params import (
     KNOWN_LOSSES,
-    Params,
     ParamsError,
     is_hub_id,
     is_permuted,
@@ -472,14 +471,6 @@ def test_losses_take_the_kind_of_labels_that_the_losses_module_says() -> None:
 # -- comments of the default profile -------------------------------------------------------------------------------
 
 
-def _head_comments(lines: list[str], section_line: int) -> str:
-    """The comment lines that stand directly above a section."""
-    start = section_line
-    while start and lines[start - 1].startswith("#"):
-        start -= 1
-    return "\n".join(lines[start:section_line])
-
-
 def _leaves(node: yaml.Node, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], yaml.Node]]:
     """Keys that hold a value on their own line (a {...} on one line is one value)."""
     if isinstance(node, yaml.MappingNode) and not node.flow_style:
@@ -490,41 +481,35 @@ def _leaves(node: yaml.Node, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 
 
 def undocumented(text: str) -> list[str]:
-    """Dotted keys with no comment on their line and no line of their own in the comments above their section. Of named
-    things one entry that has the key suffices, and the keys that params may leave out belong above the section."""
+    """Dotted keys with no comment on their line. Of named things one entry whose key has one suffices."""
     lines = text.splitlines()
     keys: dict[tuple[str, ...], bool] = {}
-    for section, body in yaml.compose(text, yaml.SafeLoader).value:
-        head = _head_comments(lines, section.start_mark.line)
-        for path, node in _leaves(body, (section.value,)):
-            beside = lines[node.end_mark.line][node.end_mark.column :].strip().startswith("#")
-            key = (path[0], "*", *path[2:]) if path[0] in use_profile.NAMED_MAPS else path
-            keys[key] = keys.get(key, False) or beside or _is_named(path[-1], head)
-        for field in _optional_fields(section.value):
-            if all(key[:3] != (section.value, "*", field) for key in keys):
-                keys[section.value, "*", field] = _is_named(field, head)
+    for path, node in _leaves(yaml.compose(text, yaml.SafeLoader)):
+        beside = lines[node.end_mark.line][node.end_mark.column :].strip().startswith("#")
+        key = (path[0], "*", *path[2:]) if path[0] in use_profile.NAMED_MAPS else path
+        keys[key] = keys.get(key, False) or beside
     return [".".join(key) for key, documented in keys.items() if not documented]
 
 
-def _is_named(key: str, head: str) -> bool:
-    return re.search(rf"^#  +{key}  +\S|`{key}`", head, re.MULTILINE) is not None
+def longer_than_a_line(text: str) -> list[int]:
+    """Numbers of the lines below the file's head that go on with the comment of the line above them."""
+    lines = text.splitlines()
+    comments = [number for number, line in enumerate(lines) if line.lstrip().startswith("#")]
+    return [number + 1 for number in comments if number > lines.index("") and lines[number - 1] != ""]
 
 
-def _optional_fields(section: str) -> list[str]:
-    """Fields of a named thing that params may leave out, so that comments alone can tell of them."""
-    if section not in use_profile.NAMED_MAPS:
-        return []
-    entry = get_args(get_type_hints(Params)[section])[1]
-    return [field.name for field in dataclasses.fields(entry) if field.default is not dataclasses.MISSING]
+def test_every_key_of_the_default_profile_has_a_comment_of_one_line() -> None:
+    text = DEFAULT.read_text()
+    assert undocumented(text) == []
+    assert longer_than_a_line(text) == [], "docs/params.md is the place for more"
 
 
-def test_every_key_of_the_default_profile_has_a_comment() -> None:
-    assert undocumented(DEFAULT.read_text()) == []
-
-
-def test_a_key_without_a_comment_is_noticed() -> None:
-    text = "# -- train\n#  clip  bound\ntrain:\n  clip: 1\n  epochs: 3  # passes\n  name: '#1'\n"
+def test_a_key_without_a_comment_and_a_comment_of_two_lines_are_noticed() -> None:
+    text = (
+        "# A profile.\n# Its head.\n\n# -- train\n# budget\ntrain:\n  epochs: 3  # passes\n  # over all\n  name: '#1'\n"
+    )
     assert undocumented(text) == ["train.name"]
+    assert longer_than_a_line(text) == [5, 8]
 
 
 # -- use_profile ---------------------------------------------------------------------------------------------------
