@@ -19,10 +19,12 @@ from bitter_retrieval.arguments import named
 from bitter_retrieval.encoders.encoder import load_encoder
 from bitter_retrieval.labels.mining import first_checkpoint, mine, positives, retrieved
 from bitter_retrieval.labels.scored import score_splits, soft_account
+from bitter_retrieval.labels.settings import Label, MinedNegatives, OnPolicyLabels, RerankerLabels
+from bitter_retrieval.labels.soft import share_outside
 from bitter_retrieval.labels.targets import NEGATIVES_FILE, scored_rows, soft_targets, with_empty, with_labelled
 from bitter_retrieval.models.memory import keep_freed_memory
-from bitter_retrieval.params import DerivedLabels, Label, load_params
-from bitter_retrieval.progress import bar
+from bitter_retrieval.params import load_params
+from bitter_retrieval.progress import bar, say
 from bitter_retrieval.records import NEGATIVES, PREPARED, SOFT_LABELS, Row, read_labels, read_rows, write_rows
 from bitter_retrieval.stage import run_stage
 
@@ -43,7 +45,7 @@ def main() -> None:
     (METRICS / f"{name}.json").write_text(json.dumps(counted, indent=2) + "\n")
 
 
-def mined(folder: Path, rows: dict[str, list[Row]], settings: DerivedLabels, label: Label) -> dict:
+def mined(folder: Path, rows: dict[str, list[Row]], settings: MinedNegatives, label: Label) -> dict:
     """Hard negatives of the training questions; validation keeps the batch's other passages alone."""
     source = Path(settings.needs)
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,19 +67,19 @@ def mined(folder: Path, rows: dict[str, list[Row]], settings: DerivedLabels, lab
     }
 
 
-def on_policy(folder: Path, rows: dict[str, list[Row]], settings: DerivedLabels, label: Label) -> dict:
+def on_policy(folder: Path, rows: dict[str, list[Row]], settings: OnPolicyLabels, label: Label) -> dict:
     """A reader's labels of what the encoder retrieves from each split's passages, and of the given candidates."""
     from bitter_retrieval.readers.language_model import load_reader
 
     encoder = load_encoder(first_checkpoint(Path(settings.encoder)))
     asked = {split: retrieved(rows[split], encoder, settings.per_query, label.batch_tokens) for split in SPLITS}
-    labels = score_splits(load_reader(Path(settings.needs)), asked, label)
+    labels = score_splits(load_reader(Path(settings.needs)), asked, label, bar, say)
     for split in SPLITS:
         write_rows(folder / f"{split}.parquet", labels[split], SOFT_LABELS)
     return {split: soft_account(asked[split], labels[split]) for split in SPLITS}
 
 
-def reranker(folder: Path, rows: dict[str, list[Row]], settings: DerivedLabels, label: Label) -> dict:
+def reranker(folder: Path, rows: dict[str, list[Row]], settings: RerankerLabels, label: Label) -> dict:
     """A cross-encoder's labels, and how often its best candidate is the best one of the source that it has learnt."""
     from bitter_retrieval.training.reranker import HALVES, cross_fitted
 
@@ -86,7 +88,7 @@ def reranker(folder: Path, rows: dict[str, list[Row]], settings: DerivedLabels, 
     candidates = {split: with_labelled(rows[split], given[split]) for split in SPLITS}
     asked = {split: with_empty(candidates[split]) for split in SPLITS}
     taught = with_empty(scored_rows(candidates["train"], given["train"])[0])
-    losses = soft_targets(taught, given["train"], source.name, "mean", "first", scale=1.0).nll
+    losses = soft_targets(taught, given["train"], source.name, scale=1.0).nll
     start = first_checkpoint(Path(settings.encoder))
     with bar(f"derive {folder.name}", len(HALVES) * settings.fit.steps, "step") as advance:
         scores = cross_fitted(start, (taught, losses), asked, settings.fit, label.batch_tokens, advance)
@@ -95,7 +97,7 @@ def reranker(folder: Path, rows: dict[str, list[Row]], settings: DerivedLabels, 
         labels = reranked(asked[split], scores[split], settings.fit.temperature)
         write_rows(folder / f"{split}.parquet", labels, SOFT_LABELS)
         best, known = (positives(each, True, folder.name) for each in (labels, given[split]))
-        agreement = sum(best[query] == known[query] for query in known) / max(1, len(known))
+        agreement = sum(1 - share_outside(best[query], known[query]) for query in known) / max(1, len(known))
         counted[split] = {**soft_account(candidates[split], labels), "agreement": round(agreement, 4)}
     return counted
 

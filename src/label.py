@@ -8,16 +8,15 @@ scored is journalled: a killed command goes on where it was.
 """
 
 import json
-from collections import Counter
 from itertools import chain
 from pathlib import Path
 
 from bitter_retrieval.arguments import named
 from bitter_retrieval.data.hub_datasets import hub_parts
-from bitter_retrieval.data.question_files import data_files, file_records
+from bitter_retrieval.files.tables import data_files, records
 from bitter_retrieval.labels.annotators import annotate
 from bitter_retrieval.labels.binary import has_answer_labels, permuted_labels, selected_labels, truth_labels
-from bitter_retrieval.labels.published import published_labels
+from bitter_retrieval.labels.published import LAYOUT, published_labels
 from bitter_retrieval.labels.scored import score_splits, soft_account
 from bitter_retrieval.labels.settings import Annotators, Label, PublishedLabels, RuleLabels
 from bitter_retrieval.models.memory import keep_freed_memory
@@ -72,10 +71,10 @@ def published(
 ) -> tuple[dict[str, list[Row]], dict[str, dict]]:
     """Labels of every split, and what of the published rows, and of ours, has no other."""
     if settings.hub:
-        where, records = settings.hub.id, chain(*hub_parts(settings.hub, f"{at}.hub", f"{at}.needs").values())
+        where, found = settings.hub.id, hub_parts(settings.hub, f"{at}.hub", f"{at}.needs").values()
     else:
-        where, records = settings.needs, file_records(data_files(Path(settings.needs)), Counter())
-    labels, unmatched, unused = published_labels(records, splits, f"{at}: {where}")
+        where, found = settings.needs, (records(file, LAYOUT) for file in data_files(Path(settings.needs)))
+    labels, unmatched, unused = published_labels(chain.from_iterable(found), splits, f"{at}: {where}")
     return labels, {"unmatched": unmatched, "unused": unused}
 
 

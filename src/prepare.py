@@ -14,12 +14,18 @@ from typing import Any
 
 from bitter_retrieval.data.hub_datasets import hub_parts, refuse_unavailable, refuse_unstated
 from bitter_retrieval.data.question_splits import question_splits, split_files
+from bitter_retrieval.data.settings import AnyData, GeneratedData, QuestionData, SquadData
 from bitter_retrieval.data.squad import from_rows, squad_files, squad_splits
 from bitter_retrieval.data.world import World
+from bitter_retrieval.files.settings import Hub
+from bitter_retrieval.judging.settings import LlmParams
+from bitter_retrieval.labels.settings import PublishedLabels
 from bitter_retrieval.models.hub import fetch
-from bitter_retrieval.params import Data, Hub, Params, ParamsError, is_hub_id, load_params, origin
+from bitter_retrieval.models.settings import is_hub_id
+from bitter_retrieval.params import Params, load_params, origin
 from bitter_retrieval.records import BEYOND, CORPUS, PREPARED, Row, passage_texts, write_rows
 from bitter_retrieval.stage import run_stage
+from bitter_retrieval.typed_yaml import ParamsError
 
 PREPARED_FOLDER = Path("data/prepared")
 METRICS = Path("metrics/prepare.json")
@@ -65,10 +71,10 @@ def refuse_absent(params: Params) -> None:
 def _hubs(params: Params) -> Iterator[tuple[Hub, str, str]]:
     """Each dataset of a hub, where params name it, and where they name local files instead."""
     for at, data in {"data": params.data, "beyond": params.beyond}.items():
-        if data and data.hub:
+        if data and not isinstance(data, GeneratedData) and data.hub:
             yield data.hub, f"{at}.hub", f"{at}.path"
     for name, labels in params.labels.items():
-        if labels.hub:
+        if isinstance(labels, PublishedLabels) and labels.hub:
             yield labels.hub, f"labels.{name}.hub", f"labels.{name}.needs"
 
 
@@ -77,11 +83,11 @@ def _models(params: Params) -> Iterator[tuple[str, str | None]]:
     for model in (*params.readers.values(), *params.encoders.values()):
         yield model.model, model.revision
     judge = params.judge
-    if judge.kind == "llm" and judge.model not in params.readers:
+    if isinstance(judge, LlmParams) and judge.model not in params.readers:
         yield judge.model, judge.scoring.revision
 
 
-def another_domain(data: Data | None) -> tuple[list[Row], list[Row], dict[str, Any]]:
+def another_domain(data: AnyData | None) -> tuple[list[Row], list[Row], dict[str, Any]]:
     """The questions that would be the test split of other data, under query_ids that those cannot have, and its corpus.
 
     Nothing of None.
@@ -97,12 +103,12 @@ def another_domain(data: Data | None) -> tuple[list[Row], list[Row], dict[str, A
     return [row | {"query_id": f"{BEYOND}{row['query_id']}"} for row in splits["test"]], corpus, account
 
 
-def read_source(at: str, data: Data) -> Prepared:
+def read_source(at: str, data: AnyData) -> Prepared:
     """What a source gives; `at` is where params describe it."""
-    return {"synthetic": from_world, "squad": from_squad}.get(data.source, from_questions)(at, data)
+    return SOURCES[data.source](at, data)
 
 
-def from_world(at: str, data: Data) -> Prepared:
+def from_world(at: str, data: GeneratedData) -> Prepared:
     """The generated world. Training clusters are drawn last: more of them leave all other splits as they are."""
     world = World(data.seed, data.world.hard_only, data.world.misleading_mentions)
     sizes = {split: getattr(data.world, f"{split}_clusters") for split in ("reader", "validation", "test")}
@@ -112,7 +118,7 @@ def from_world(at: str, data: Data) -> Prepared:
     return splits, corpus, {"name": f"the generated world, seed {data.seed}"}
 
 
-def from_squad(at: str, data: Data) -> Prepared:
+def from_squad(at: str, data: SquadData) -> Prepared:
     if data.hub:
         parts = {split: from_rows(rows) for split, rows in hub_parts(data.hub, f"{at}.hub", f"{at}.path").items()}
     else:
@@ -124,7 +130,7 @@ def from_squad(at: str, data: Data) -> Prepared:
     return splits, corpus, {"name": name_of(data), **account}
 
 
-def from_questions(at: str, data: Data) -> Prepared:
+def from_questions(at: str, data: QuestionData) -> Prepared:
     """MS MARCO, and one's own questions."""
     if data.hub:
         found = hub_parts(data.hub, f"{at}.hub", f"{at}.path")
@@ -135,7 +141,10 @@ def from_questions(at: str, data: Data) -> Prepared:
     return splits, corpus, {"name": name_of(data), **account}
 
 
-def name_of(data: Data) -> str:
+SOURCES = {"synthetic": from_world, "squad": from_squad, "msmarco": from_questions, "jsonl": from_questions}
+
+
+def name_of(data: SquadData | QuestionData) -> str:
     if data.hub is None:
         return data.path
     return ", ".join(filter(None, (data.hub.id, data.hub.config, f"commit {data.hub.revision}")))

@@ -31,8 +31,8 @@ from typing import Any
 
 import yaml
 
-from bitter_retrieval.params import ParamsError, load_params, parse_params
-from bitter_retrieval.typed_yaml import read_yaml
+from bitter_retrieval.params import load_params, parse_params
+from bitter_retrieval.typed_yaml import ParamsError, read_yaml
 
 PROFILES = Path("profiles")
 PRESETS = PROFILES / "presets.yaml"

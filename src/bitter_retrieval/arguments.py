@@ -7,7 +7,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Mapping
 from typing import TypeVar
 
-from bitter_retrieval.params import PROMPT, is_prompt
+from bitter_retrieval.readers.settings import PROMPT, is_prompt
 from bitter_retrieval.typed_yaml import one_of
 
 Entry = TypeVar("Entry")

@@ -3,7 +3,8 @@
     build(Train, {"schedule": "cosin", …}, "train")
     ParamsError: train.schedule: 'cosin' is none of cosine, linear, constant. Did you mean 'cosine'?
 
-Understood are dataclasses, str, int, float, bool, Literal, list, dict, X | None, and Annotated with a Rule.
+Understood are dataclasses, str, int, float, bool, Literal, list, dict, X | None, Annotated with a Rule, and unions of
+dataclasses that a Literal field of the same name tells apart ("kind").
 """
 
 import dataclasses
@@ -63,8 +64,11 @@ def build(kind: Any, value: Any, at: str) -> Any:
         return _build_section(kind, value, at)
     if origin is Annotated:
         return _build_ruled(args[0], args[1], value, at)
-    if origin in (Union, types.UnionType):  # X | None
-        return None if value is None else build(args[0], value, at)
+    if origin in (Union, types.UnionType):
+        options = [option for option in args if option is not types.NoneType]
+        if value is None and len(options) < len(args):
+            return None
+        return build(options[0], value, at) if len(options) == 1 else _build_kind(options, value, at)
     if origin is Literal:
         return one_of(value, args, at)
     if origin is dict:
@@ -75,14 +79,44 @@ def build(kind: Any, value: Any, at: str) -> Any:
     return _checked(kind, float(value) if kind is float and type(value) is int else value, at)
 
 
-def _build_section(kind: Any, value: Any, at: str) -> Any:
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+def _build_kind(options: list[Any], value: Any, at: str) -> Any:
+    """One of several dataclasses; null stands for leaving out a field that another of them has."""
+    tag, of_value = _told_apart(options)
+    _checked(dict, value, at)
+    if tag not in value:
+        raise ParamsError(f"{_dot(at, tag)}: missing. It is one of {', '.join(of_value)}.")
+    chosen = of_value[one_of(value[tag], of_value, _dot(at, tag))]
+    named = f"{tag} {value[tag]}"
+    own, others = _fields(chosen), {name for option in options for name in _fields(option)}
+    for key in [key for key in value if key in others - own.keys()]:
+        if value[key] is not None:
+            raise ParamsError(f"{_dot(at, key)}: {named} does not use it; remove it.")
+    meant = {key: item for key, item in value.items() if key in own or key not in others}
+    return _build_section(chosen, meant, at, named)
+
+
+def _told_apart(options: list[Any]) -> tuple[str, dict[str, Any]]:
+    """The field that tells dataclasses apart, and the dataclass by its value."""
+    hints = [get_type_hints(option, include_extras=True) for option in options]
+    tag = next(name for name in hints[0] if all(get_origin(hint.get(name)) is Literal for hint in hints))
+    return tag, {value: option for option, hint in zip(options, hints, strict=True) for value in get_args(hint[tag])}
+
+
+def _fields(kind: Any) -> dict[str, dataclasses.Field[Any]]:
+    return {field.name: field for field in dataclasses.fields(kind)}
+
+
+def _build_section(kind: Any, value: Any, at: str, named: str = "") -> Any:
+    """named: the kind that needs its fields, for errors."""
+    fields = _fields(kind)
     for key in _checked(dict, value, at):
         if key not in fields:
             raise ParamsError(f"{_dot(at, key)}: unknown key.{nearest(key, fields)} Known: {', '.join(fields)}.")
     for name, field in fields.items():
-        if name not in value and field.default is dataclasses.MISSING:
-            raise ParamsError(f"{_dot(at, name)}: missing. profiles/default.yaml shows it and what it means.")
+        required = field.default is dataclasses.MISSING
+        if required and (name not in value or (named and value[name] is None)):
+            why = f"{named.capitalize()} needs it." if named else "profiles/default.yaml shows it and what it means."
+            raise ParamsError(f"{_dot(at, name)}: missing. {why}")
     hints = get_type_hints(kind, include_extras=True)
     return kind(**{name: build(hints[name], item, _dot(at, name)) for name, item in value.items()})
 

@@ -11,8 +11,8 @@ import yaml
 
 import prepare
 from bitter_retrieval.data.hub_datasets import DatasetError
-from bitter_retrieval.params import ParamsError
 from bitter_retrieval.records import CORPUS, PREPARED, Row, read_rows
+from bitter_retrieval.typed_yaml import ParamsError
 
 WORLD = {"reader_clusters": 1, "train_clusters": 1, "validation_clusters": 1, "test_clusters": 1}
 SQUAD = {"source": "squad", "path": "data/raw/squad", "seed": 3, "candidates": 4}

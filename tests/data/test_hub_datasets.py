@@ -17,8 +17,8 @@ from hub_service import TOKEN, Hub, Repo
 from source_files import MARCO, squad, write_marco, write_rows
 
 from bitter_retrieval.data.question_splits import question_splits, split_files
+from bitter_retrieval.data.settings import Limits, QuestionData
 from bitter_retrieval.data.squad import squad_files, squad_splits
-from bitter_retrieval.params import Data, Limits
 from bitter_retrieval.records import BEYOND, CORPUS, PREPARED, read_rows
 
 REPOSITORY = Path(__file__).parents[2]
@@ -171,7 +171,7 @@ def test_prepare_reads_a_hub_as_it_reads_files(hub: Hub, cache: Path, project: P
     account = json.loads(Path("metrics/prepare.json").read_text())
     assert account["source"]["name"] == f"microsoft/ms_marco, v1.1, commit {of(hub)['revision']}"
     assert account["splits"]["train"]["from"] == {"train": 22} and account["beyond"]["source"]["unanswerable"] == 1
-    data = Data("msmarco", "raw", 0, 10, limits=Limits(reader=5))
+    data = QuestionData(source="msmarco", path="raw", seed=0, candidates=10, limits=Limits(reader=5))
     parts, _ = split_files(write_marco(Path("raw"), MARCO))
     splits, corpus, _ = question_splits(parts, "raw", data)
     assert {split: read_rows(f"data/prepared/{split}.parquet", PREPARED) for split in splits} == splits

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bitter_retrieval.data.question_files import LEFT_OUT, QuestionsError, read_passages, read_questions
+from bitter_retrieval.data.question_files import LEFT_OUT, read_passages, read_questions
 from bitter_retrieval.data.squad import SquadError
+from bitter_retrieval.files.values import DataFileError
 from bitter_retrieval.records import PREPARED, Row, read_rows, write_rows
 
 
@@ -48,7 +49,7 @@ def ids(row: Row) -> list[str]:
 
 
 def refusal(path: Path, *arguments: Any) -> str:
-    with pytest.raises(QuestionsError) as caught:
+    with pytest.raises(DataFileError) as caught:
         read_questions(path, *arguments)
     return str(caught.value)
 
@@ -423,5 +424,5 @@ def test_further_passages_join_those_that_are_known(tmp_path: Path, suffix: str)
     given = {"x": "A.", "b": " B. ", "y": "B.", "e": " "}
     path = write(tmp_path / f"more{suffix}", [{"passage_id": name, "text": text} for name, text in given.items()])
     assert read_passages(path, {"a": "A."}, Path("mine.jsonl")) == ({"a": "A.", "b": "B."}, 1)
-    with pytest.raises(QuestionsError, match="passage_id 'b' is of two texts, 'B.' and, in mine.jsonl, 'Other.'"):
+    with pytest.raises(DataFileError, match="passage_id 'b' is of two texts, 'B.' and, in mine.jsonl, 'Other.'"):
         read_passages(path, {"b": "Other."}, Path("mine.jsonl"))

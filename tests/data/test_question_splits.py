@@ -9,16 +9,16 @@ import source_files
 from source_files import MARCO, hidden, marco, write_marco, write_microsofts, write_rows
 
 from bitter_retrieval.data.division import DivisionError
-from bitter_retrieval.data.question_files import QuestionsError
 from bitter_retrieval.data.question_splits import SPLITS, question_splits, split_files
-from bitter_retrieval.params import Articles, Data, Limits
+from bitter_retrieval.data.settings import Articles, Limits, QuestionData
+from bitter_retrieval.files.values import DataFileError
 from bitter_retrieval.records import Row
 
-DATA = Data("msmarco", "raw", 0, 10, articles=Articles(0.2, 0.4, 0.2, 0.2))
+DATA = QuestionData(source="msmarco", path="raw", seed=0, candidates=10, articles=Articles(0.2, 0.4, 0.2, 0.2))
 OWN = replace(DATA, source="jsonl")
 
 
-def divided(path: Path, data: Data = DATA) -> tuple[dict[str, list[Row]], list[Row], dict[str, Any]]:
+def divided(path: Path, data: QuestionData = DATA) -> tuple[dict[str, list[Row]], list[Row], dict[str, Any]]:
     parts, corpus = split_files(path)
     return question_splits(parts, str(path), data, corpus)
 
@@ -149,7 +149,7 @@ def test_a_single_file_is_divided_by_its_groups(tmp_path: Path) -> None:
     for articles, said in ((None, "beyond.articles is missing"), (Articles(1, 1, 0, 0), "beyond.articles is ")):
         with pytest.raises(ValueError, match=said):
             question_splits(*split_files(path)[:1], "here", replace(OWN, articles=articles), at="beyond")
-    with pytest.raises(QuestionsError, match="mine.jsonl: data.articles is missing"):
+    with pytest.raises(DataFileError, match="mine.jsonl: data.articles is missing"):
         divided(path, replace(OWN, articles=None))
 
 
@@ -180,11 +180,11 @@ def test_dev_and_val_are_validation(tmp_path: Path, name: str) -> None:
 def test_what_no_split_would_take_is_refused_by_name(tmp_path: Path) -> None:
     for name in ("train", "validation", "more", "train-test"):
         write_rows(tmp_path / f"{name}.jsonl", MARCO["validation"])
-    with pytest.raises(QuestionsError, match=r"files \['more.jsonl', 'train-test.jsonl'\] are of no split, or of sev"):
+    with pytest.raises(DataFileError, match=r"files \['more.jsonl', 'train-test.jsonl'\] are of no split, or of sev"):
         divided(tmp_path)
     for more in (["more"], ["dev"], ["dev", "val"]):
         of_hub = dict.fromkeys(["train", "validation", *more], lambda left_out: [])
-        with pytest.raises(QuestionsError, match="left out. .* in beyond.path and leave beyond.hub out") as said:
+        with pytest.raises(DataFileError, match="left out. .* in beyond.path and leave beyond.hub out") as said:
             question_splits(of_hub, "them/data", OWN, at="beyond")
         assert f"and {more} would" in str(said.value)
 
@@ -200,25 +200,25 @@ def test_a_group_named_after_its_first_question_stays_together(tmp_path: Path) -
 
 def test_ones_own_ids_that_come_twice_are_refused_with_both_places(tmp_path: Path) -> None:
     write_marco(tmp_path, MARCO, ".jsonl")
-    with pytest.raises(QuestionsError, match="train-.*jsonl, line 29, and .*line 30: the same query_id '19727'"):
+    with pytest.raises(DataFileError, match="train-.*jsonl, line 29, and .*line 30: the same query_id '19727'"):
         divided(tmp_path, OWN)
 
 
 def test_splits_that_cannot_be_told_are_refused(tmp_path: Path) -> None:
     for name in ("train", "test"):
         write_rows(tmp_path / f"{name}.jsonl", MARCO["validation"])
-    with pytest.raises(QuestionsError, match=r"splits \['test', 'train'\] found. Give train and validation"):
+    with pytest.raises(DataFileError, match=r"splits \['test', 'train'\] found. Give train and validation"):
         divided(tmp_path)
     for name in ("train", "test"):
         (tmp_path / f"{name}.jsonl").rename(tmp_path / f"mine{name}.jsonl")
-    with pytest.raises(QuestionsError, match=r"files \['minetest.jsonl', 'minetrain.jsonl'\] are of no split"):
+    with pytest.raises(DataFileError, match=r"files \['minetest.jsonl', 'minetrain.jsonl'\] are of no split"):
         divided(tmp_path)
 
 
 def test_a_bad_row_is_named(tmp_path: Path) -> None:
     bad = marco(70) | {"passages": {"is_selected": [1], "passage_text": ["a", "b"], "url": []}}
     write_marco(tmp_path, MARCO | {"test": [*MARCO["test"], bad]}, ".jsonl")
-    with pytest.raises(QuestionsError, match="test-.*jsonl, line 10: 2 passage_text and 1 is_selected are not par"):
+    with pytest.raises(DataFileError, match="test-.*jsonl, line 10: 2 passage_text and 1 is_selected are not par"):
         divided(tmp_path)
 
 

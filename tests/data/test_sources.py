@@ -20,8 +20,8 @@ import label
 import prepare
 import reader
 import train
-from bitter_retrieval.params import ParamsError
 from bitter_retrieval.records import PREDICTIONS, PREPARED, Row, read_rows
+from bitter_retrieval.typed_yaml import ParamsError
 
 RAW = Path("data/raw")
 RUN = {"encoder": "mini", "temperature": {"student": 0.05, "teacher": 0.2}, "margin": 0.2}

@@ -27,7 +27,7 @@ from bitter_retrieval.data.world_language import (
     VALUES,
     Relation,
 )
-from bitter_retrieval.params import Data, load_params
+from bitter_retrieval.params import load_params
 from bitter_retrieval.records import SUPPORTING_ROLES, Row, passage_texts
 from prepare import from_world
 
@@ -55,7 +55,7 @@ def rows() -> list[Row]:
 
 def prepared(**sizes: int) -> tuple[dict[str, list[Row]], list[Row]]:
     """Splits and corpus of the default profile, with other numbers of clusters."""
-    data: Data = load_params(DEFAULT).data
+    data = load_params(DEFAULT).data
     found, corpus, _ = from_world("data", replace(data, world=replace(data.world, **sizes)))
     return found, corpus
 

@@ -26,8 +26,9 @@ import judge as stage
 from bitter_retrieval.journal import Journal, JournalError
 from bitter_retrieval.judging.gemini import FAILURES, FRAME, KEY_NAMES, GeminiJudge, Pace, retry_delay
 from bitter_retrieval.judging.judges import Case, Identity, Judged, JudgeError, Verdict, judgement_key, make_judge
+from bitter_retrieval.judging.settings import Calls, Cost
 from bitter_retrieval.models.credentials import CredentialError, service_key
-from bitter_retrieval.params import Calls, Cost, load_params
+from bitter_retrieval.params import load_params
 from bitter_retrieval.records import JUDGEMENTS, PREDICTIONS, PREPARED, Row, read_rows, write_rows
 
 REPOSITORY = Path(__file__).parents[2]

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from bitter_retrieval.labels.soft import LabelError
 from bitter_retrieval.labels.targets import (
     NEGATIVES_FILE,
-    LabelError,
     Targets,
-    answer_losses,
     binary_targets,
     mined_negatives,
     scored_rows,
@@ -19,7 +18,8 @@ from bitter_retrieval.labels.targets import (
     with_labelled,
 )
 from bitter_retrieval.records import NEGATIVES, NO_PASSAGE, Row, write_rows
-from bitter_retrieval.training.losses import LOSSES, Calibration, LabelledBatch, LossSettings
+from bitter_retrieval.training.losses import FUNCTIONS, Calibration, LabelledBatch, LossSettings
+from bitter_retrieval.training.settings import LOSSES
 
 ROWS: list[Row] = [
     {"query_id": "q", "passages": [{"passage_id": "a"}, {"passage_id": "b"}]},
@@ -41,33 +41,6 @@ def labels() -> list[Row]:
 
 def lists(arrays: list[np.ndarray]) -> list[list[float]]:
     return [array.tolist() for array in arrays]
-
-
-@pytest.mark.parametrize(
-    ("nll", "references", "loss"),
-    [
-        ("mean", "first", 6 / 3),
-        ("sum", "first", 6.0),
-        ("mean", "best", 1.5),
-        ("sum", "best", 1.5),
-        ("mean", "mean", (2 + 4 + 1.5) / 3),
-        ("sum", "mean", (6 + 8 + 1.5) / 3),
-    ],
-)
-def test_a_loss_from_three_references(nll: str, references: str, loss: float) -> None:
-    rows = [soft("q", "a", 8.0, 2, index=1), soft("q", "a", 1.5, 1, index=2), soft("q", "a", 6.0, 3, index=0)]
-    assert answer_losses(rows, nll, references, "s") == {("q", "a"): pytest.approx(loss)}
-
-
-def test_best_by_the_mean_is_not_best_by_the_sum() -> None:
-    rows = [soft("q", "a", 3.0, 1, index=0), soft("q", "a", 4.0, 4, index=1)]
-    assert answer_losses(rows, "mean", "best", "s") == {("q", "a"): 1.0}
-    assert answer_losses(rows, "sum", "best", "s") == {("q", "a"): 3.0}
-
-
-def test_losses_of_one_passage_for_two_queries_stay_apart() -> None:
-    assert answer_losses(labels(), "mean", "first", "s")["q", "a"] == 0.5
-    assert answer_losses(labels(), "mean", "first", "s")["r", "a"] == 1.0
 
 
 def test_soft_targets_stand_in_the_order_of_the_candidates() -> None:
@@ -127,25 +100,19 @@ def test_a_candidate_without_a_binary_label_is_named() -> None:
 @pytest.mark.parametrize("loss", [float("inf"), float("nan")])
 def test_a_loss_that_is_not_finite_is_named(loss: float) -> None:
     given = [*labels()[1:], soft("r", "a", loss)]
-    with pytest.raises(LabelError, match=rf"labels reader_a: query r, passage 'a': loss {loss} .*data/labels/reader_a"):
+    with pytest.raises(LabelError, match=rf"labels reader_a: query 'r', passage 'a', answer 0: loss {loss} "):
         soft_targets(ROWS, given, "reader_a", "mean", "first")
 
 
 # -- what could not be scored ----------------------------------------------------------------------------------------
 
 
-def test_a_passage_is_never_compared_by_another_reference_than_its_neighbours() -> None:
-    """Reference 0 is hard, 1 is easy: b, scored for 1 alone, would seem the best passage."""
+def test_a_candidate_that_lacks_the_loss_of_a_reference_is_left_out() -> None:
     losses = {0: 2.0, 1: 0.1}
     given = [soft("q", passage, losses[index], 1, index) for passage in ("a", NO_PASSAGE) for index in losses]
     given += [soft("q", "b", None, 1, 0), soft("q", "b", 0.1, 1, 1)]
     (row,), queries, candidates = scored_rows(ROWS[:1], given)
     assert [passage["passage_id"] for passage in row["passages"]] == ["a"] and (queries, candidates) == (0, 1)
-    for references, loss in {"first": 2.0, "best": 0.1, "mean": 1.05}.items():
-        assert answer_losses(given, "mean", references, "s") == {
-            ("q", "a"): pytest.approx(loss),
-            ("q", NO_PASSAGE): pytest.approx(loss),
-        }
 
 
 def test_a_reference_without_a_loss_for_no_passage_counts_for_none() -> None:
@@ -161,24 +128,9 @@ def test_a_query_goes_with_its_loss_without_a_passage() -> None:
     given = [*labels(), soft("x", "a", 1.0), soft("x", NO_PASSAGE, None)]
     rows = [*ROWS, {"query_id": "x", "passages": [{"passage_id": "a"}]}]
     assert scored_rows(rows, given) == (ROWS, 1, 1)
-    assert ("x", "a") not in answer_losses(given, "mean", "first", "s", gain=True)
 
 
 # -- gain over no passage --------------------------------------------------------------------------------------------
-
-
-def test_best_by_gain_is_the_reference_that_the_passage_helps_most() -> None:
-    """Reference 0 is easy to guess and not helped; reference 1 is hard and helped by 3."""
-    rows = [soft("q", "a", loss, 1, index) for index, loss in enumerate([0.5, 2.0])]
-    rows += [soft("q", NO_PASSAGE, loss, 1, index) for index, loss in enumerate([0.4, 5.0])]
-    assert answer_losses(rows, "mean", "best", "s") == {("q", "a"): 0.5, ("q", NO_PASSAGE): 0.4}
-    assert answer_losses(rows, "mean", "best", "s", gain=True) == {("q", "a"): -3.0, ("q", NO_PASSAGE): 0.0}
-
-
-def test_gain_is_over_the_loss_of_the_same_reference_in_the_same_unit() -> None:
-    rows = [soft("q", "a", 6.0, 3), soft("q", NO_PASSAGE, 9.0, 3), soft("q", "a", 1.0, 1, 1)]  # 1: no loss without
-    assert answer_losses(rows, "mean", "mean", "s", gain=True)["q", "a"] == pytest.approx(-1.0)
-    assert answer_losses(rows, "sum", "mean", "s", gain=True)["q", "a"] == pytest.approx(-3.0)
 
 
 def test_gain_leaves_utility_and_scale_where_there_is_one_reference() -> None:
@@ -204,7 +156,7 @@ def test_no_loss_is_changed_by_gain_with_one_reference(name: str, in_batch: str)
     """What profiles/default.yaml says: L0 is the same for all of a query's passages, and none compares queries."""
     settings = LossSettings(0.05, 0.2, 0.2, in_batch)
     values = [
-        LOSSES[name].function(
+        FUNCTIONS[name](
             batch_of(soft_targets(ROWS, labels(), "s", "mean", "first", gain=gain)), settings, Calibration()
         )
         for gain in (False, True)

@@ -26,16 +26,17 @@ import prepare
 from bitter_retrieval.data.hub_datasets import DatasetError, hub_parts, refuse_unavailable
 from bitter_retrieval.encoders.encoder import Usage, load_encoder
 from bitter_retrieval.evaluation.given_models import point_to_encoder
+from bitter_retrieval.files.settings import Hub
+from bitter_retrieval.labels.settings import TRAIN
 from bitter_retrieval.models import hub
 from bitter_retrieval.models.checkpoints import CheckpointError
-from bitter_retrieval.params import TRAIN, Hub
 from bitter_retrieval.readers.language_model import ReaderSettings, open_reader
 from bitter_retrieval.records import PREPARED, write_rows
 
 TOKEN = "hf_TESTdoNotShow5b21aa07"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MODEL = "meta-llama/Llama-3.1-8B"
-SOURCE = Path(hub.__file__).parents[1]
+SOURCE = Path(hub.__file__).parents[2]
 Headers = dict[str, str]
 
 

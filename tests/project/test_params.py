@@ -9,6 +9,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,10 @@ import pytest
 import yaml
 
 import use_profile
-from bitter_retrieval.params import (
-    KNOWN_LOSSES,
-    ParamsError,
-    is_hub_id,
-    is_permuted,
-    is_soft,
-    load_params,
-    parse_params,
-)
+from bitter_retrieval.models.settings import is_hub_id
+from bitter_retrieval.params import is_permuted, is_soft, load_params, parse_params
+from bitter_retrieval.training.settings import LOSSES
+from bitter_retrieval.typed_yaml import ParamsError
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = ROOT / "profiles" / "default.yaml"
@@ -133,7 +129,7 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"data/world": None}, "data.world", ["missing"]),
     ({"data/candidates": 5}, "data.candidates", ["makes 10, not 5"]),
     ({"data/articles/test": 0.5}, "data.articles", ["sum to 1.3"]),
-    (SQUAD | {"data/path": None}, "data.path", ["text", "None"]),
+    (SQUAD | {"data/path": None}, "data.path", ["missing", "Source squad needs it"]),
     (SQUAD | {"data/articles": DELETE}, "data.articles", ["missing", "squad"]),
     # models
     ({"readers/reader_a/fit": None}, "readers.reader_a.fit", ["missing"]),
@@ -176,9 +172,9 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     (HUB | {"data/hub": {"id": "a/b"}}, "data.hub.revision", ["missing"]),
     (HUB | {"data/hub": {"id": "a/b", "revision": COMMIT, "configs": "x"}}, "data.hub.configs", ["'config'?"]),
     (HUB | {"data/limits": {"train": 0}}, "data.limits.train", ["at least 1"]),
-    (HUB | {"data/num_titles": 5}, "data.num_titles", ["data.source msmarco does not read it"]),
-    (SQUAD | {"data/limits": {"train": 5}}, "data.limits", ["data.source squad does not read it"]),
-    ({"data/hub": {"id": "a/b", "revision": COMMIT}}, "data.hub", ["data.source synthetic does not read it"]),
+    (HUB | {"data/num_titles": 5}, "data.num_titles", ["source msmarco does not use it"]),
+    (SQUAD | {"data/limits": {"train": 5}}, "data.limits", ["source squad does not use it"]),
+    ({"data/hub": {"id": "a/b", "revision": COMMIT}}, "data.hub", ["source synthetic does not use it"]),
     (HUB | {"labels/human": TREE["labels"]["human"]}, "labels.human.kind", ["msmarco cannot give annotators"]),
     ({"labels/theirs": PUBLISHED}, "labels.theirs.kind", ["synthetic cannot give published"]),
     (HUB | {"labels/theirs": PUBLISHED | {"needs": TRAIN}}, "labels.theirs.needs", ["name the file or folder"]),
@@ -200,7 +196,7 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     # beyond
     ({"beyond": DELETE}, "beyond", ["missing"]),
     ({"beyond": {"source": "squad"}}, "beyond.path", ["missing"]),
-    ({"beyond": TREE["data"] | {"world": None}}, "beyond.world", ["beyond.source synthetic reads it"]),
+    ({"beyond": TREE["data"] | {"world": None}}, "beyond.world", ["Source synthetic needs it"]),
     ({"beyond": TREE["data"]}, "beyond", ["is what data is", "or null"]),
     (
         {"beyond": TREE["data"] | {"source": "squad", "path": "data/elsewhere"}},
@@ -417,7 +413,7 @@ def test_runs_may_name_derived_labels_in_a_row_of_rounds() -> None:
     }
     params = parse_params(edited(edits), "params.yaml")
     assert list(params.sources) == [*TREE["labels"], "second", "third"]
-    assert (params.derived_labels["third"].depth, params.derived_labels["second"].depth) == (50, None)
+    assert params.derived_labels["third"].depth == 50
     assert is_soft("third", params) and is_soft("second", params) and not is_soft("human", params)
 
 
@@ -452,20 +448,19 @@ def test_absent_file_names_the_command_that_writes_it(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
 
 
-def test_known_losses_are_those_of_the_losses_module() -> None:
-    from bitter_retrieval.training.losses import LOSSES
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_take_the_kind_of_labels_that_their_row_says(name: str) -> None:
+    source = {"binary": "human", "soft": "reader_a"}[LOSSES[name].labels]
+    other = {"binary": "reader_a", "soft": "human"}[LOSSES[name].labels]
+    parse_params(edited({"runs/kl/losses": {name: 1.0}, "runs/kl/labels": source}), "params.yaml")
+    assert f"runs.kl.losses.{name}: needs" in refusal({"runs/kl/losses": {name: 1.0}, "runs/kl/labels": other})
 
-    assert set(KNOWN_LOSSES) == set(LOSSES)
 
-
-def test_losses_take_the_kind_of_labels_that_the_losses_module_says() -> None:
-    from bitter_retrieval.training.losses import LOSSES
-
-    for name in KNOWN_LOSSES:
-        source = {"binary": "human", "soft": "reader_a"}[LOSSES[name].labels]
-        other = {"binary": "reader_a", "soft": "human"}[LOSSES[name].labels]
-        parse_params(edited({"runs/kl/losses": {name: 1.0}, "runs/kl/labels": source}), "params.yaml")
-        assert f"runs.kl.losses.{name}: needs" in refusal({"runs/kl/losses": {name: 1.0}, "runs/kl/labels": other})
+@pytest.mark.parametrize("name", LOSSES)
+def test_dials_of_a_loss_are_fields_of_a_run(name: str) -> None:
+    run = load_params(DEFAULT).runs["kl"]
+    for dial in LOSSES[name].dials:
+        attrgetter(dial)(run)
 
 
 # -- comments of the default profile -------------------------------------------------------------------------------

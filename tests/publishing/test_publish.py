@@ -29,9 +29,9 @@ import compare
 import publish
 from bitter_retrieval.encoders.encoder import load_encoder, save_passage_encoder
 from bitter_retrieval.judging.judges import make_judge
-from bitter_retrieval.labels.targets import answer_losses
+from bitter_retrieval.judging.settings import LlmParams, Scoring
+from bitter_retrieval.labels.soft import passage_losses
 from bitter_retrieval.models.credentials import CredentialError
-from bitter_retrieval.params import Judge, Scoring
 from bitter_retrieval.publishing.hub_upload import HubError
 from bitter_retrieval.publishing.provenance import LOCK, md5
 from bitter_retrieval.records import SOFT_LABELS, read_rows, write_rows
@@ -198,7 +198,7 @@ def test_the_card_has_the_reports_figures(hub: Hub, run: Run) -> None:
     assert found["reader_a", "em"].dataset_split == "test" and found["reader_a", "em"].dataset_type == "synthetic"
     for reader in scores:
         shown = report["systems"]["kl"]["scores"][reader]["em"]
-        assert f"| EM | {wording.share(shown)} |" in card.text
+        assert f"| Exact match | {wording.share(shown)} |" in card.text
     kinds = [line.split(" | ")[:3] for line in card.text.splitlines() if line.startswith("| reader_")]
     assert ["| reader_a", "5", "Answer accuracy"] in kinds and ["| reader_b", "1", "True support"] in kinds
 
@@ -253,7 +253,12 @@ def test_hub_models_and_data_are_named_and_paths_of_the_machine_are_not(project:
     asked = settings["readers.reader_a"]["prompt"] = "Question: {query} /no_think or/and\nContext: {passage}\nAnswer:"
     settings["readers.reader_a"]["stop"] = ["</answer>"]
     report = json.loads(Path("metrics/report.json").read_text())
-    judge = Judge("llm", "/home/me/secret models/judge", scoring=Scoring(None, "float32", False, 9, 9))
+    judge = LlmParams(
+        kind="llm",
+        model="/home/me/secret models/judge",
+        min_coverage=0.9,
+        scoring=Scoring(None, "float32", False, 9, 9),
+    )
     report["about"]["judge"] = make_judge(judge).about
     report["about"]["origin"] = "/home/me/secret/data: mine.jsonl (8)"
     told = publish.replace(origin, settings=settings, doubts=["/home/me/secret/data is not what prepare read"])
@@ -437,12 +442,12 @@ def test_what_is_loaded_from_the_hub_equals_what_was_sent(hub: Hub, run: Run, pr
         np.testing.assert_allclose(vectors[kind], encoder.embed(texts, kind, 512), atol=1e-6)
     for split in ("train", "test"):
         labels = read_rows(project / f"data/labels/reader_a/{split}.parquet", SOFT_LABELS)
-        losses = answer_losses(labels, "mean", "first", "reader_a")
+        losses = passage_losses(labels, references="first")
         rows = pq.read_table(out / f"None-{split}.parquet").to_pylist()
         for row, prepared in zip(rows, world.prepared(), strict=True):
             ids = [*(passage["passage_id"] for passage in prepared["passages"]), ""]
             assert row["passages"]["passage_text"] == [*(one["text"] for one in prepared["passages"]), ""]
-            assert row["passages"]["soft_labels"] == [losses[row["query_id"], name] for name in ids]
+            assert row["passages"]["soft_labels"] == [losses[row["query_id"]][name] for name in ids]
             assert (row["query"], row["answers"]) == (prepared["query"], prepared["answers"])
         records = pq.read_table(out / f"records-{split}.parquet").select(SOFT_LABELS.names).cast(SOFT_LABELS)
         assert records.to_pylist() == labels

@@ -1,24 +1,25 @@
 """Losses against the formulas written out one passage at a time, and against what must hold whatever the formula."""
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import get_type_hints
 
-import numpy as np
 import pytest
 import torch
 from loss_batches import NO_PASSAGE, PADDING, QUERIES, SETTINGS, make_batch, permute
 from torch import Tensor
 
+from bitter_retrieval.training import losses
 from bitter_retrieval.training.losses import (
-    LOSSES,
+    FUNCTIONS,
     Calibration,
     LabelledBatch,
     LossSettings,
     LossValue,
-    utilities,
-    utility_scale,
 )
+from bitter_retrieval.training.settings import LOSSES
 
 
 def calibration() -> Calibration:
@@ -30,7 +31,7 @@ def calibration() -> Calibration:
 
 
 def value_of(name: str, batch: LabelledBatch, settings: LossSettings = SETTINGS) -> LossValue:
-    return LOSSES[name].function(batch, settings, calibration())
+    return FUNCTIONS[name](batch, settings, calibration())
 
 
 def gradient(name: str, batch: LabelledBatch, settings: LossSettings = SETTINGS) -> tuple[LossValue, Tensor]:
@@ -122,8 +123,8 @@ def slow_utility_infonce(s, L, u, C, N, P, settings):
     return total
 
 
-SLOW: dict[str, Slow] = {name: globals()[f"slow_{name}"] for name in LOSSES}
-CASES = [(name, "no_passage", others) for name in LOSSES for others in (True, False)]
+SLOW: dict[str, Slow] = {name: globals()[f"slow_{name}"] for name in FUNCTIONS}
+CASES = [(name, "no_passage", others) for name in FUNCTIONS for others in (True, False)]
 CASES += [("kl", in_batch, others) for in_batch in ("zero", "none") for others in (True, False)]
 each_case = pytest.mark.parametrize("name, in_batch, with_others", CASES)
 
@@ -166,7 +167,7 @@ def test_gradients(name: str, in_batch: str, with_others: bool) -> None:
 
     def mean(similarity: Tensor, *_: Tensor) -> Tensor:
         padded = torch.full(inside.shape, math.nan, dtype=torch.float64).masked_scatter(inside, similarity)
-        return LOSSES[name].function(replace(batch, similarity=padded), settings, module).mean
+        return FUNCTIONS[name](replace(batch, similarity=padded), settings, module).mean
 
     learned = tuple(module.parameters()) if name == "mse" else ()
     assert torch.autograd.gradcheck(mean, (batch.similarity[inside].requires_grad_(), *learned), fast_mode=True)
@@ -199,7 +200,7 @@ def test_order_of_queries_and_passages_and_padding_change_nothing(name: str, in_
         torch.testing.assert_close(other.mean, value.mean)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("query", QUERIES)
 def test_degenerate_batches_stay_finite(name: str, query: str) -> None:
     """One query alone, extreme similarities and temperatures, float32, NLLs up to 1,000."""
@@ -211,7 +212,7 @@ def test_degenerate_batches_stay_finite(name: str, query: str) -> None:
         assert value.mean.item() == 0 and not slope.any()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_nothing_to_use_gives_a_connected_zero(name: str) -> None:
     value, slope = gradient(name, make_batch(False, ["no candidate", "no candidate"]))
     assert value.mean.item() == 0 and not slope.any() and not value.used.any()
@@ -265,20 +266,6 @@ def test_no_passage_label_that_is_missing_is_refused_only_where_it_is_read() -> 
     assert unread.isnan().any() and value.mean.isfinite() and slope.isfinite().all()
 
 
-def test_utilities_are_gains_over_no_passage_clipped() -> None:
-    nll = torch.tensor([[0.5, 2.0, 3.0], [1.0, 0.9, 0.0]])
-    assert utilities(nll, torch.tensor([2.5, 1.0]), 2.0).tolist() == [[1.0, 0.25, 0.0], pytest.approx([0.0, 0.05, 0.5])]
-    with pytest.raises(ValueError, match="utility scale is 0"):
-        utilities(nll, torch.tensor([2.5, 1.0]), 0.0)
-
-
-def test_utility_scale_is_a_high_percentile_of_the_positive_gains() -> None:
-    assert utility_scale(np.array([[-9.0, 0.0], [-1.0, -2.0], [2.0, 4.0]])) == pytest.approx(3.9)  # 2 + .95 (4 - 2)
-    for gains, message in (([-1.0, 0.0], "none of 2 passages"), ([1.0, math.nan], "gain 1 of 2 is nan")):
-        with pytest.raises(ValueError, match=message):
-            utility_scale(np.array(gains))
-
-
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -302,3 +289,17 @@ def test_contradictory_batches_are_refused(change: Callable, message: str) -> No
 def test_settings_without_a_meaning_are_refused(change: dict) -> None:
     with pytest.raises(ValueError):
         replace(SETTINGS, **change)
+
+
+def test_every_function_that_gives_a_loss_has_a_row() -> None:
+    public = {name for name, one in vars(losses).items() if not name.startswith("_") and inspect.isfunction(one)}
+    given = {name for name in public if get_type_hints(getattr(losses, name)).get("return") is LossValue}
+    assert given == set(FUNCTIONS)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_loss_looks_at_in_batch_passages_where_its_row_says(name: str) -> None:
+    batch = make_batch()
+    changed = replace(batch, similarity=torch.where(batch.others, -batch.similarity, batch.similarity))
+    differs = not torch.equal(value_of(name, batch).mean, value_of(name, changed).mean)
+    assert differs == LOSSES[name].in_batch

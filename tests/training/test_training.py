@@ -18,7 +18,7 @@ from bitter_retrieval.models.schedules import schedule
 from bitter_retrieval.records import Row, passage_texts
 from bitter_retrieval.training import loop as training
 from bitter_retrieval.training.loop import ALIKE, CALIBRATION_RATE, train_encoder, validate
-from bitter_retrieval.training.losses import LOSSES, Calibration
+from bitter_retrieval.training.losses import FUNCTIONS, Calibration
 from bitter_retrieval.training.objective import Objective, Outcome, gradient_norms, mean_cosine, similarity_gap
 from bitter_retrieval.training.sets import TrainingError, TrainingSet, epoch_batches, training_set
 from bitter_retrieval.training.state import Metrics
@@ -188,10 +188,10 @@ def test_loss_that_is_not_finite_names_step_queries_and_term() -> None:
 
 def test_of_several_terms_the_one_that_is_not_finite_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*given: Any) -> Any:
-        value = LOSSES["mse"].function(*given)
+        value = FUNCTIONS["mse"](*given)
         return replace(value, mean=value.mean * math.inf)
 
-    monkeypatch.setitem(LOSSES, "margin", replace(LOSSES["margin"], function=broken))
+    monkeypatch.setitem(FUNCTIONS, "margin", broken)
     with pytest.raises(TrainingError, match=r"step 0, .*: loss, margin not finite in .*'margin': inf"):
         fit(tiny.PARAMS.runs["full_modular"])
 
@@ -408,7 +408,7 @@ def test_gradient_norms_are_those_of_each_weighted_term_alone() -> None:
         queries, passages = (vectors.detach().requires_grad_() for vectors in (found.queries, found.passages))
         batch = replace(found.batch, similarity=queries @ passages.T)
         objective = Objective(run, 64)
-        LOSSES[name].function(batch, objective.settings, objective.calibration).mean.backward()
+        FUNCTIONS[name](batch, objective.settings, objective.calibration).mean.backward()
         slow = weight * math.sqrt(sum(part.grad.square().sum().item() for part in (queries, passages)))
         assert norms[f"gradient/{name}"].item() == pytest.approx(slow, rel=1e-5)
 

@@ -20,18 +20,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bitter_retrieval.data.division import digest, divide
-from bitter_retrieval.data.question_files import (
-    LEFT_OUT,
-    PassageIds,
-    QuestionsError,
-    Record,
-    data_files,
-    file_records,
-    further_passages,
-    of_split,
-    prepared_rows,
-)
-from bitter_retrieval.params import Data, Limits
+from bitter_retrieval.data.question_files import LEFT_OUT, PassageIds, file_records, further_passages, prepared_rows
+from bitter_retrieval.data.settings import Limits, QuestionData
+from bitter_retrieval.files.tables import Record, data_files, of_split
+from bitter_retrieval.files.values import DataFileError
 from bitter_retrieval.records import Row, passage_texts
 
 SPLITS = ("reader", "train", "validation", "test")
@@ -60,7 +52,7 @@ def split_files(path: Path) -> tuple[Parts, list[Path]]:
     if len(files) == 1:
         return {files[0].stem: partial(file_records, files)}, corpus
     if unclear := [file.name for file in files if len(_splits_of(file)) != 1]:
-        raise QuestionsError(
+        raise DataFileError(
             f"{path}: files {unclear} are of no split, or of several. Let each name begin with one of train, "
             "validation and test (corpus: passages alone), or keep them elsewhere; a file that is alone is divided."
         )
@@ -75,9 +67,9 @@ def _splits_of(file: Path) -> set[str]:
 
 
 def question_splits(
-    parts: Parts, where: str, data: Data, corpus: Sequence[Path] = (), at: str = "data"
+    parts: Parts, where: str, data: QuestionData, corpus: Sequence[Path] = (), at: str = "data"
 ) -> tuple[dict[str, list[Row]], list[Row], dict[str, Any]]:
-    """Rows by split (records.PREPARED), the corpus (records.CORPUS), and an account. Raises QuestionsError.
+    """Rows by split (records.PREPARED), the corpus (records.CORPUS), and an account. Raises DataFileError.
 
     The account has `from`, the questions by split and file, and `read`: by part, what was left out for which reason.
     where: what errors call the data, and at: where params describe it; corpus: files of further passages.
@@ -90,12 +82,12 @@ def question_splits(
     elif len(parts) == 1:
         splits, searched = _by_shares(reading, where, at)
     elif others := sorted(set(parts) - set(SPLITS)):
-        raise QuestionsError(
+        raise DataFileError(
             f"{where}: splits {sorted(parts)} found, and {others} would be left out. Put the files of train, "
             f"validation and test into a folder, name that in {at}.path and leave {at}.hub out."
         )
     else:
-        raise QuestionsError(
+        raise DataFileError(
             f"{where}: splits {sorted(parts)} found. Give train and validation, with or without test, or a single "
             f"file, whose groups {at}.articles divides."
         )
@@ -114,7 +106,7 @@ def question_splits(
 class _Reading:
     """Rows of the parts, as they are read, and the account of it."""
 
-    def __init__(self, parts: Parts, data: Data) -> None:
+    def __init__(self, parts: Parts, data: QuestionData) -> None:
         self.parts, self.data = parts, data
         self.ids = PassageIds()
         self.left_out: dict[str, Counter[str]] = {}
@@ -188,7 +180,7 @@ def _by_shares(reading: _Reading, where: str, at: str) -> tuple[dict[str, list[_
     """Splits of the only part, and what the corpus is made of: test, and groups in no split."""
     data, (part,) = reading.data, reading.parts
     if data.articles is None:
-        raise QuestionsError(f"{where}: {at}.articles is missing, the shares by which a single file is divided.")
+        raise DataFileError(f"{where}: {at}.articles is missing, the shares by which a single file is divided.")
     rows = sorted(reading.rows(part))
     split_of = divide((one.group for one in rows), data.seed, vars(data.articles), where, at)
     own = {split: [one for one in rows if split_of.get(one.group) == split] for split in SPLITS}

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from bitter_retrieval.params import Evaluate
+from bitter_retrieval.evaluation.settings import Evaluate
 from bitter_retrieval.records import CORPUS, NO_PASSAGE, PREPARED, Row, passage_texts, read_rows
 
 

@@ -28,8 +28,8 @@ from google import genai
 from google.genai import errors, types
 
 from bitter_retrieval.judging.judges import Case, Judged, Named, Verdict, filled, ignore
+from bitter_retrieval.judging.settings import Calls, Cost
 from bitter_retrieval.models.credentials import service_key
-from bitter_retrieval.params import Calls, Cost
 
 KEY_NAMES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 PASSING = {408, 429}  # as are all of 5xx

@@ -12,10 +12,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from bitter_retrieval import params
 from bitter_retrieval.journal import Journal, content_key
+from bitter_retrieval.judging.settings import AnyJudge, GeminiParams, LlmParams, ModelParams
 from bitter_retrieval.records import PREDICTIONS, PREPARED, RecordError, Row, read_rows, read_table
 from bitter_retrieval.scoring import exact_match
 
@@ -150,18 +150,18 @@ class Remembering:
         return judgement_key(case.query, case.references, case.answer, self.name, self.model)
 
 
-def make_judge(settings: params.Judge) -> Named:
+def make_judge(settings: AnyJudge) -> Named:
     """Who params.judge names."""
     return IDENTITIES[settings.kind](settings)
 
 
-def _gemini(settings: params.Judge) -> Identity:
+def _gemini(settings: GeminiParams) -> Identity:
     digest = content_key(prompt=prompt_of(settings))[:8]
     about = f"the language model {settings.model}, asked for YES or NO at temperature 0"
     return Identity("gemini", f"{settings.model}, prompt {digest}", about)
 
 
-def _llm(settings: params.Judge) -> Identity:
+def _llm(settings: LlmParams) -> Identity:
     revision = settings.scoring.revision
     model = f"{settings.model}@{revision}" if revision else settings.model
     how = asdict(settings.scoring) | {"batch_tokens": None}  # which changes no verdict
@@ -170,14 +170,14 @@ def _llm(settings: params.Judge) -> Identity:
     return Identity("llm", f"{model}, settings {digest}", about)
 
 
-IDENTITIES: Mapping[str, Callable[[params.Judge], Named]] = {
+IDENTITIES: Mapping[str, Callable[[Any], Named]] = {
     "rule": lambda settings: RuleJudge(),
     "gemini": _gemini,
     "llm": _llm,
 }
 
 
-def prompt_of(settings: params.Judge) -> str:
+def prompt_of(settings: ModelParams) -> str:
     return settings.prompt or PROMPT
 
 

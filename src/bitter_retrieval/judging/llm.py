@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.judging.judges import Case, Judged, JudgeError, Named, Verdict, filled, ignore
-from bitter_retrieval.params import Scoring
+from bitter_retrieval.judging.settings import Scoring
 from bitter_retrieval.readers.answer_loss import Score, Scorer, Triple
 from bitter_retrieval.readers.language_model import ReaderError, ReaderSettings, open_reader
 

@@ -5,15 +5,14 @@
 What a reader has scored is journalled, so that a pair which several label sources list is computed once.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.labels.account import account
-from bitter_retrieval.params import Label
-from bitter_retrieval.progress import bar
+from bitter_retrieval.labels.settings import Label
 from bitter_retrieval.records import NO_PASSAGE, Row
 from bitter_retrieval.tracking import open_tracker
 
@@ -21,12 +20,19 @@ if TYPE_CHECKING:
     from bitter_retrieval.readers.answer_loss import Work
     from bitter_retrieval.readers.language_model import Reader
 
+Watch = Callable[[str, int, str], AbstractContextManager[Callable[[int], object]]]  # of what, how many, in which unit
+Say = Callable[[str], object]  # takes a line for whoever runs it
 
-def score_splits(reader: "Reader", splits: dict[str, list[Row]], settings: Label) -> dict[str, list[Row]]:
-    """The answer loss of each candidate, and of no passage at all, for every reference answer, by split."""
+
+def score_splits(
+    reader: "Reader", splits: dict[str, list[Row]], settings: Label, watch: Watch, say: Say
+) -> dict[str, list[Row]]:
+    """The answer loss of each candidate, and of no passage at all, for every reference answer, by split.
+
+    watch: is told how much there is to do, and gives what counts what is done. say: is told what a split took.
+    """
     from bitter_retrieval.readers.answer_loss import Scorer
 
-    console = Console(stderr=True)
     labels: dict[str, list[Row]] = {}
     with (
         Journal(journal_folder() / "answer_loss.sqlite") as journal,
@@ -34,13 +40,13 @@ def score_splits(reader: "Reader", splits: dict[str, list[Row]], settings: Label
     ):
         for step, (split, rows) in enumerate(splits.items()):
             scorer = Scorer(reader, settings.batch_tokens, journal)
-            labels[split] = score_rows(scorer, rows, f"label {reader.name} {split}", settings.unscorable, console)
+            labels[split] = score_rows(scorer, rows, f"label {reader.name} {split}", settings.unscorable, watch, say)
             tracker.log(step, {f"{split}/{name}": value for name, value in rates(scorer.work).items()})
-            console.print(told(f"label {reader.name} {split}", scorer.work), highlight=False, soft_wrap=True)
+            say(told(f"label {reader.name} {split}", scorer.work))
     return labels
 
 
-def score_rows(scorer: object, rows: list[Row], name: str, unscorable: str, console: Console) -> list[Row]:
+def score_rows(scorer: object, rows: list[Row], name: str, unscorable: str, watch: Watch, say: Say) -> list[Row]:
     """Soft labels of prepared rows, with what the account reads beside them: exact and truncated."""
     from bitter_retrieval.readers.answer_loss import Triple, refuse
 
@@ -53,9 +59,9 @@ def score_rows(scorer: object, rows: list[Row], name: str, unscorable: str, cons
     triples = [triple for *_, triple in asked]
 
     def skip(error: Exception) -> None:
-        console.print(f"{name}: left without a label: {error}", highlight=False, markup=False, soft_wrap=True)
+        say(f"{name}: left without a label: {error}")
 
-    with bar(name, len(set(triples)), "triple") as advance:
+    with watch(name, len(set(triples)), "triple") as advance:
         scores = scorer.score(triples, advance, refuse if unscorable == "error" else skip)
     return [
         {
@@ -84,7 +90,7 @@ def rates(work: "Work") -> dict[str, float]:
 
 
 def told(name: str, work: "Work") -> str:
-    """One line for the terminal."""
+    """One line of what a split took."""
     saved = 1 - work.computed / work.tokens if work.tokens else 0.0
     rate = rates(work)
     return (

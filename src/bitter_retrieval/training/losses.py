@@ -1,4 +1,4 @@
-"""Training losses of the encoder: pure functions of one batch, in a table from name to function.
+"""Training losses of the encoder: pure functions of one batch. The table of what they learn from is in settings.py.
 
 A batch of two queries and five passages, each passage encoded once (columns); the last column is padding:
 
@@ -6,7 +6,7 @@ A batch of two queries and five passages, each passage encoded once (columns); t
     .9 .1 .4 .2 .0  1 1 0 0 0        0 0 1 1 0        .2 1.9  -   -   -         1. .1 0. 0. 0.
     .3 .2 .8 .7 .0  0 0 1 1 0        1 1 0 0 0         -  -  .4  .4   -         .8 .8 0. 0. 0.
 
-    value = LOSSES["kl"].function(batch, LossSettings(student=0.05, teacher=0.2, margin=0.2), Calibration())
+    value = FUNCTIONS["kl"](batch, LossSettings(student=0.05, teacher=0.2, margin=0.2), Calibration())
     value.mean.backward(); skipped = (~value.used).sum()
 
 In the formulas, for one query: s_i the similarity of passage i, L_i its mean answer NLL, L0 the NLL without a passage,
@@ -23,15 +23,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
-TIE = 1e-6  # nats a token within which two passages are equally good
-GAP = 0.05  # nats a token by which a passage is clearly worse than the best one (margin)
-UTILITY_QUANTILE = 0.95  # of the positive gains: the gain that counts as full utility
+from bitter_retrieval.labels.soft import TIE
+from bitter_retrieval.training.settings import LOSSES
 
-InBatch = Literal["no_passage", "zero", "none"]
+GAP = 0.05  # nats a token by which a passage is clearly worse than the best one (margin)
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class LossSettings:
     student: float  # temperature of the similarities
     teacher: float  # temperature of the answer NLLs, nats a token
     margin: float  # similarity wanted between utility 1 and utility 0: m of margin, k of margin_mse; 2 cannot be met
-    in_batch: InBatch = "no_passage"  # what the batch's other passages are to kl
+    in_batch: Literal["no_passage", "zero", "none"] = "no_passage"  # what the batch's other passages are to kl
 
     def __post_init__(self) -> None:
         if not (self.student > 0 and self.teacher > 0):
@@ -117,42 +115,6 @@ class LossValue:
     used: Tensor  # [Q] bool: the queries that count
 
 
-@dataclass(frozen=True)
-class Loss:
-    function: Callable[[LabelledBatch, LossSettings, Calibration], LossValue]
-    labels: Literal["binary", "soft"]  # the label sources that it can learn from
-
-
-def utilities(nll: Tensor, no_passage_nll: Tensor, scale: float) -> Tensor:
-    """How much each passage helps, u = clip((L0 - L) / g, 0, 1).
-
-    nll: [..., P] nats a token; no_passage_nll: [...]; scale: g in nats a token, from utility_scale. Returns [..., P],
-    NaN where nll is NaN: the caller sets passages without a label to 0. Raises ValueError unless the scale is positive.
-    """
-    if not 0 < scale < float("inf"):
-        raise ValueError(f"utility scale is {scale}: it must be positive and finite, in nats a token.")
-    return ((no_passage_nll.unsqueeze(-1) - nll) / scale).clamp(0, 1)
-
-
-def utility_scale(gains: np.ndarray) -> float:
-    """g: the 95th percentile of the positive gains L0 - L (nats a token) of a label source's training passages.
-
-    gains: numbers of any shape (numpy, a list, or a tensor on the CPU). Linear interpolation between order statistics.
-    Raises ValueError if one is not finite or none is positive.
-    """
-    values = np.asarray(gains, dtype=np.float64).ravel()
-    if not np.isfinite(values).all():
-        first = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise ValueError(f"gain {first} of {values.size} is {values[first]}: leave out passages without an NLL.")
-    positive = values[values > 0]
-    if not positive.size:
-        raise ValueError(
-            f"none of {values.size} passages lowers the answer's NLL, so utilities have no scale. "
-            "Check the reader: does it use its context?"
-        )
-    return float(np.quantile(positive, UTILITY_QUANTILE))
-
-
 # -- over all of N ---------------------------------------------------------------------------------------------------
 
 
@@ -169,7 +131,7 @@ def infonce_soft(batch: LabelledBatch, settings: LossSettings, _: Calibration) -
 
     Counts: a candidate, and a passage in N that does not tie with the best.
     """
-    return _contrast(batch, _best(batch.own, batch.nll), settings.student)
+    return _contrast(batch, best(batch.own, batch.nll), settings.student)
 
 
 def _contrast(batch: LabelledBatch, positive: Tensor, temperature: float) -> LossValue:
@@ -261,7 +223,7 @@ def margin(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> Loss
     Counts: such a pair.
     """
     own = _own(batch)
-    pairs = _best(own.mask, own.nll)[:, :, None] & own.mask[:, None, :] & (_differences(own.nll) < -GAP)
+    pairs = best(own.mask, own.nll)[:, :, None] & own.mask[:, None, :] & (_differences(own.nll) < -GAP)
     wanted = settings.margin * _differences(own.utility)
     hinge = torch.relu(wanted - _differences(own.similarity))
     return _average(_masked_mean(hinge.flatten(1), pairs.flatten(1)), pairs.flatten(1).any(1))
@@ -274,7 +236,7 @@ def margin_mse(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> 
     candidate as negative and scaled utilities for the teacher's scores. Counts: two candidates.
     """
     own = _own(batch)
-    pairs = _best(own.mask, own.nll)[:, :, None] & own.mask[:, None, :] & ~_diagonal(own.mask)
+    pairs = best(own.mask, own.nll)[:, :, None] & own.mask[:, None, :] & ~_diagonal(own.mask)
     error = (_differences(own.similarity) - settings.margin * _differences(own.utility)).square()
     return _average(_masked_mean(error.flatten(1), pairs.flatten(1)), pairs.flatten(1).any(1))
 
@@ -353,7 +315,7 @@ def _others_logsumexp(batch: LabelledBatch, temperature: float) -> Tensor:
     return _masked_logsumexp(batch.similarity / temperature, batch.others)[:, None]
 
 
-def _best(mask: Tensor, nll: Tensor) -> Tensor:
+def best(mask: Tensor, nll: Tensor) -> Tensor:
     """[Q, n] bool: the candidates in mask whose NLL is the query's lowest, ties included."""
     lowest = nll.where(mask, torch.inf).amin(1, keepdim=True)
     return mask & (nll <= lowest + TIE)
@@ -369,14 +331,7 @@ def _diagonal(mask: Tensor) -> Tensor:
     return torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)[None]
 
 
-LOSSES: dict[str, Loss] = {
-    "infonce": Loss(infonce, "binary"),
-    "infonce_soft": Loss(infonce_soft, "soft"),
-    "kl": Loss(kl, "soft"),
-    "mse": Loss(mse, "soft"),
-    "mse_minmax": Loss(mse_minmax, "soft"),
-    "margin": Loss(margin, "soft"),
-    "margin_mse": Loss(margin_mse, "soft"),
-    "stable_kd": Loss(stable_kd, "soft"),
-    "utility_infonce": Loss(utility_infonce, "soft"),
+FUNCTIONS: dict[str, Callable[[LabelledBatch, LossSettings, Calibration], LossValue]] = {
+    name: globals()[name]
+    for name in LOSSES  # a row without its function fails here
 }

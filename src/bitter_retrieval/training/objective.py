@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bitter_retrieval.encoders.encoder import Encoder
 from bitter_retrieval.training.distributed import ALONE, Processes
-from bitter_retrieval.training.losses import LOSSES, TIE, Calibration, LabelledBatch, LossSettings
+from bitter_retrieval.training.losses import FUNCTIONS, Calibration, LabelledBatch, LossSettings, best
 from bitter_retrieval.training.sets import TrainingSet, columns_of
 
 FEWEST = 8  # vectors from which on their cosine says something: a batch may end with two passages nearly the same
@@ -56,7 +56,7 @@ class Objective:
         self.calibration.to(batch.similarity.device)
         total, terms, metrics = batch.similarity.new_zeros(()), {}, {}
         for name, weight in self.weights.items():
-            value = LOSSES[name].function(batch, self.settings, self.calibration)
+            value = FUNCTIONS[name](batch, self.settings, self.calibration)
             terms[name] = weight * value.mean
             total = total + terms[name]
             metrics |= {name: value.mean, f"{name}_skipped": (~value.used).sum()}
@@ -129,7 +129,4 @@ def mean_cosine(vectors: Tensor) -> Tensor:
 
 def best_by_label(batch: LabelledBatch, data: TrainingSet) -> Tensor:
     """[Q, P] bool: the own candidates that are relevant, or those of the lowest loss."""
-    if data.targets.scale is None:
-        return batch.relevant
-    lowest = batch.nll.masked_fill(~batch.own, float("inf")).amin(1, keepdim=True)
-    return batch.own & (batch.nll <= lowest + TIE)
+    return batch.relevant if data.targets.scale is None else best(batch.own, batch.nll)

@@ -24,7 +24,7 @@ from bitter_retrieval.models.checkpoints import resolve_checkpoint
 from bitter_retrieval.models.pretrained import HEADS, TRAINED, load_model, load_tokenizer, read_config
 from bitter_retrieval.models.schedules import schedule
 from bitter_retrieval.records import Row
-from bitter_retrieval.training.losses import LOSSES, Calibration, LabelledBatch, LossSettings
+from bitter_retrieval.training.losses import Calibration, LabelledBatch, LossSettings, kl
 
 WARM_UP = 0.1  # share of the steps with rising learning rate
 HALVES = (0, 1)
@@ -162,4 +162,4 @@ def listwise(scores: Tensor, losses: Sequence[np.ndarray], temperature: float) -
     nothing, zeros = torch.zeros_like(own), torch.zeros(own.shape, device=scores.device)
     nll = padded([torch.from_numpy(of_question) for of_question in losses])
     batch = LabelledBatch(padded(scores.split(counts)), own, nothing, nothing, nll, zeros[:, 0], zeros)
-    return LOSSES["kl"].function(batch, LossSettings(1.0, temperature, 0.0, "none"), Calibration()).mean
+    return kl(batch, LossSettings(1.0, temperature, 0.0, "none"), Calibration()).mean

@@ -1,0 +1,45 @@
+"""Section `readers`: frozen language models, by name."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from bitter_retrieval.models.settings import Fit, Model
+from bitter_retrieval.parameter_types import Attention, Count, Dtype, NotNegative, Positive, Text
+from bitter_retrieval.typed_yaml import Rule
+
+
+def is_prompt(text: str) -> bool:
+    return text.count("{query}") == 1 == text.count("{passage}") and text == text.rstrip()
+
+
+PROMPT = "text with {query} and {passage} once each and no space at its end (one space precedes the answer)"
+PromptText = Annotated[str, Rule(is_prompt, PROMPT)]
+Stops = Annotated[list[Text], Rule(lambda texts: len(texts) > 0, "texts, at least one")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReaderFit(Fit):
+    """A small causal language model, fitted on reader.parquet."""
+
+    architecture: Literal["qwen3", "olmo2", "llama"]
+    tokenizer: Literal["word", "bpe"]
+    muon_learning_rate: Positive  # of matrices; learning_rate is that of the rest
+    lm_weight: NotNegative  # of the language model's loss beside the answer's
+    held_out: Count  # questions that measure the fit
+
+
+@dataclass(frozen=True)
+class ReaderParams:
+    """A reader: its weights and how it is asked."""
+
+    model: Model
+    revision: str | None  # commit of a hub id, 40 hex digits; else null
+    prompt: PromptText
+    dtype: Dtype
+    max_length: Count  # tokens of prompt and answer; a longer context loses its tail
+    max_new_tokens: Count
+    fit: ReaderFit | None = None  # exactly when model is fit
+    chat: bool = False  # the prompt is what the user says in the tokenizer's chat template
+    answer_end: str = ""  # scored after every answer: nothing, <eos>, or this text
+    stop: Stops | None = None  # texts that end a generated answer
+    attention: Attention = "auto"

@@ -1,0 +1,21 @@
+"""Section `compare`: which differences are tested, and how."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from bitter_retrieval.parameter_types import Positive, Seed
+from bitter_retrieval.typed_yaml import Rule
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Names of runs, label sources and a reader; draws of the bootstrap."""
+
+    baseline: str
+    primary: str  # the run whose difference to the baseline is the primary figure
+    label_source: str  # soft labels that disagreement, oracle and regret are about
+    human_source: str  # labels that retrieval is measured against
+    reader: str  # of the primary figure
+    draws: Annotated[int, Rule(lambda number: number >= 20, "at least 20")]
+    seed: Seed
+    equivalence: Positive  # half-width of the region called equivalent, in share of questions

@@ -1,0 +1,80 @@
+"""Sections `runs` and `train`, and the table of losses: what a run may ask for. Free of torch, as every stage reads it.
+
+A loss is a row of LOSSES and the function of that name in losses.py.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bitter_retrieval.parameter_types import Attention, Count, NotNegative, Positive, Seeds, Share
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a loss learns from."""
+
+    labels: Literal["binary", "soft"]  # the label sources that it can read
+    dials: tuple[str, ...]  # fields of a run, dotted, that it reads: what tuning may vary
+    in_batch: bool = True  # whether it looks at the batch's other passages
+
+
+LOSSES: dict[str, Loss] = {
+    "infonce": Loss("binary", ("temperature.student",)),
+    "infonce_soft": Loss("soft", ("temperature.student",)),
+    "kl": Loss("soft", ("temperature.student", "temperature.teacher", "in_batch")),
+    "mse": Loss("soft", ()),
+    "mse_minmax": Loss("soft", (), in_batch=False),
+    "margin": Loss("soft", ("margin",), in_batch=False),
+    "margin_mse": Loss("soft", ("margin",), in_batch=False),
+    "stable_kd": Loss("soft", ("temperature.student", "temperature.teacher")),
+    "utility_infonce": Loss("soft", ("temperature.student",)),
+}
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """student: of similarities; teacher: of answer losses, nats a token."""
+
+    student: Positive
+    teacher: Positive
+
+
+@dataclass(frozen=True)
+class Run:
+    """Label source x encoder x losses, trained once a seed."""
+
+    labels: str
+    encoder: str
+    losses: dict[str, NotNegative]  # weight by name in LOSSES
+    temperature: Temperature
+    margin: Positive  # similarity wanted between utility 1 and utility 0
+    learning_rate: Positive | None = None  # None: train.learning_rate
+    in_batch: Literal["no_passage", "zero", "none"] = "no_passage"  # kl: what the batch's other passages are to it
+    nll: Literal["mean", "sum"] = "mean"  # over the answer's tokens
+    references: Literal["first", "best", "mean"] = "first"  # which reference answer's loss counts
+    gain: bool = False  # losses are taken over the loss without a passage
+    empty_candidate: bool = False  # the empty passage is one more candidate
+    infeasible_margin: bool = False  # margin is 2 or more on purpose
+    trains: Literal["both", "query"] = "both"  # query: passages stay as the starting encoder has them
+    seeds: Seeds | None = None  # None: train.seeds
+
+
+@dataclass(frozen=True)
+class Train:
+    """What all runs share."""
+
+    seeds: Seeds
+    epochs: Count
+    queries_per_batch: Count
+    learning_rate: Positive
+    warmup: Share  # of the steps
+    schedule: Literal["cosine", "linear", "constant"]
+    weight_decay: NotNegative
+    clip: Positive  # norm of the gradient
+    micro_batch_tokens: Count  # bound on memory
+    select: Literal["loss", "last"]  # which epoch's weights are kept
+    mlflow: bool  # log curves
+    precision: Literal["float32", "bfloat16"] = "float32"  # of encoding
+    recompute: bool = False  # activations are computed again instead of kept
+    attention: Attention = "auto"
+    checkpoint_seconds: NotNegative = 60.0  # between states to go on from after a kill
