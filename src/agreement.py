@@ -17,12 +17,12 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
+from bitter_retrieval.command_line import run_stage
 from bitter_retrieval.judging.agreement import Agreement, Verdicts, agreement
 from bitter_retrieval.judging.judges import Case, RuleJudge, answered, judgements
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.records import JUDGEMENTS, read_rows
 from bitter_retrieval.reporting import tables
-from bitter_retrieval.stage import run_stage
 
 PREPARED_FOLDER = Path("data/prepared")
 PREDICTED = Path("data/predictions")

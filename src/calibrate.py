@@ -19,8 +19,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from bitter_retrieval.params import Params, ParamsError, load_params
-from bitter_retrieval.progress import track
+from bitter_retrieval.command_line import track
+from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.records import PREDICTIONS, RecordError, Row, parted, read_rows
 from bitter_retrieval.reporting import tables
 from bitter_retrieval.statistics.calibration import (
@@ -34,6 +34,7 @@ from bitter_retrieval.statistics.calibration import (
     exact_matches,
     measure,
 )
+from bitter_retrieval.typed_yaml import ParamsError
 
 RUNS = Path("data/predictions/runs")
 NEEDED = pa.schema([PREDICTIONS.field(name) for name in ("reader", "seed", "shown", "query_id", "group_id", "em")])

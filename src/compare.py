@@ -16,12 +16,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from bitter_retrieval.command_line import run_stage, track
 from bitter_retrieval.evaluation.corpus import Asked, asked_in
 from bitter_retrieval.judging.judges import Named, judgement_key, make_judge
 from bitter_retrieval.labels.binary import selected_labels
-from bitter_retrieval.labels.disagreement import disagreement, passage_losses
+from bitter_retrieval.labels.disagreement import disagreement
+from bitter_retrieval.labels.soft import LossesByQuery, passage_losses
 from bitter_retrieval.params import Params, is_permuted, load_params
-from bitter_retrieval.progress import track
 from bitter_retrieval.records import (
     BINARY_LABELS,
     JUDGEMENTS,
@@ -36,10 +37,10 @@ from bitter_retrieval.records import (
 )
 from bitter_retrieval.reporting import plots, tables
 from bitter_retrieval.reporting.report import render
-from bitter_retrieval.stage import run_stage
-from bitter_retrieval.statistics.comparison import CONTROLS, Settings, System, compare, plain, summary
+from bitter_retrieval.reporting.summary import summary
+from bitter_retrieval.statistics.comparison import CONTROLS, Settings, System, compare, plain
 from bitter_retrieval.statistics.differing import most_differing
-from bitter_retrieval.statistics.label_agreement import Agreement, agreement
+from bitter_retrieval.statistics.label_agreement import SourceAgreement, source_agreements
 from bitter_retrieval.statistics.outcomes import NEEDED, Questions, Verdicts, outcomes, questions, readings
 from bitter_retrieval.statistics.statistics import Design
 from bitter_retrieval.statistics.utility import Known
@@ -114,21 +115,21 @@ def human(split: str, params: Params) -> list[Row]:
     return read_rows(LABELS / params.compare.human_source / f"{split}.parquet", BINARY_LABELS)
 
 
-def soft(split: str, source: str) -> list[Row]:
-    return read_rows(LABELS / source / f"{split}.parquet", SOFT_LABELS)
+def losses(split: str, source: str) -> LossesByQuery:
+    return passage_losses(read_rows(LABELS / source / f"{split}.parquet", SOFT_LABELS), source=source)
 
 
 def of_split(split: str, params: Params) -> dict[str, Any]:
     """Disagreement of human and soft labels in one split."""
-    return disagreement(prepared(split), human(split, params), soft(split, params.compare.label_source))
+    return disagreement(prepared(split), human(split, params), losses(split, params.compare.label_source))
 
 
-def sources_agree(split: str, params: Params) -> list[Agreement]:
+def sources_agree(split: str, params: Params) -> list[SourceAgreement]:
     """Every two label sources in one split."""
     rows = prepared(split)
     sources = {name: read_labels(LABELS / name / f"{split}.parquet") for name in params.labels}
     design = Design([row["group_id"] for row in rows], seeds=1, draws=20, seed=0)  # an estimate looks at no draw
-    return agreement(rows, sources, design)
+    return source_agreements(rows, sources, design)
 
 
 def read_known(params: Params) -> Known:
@@ -140,7 +141,7 @@ def read_known(params: Params) -> Known:
     for row in read_predictions("controls", "no_passage", "control"):
         unaided.setdefault(row["reader"], {})[row["query_id"]] = row["em"]
     return Known(
-        losses={name: passage_losses(soft(split, one)) for name, one in sources.items() if one},
+        losses={name: losses(split, one) for name, one in sources.items() if one},
         labeller=labeller,
         unaided=unaided,
         empty_passage=params.evaluate.empty_passage,

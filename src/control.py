@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bitter_retrieval.command_line import run_stage, track
 from bitter_retrieval.evaluation.answering import Shown, predict, top, without_loss
 from bitter_retrieval.evaluation.corpus import Asked, asked_in
 from bitter_retrieval.evaluation.retrieval import Ranking
@@ -26,7 +27,6 @@ from bitter_retrieval.labels.binary import selected_labels
 from bitter_retrieval.labels.soft import best_passages, candidate_losses, passage_losses
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import Params, load_params
-from bitter_retrieval.progress import track
 from bitter_retrieval.readers.language_model import Reader, load_reader
 from bitter_retrieval.records import (
     BINARY_LABELS,
@@ -38,7 +38,6 @@ from bitter_retrieval.records import (
     sweep,
     write_rows,
 )
-from bitter_retrieval.stage import run_stage
 
 PREPARED_FOLDER = Path("data/prepared")
 READERS = Path("models/readers")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bitter_retrieval.arguments import named
+from bitter_retrieval.command_line import bar, named, run_stage, say
 from bitter_retrieval.encoders.encoder import load_encoder
 from bitter_retrieval.labels.mining import first_checkpoint, mine, positives, retrieved
 from bitter_retrieval.labels.scored import score_splits, soft_account
@@ -24,9 +24,7 @@ from bitter_retrieval.labels.soft import share_outside
 from bitter_retrieval.labels.targets import NEGATIVES_FILE, scored_rows, soft_targets, with_empty, with_labelled
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import load_params
-from bitter_retrieval.progress import bar, say
 from bitter_retrieval.records import NEGATIVES, PREPARED, SOFT_LABELS, Row, read_labels, read_rows, write_rows
-from bitter_retrieval.stage import run_stage
 
 PREPARED_FOLDER = Path("data/prepared")
 LABELS = Path("data/labels")

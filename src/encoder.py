@@ -9,16 +9,14 @@ cannot be trained is known before anything is.
 
 from pathlib import Path
 
-from bitter_retrieval.arguments import named
+from bitter_retrieval.command_line import bar, named, run_stage
 from bitter_retrieval.encoders.encoder import Usage, load_encoder, save_usage
 from bitter_retrieval.encoders.fit import fit_encoder
 from bitter_retrieval.models.checkpoints import resolve_checkpoint, write_pointer
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.models.pretrained import TRAINED, read_config, width
 from bitter_retrieval.params import load_params
-from bitter_retrieval.progress import bar
 from bitter_retrieval.records import PREPARED, read_rows
-from bitter_retrieval.stage import run_stage
 
 ROWS = Path("data/prepared/reader.parquet")
 MODELS = Path("models/encoders")

@@ -13,17 +13,15 @@ import sys
 from itertools import chain
 from pathlib import Path
 
-from bitter_retrieval.arguments import named
+from bitter_retrieval.command_line import bar, named, run_stage, track
 from bitter_retrieval.evaluation.answering import predict, top, without_loss
 from bitter_retrieval.evaluation.corpus import asked_in
 from bitter_retrieval.evaluation.retrievers import rank_by_encoder
 from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import load_params
-from bitter_retrieval.progress import bar, track
 from bitter_retrieval.readers.language_model import load_reader
 from bitter_retrieval.records import PREDICTIONS, Row, sweep, write_rows
-from bitter_retrieval.stage import run_stage
 
 PREPARED_FOLDER = Path("data/prepared")
 READERS = Path("models/readers")

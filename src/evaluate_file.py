@@ -18,7 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bitter_retrieval.arguments import positive, prompt, row_range
+from bitter_retrieval.command_line import positive, prompt, row_range, run_stage, track
 from bitter_retrieval.data.question_files import read_passages, read_questions
 from bitter_retrieval.evaluation.answering import predict, top
 from bitter_retrieval.evaluation.given_models import open_given_reader, point_to_encoder
@@ -26,11 +26,9 @@ from bitter_retrieval.evaluation.retrieval import Ranking
 from bitter_retrieval.evaluation.retrievers import rank_by_bm25, rank_by_encoder
 from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.models.memory import keep_freed_memory
-from bitter_retrieval.progress import track
 from bitter_retrieval.readers.language_model import ReaderSettings
 from bitter_retrieval.records import PREDICTIONS, Row, passage_texts, write_rows
 from bitter_retrieval.reporting import evaluation_summary
-from bitter_retrieval.stage import run_stage
 from bitter_retrieval.typed_yaml import read_yaml
 
 READERS = Path("models/readers")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bitter_retrieval.command_line import bar, run_stage
 from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.judging.judges import (
     VERDICTS,
@@ -31,10 +32,9 @@ from bitter_retrieval.judging.judges import (
     make_judge,
     prompt_of,
 )
-from bitter_retrieval.params import Params, is_hub_id, load_params
-from bitter_retrieval.progress import bar
+from bitter_retrieval.models.settings import is_hub_id
+from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.records import JUDGEMENTS, Row, read_rows, sweep, write_rows
-from bitter_retrieval.stage import run_stage
 
 PREPARED_FOLDER = Path("data/prepared")
 READERS = Path("models/readers")

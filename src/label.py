@@ -11,7 +11,7 @@ import json
 from itertools import chain
 from pathlib import Path
 
-from bitter_retrieval.arguments import named
+from bitter_retrieval.command_line import bar, named, run_stage, say
 from bitter_retrieval.data.hub_datasets import hub_parts
 from bitter_retrieval.files.tables import data_files, records
 from bitter_retrieval.labels.annotators import annotate
@@ -21,9 +21,7 @@ from bitter_retrieval.labels.scored import score_splits, soft_account
 from bitter_retrieval.labels.settings import Annotators, Label, PublishedLabels, RuleLabels
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import load_params
-from bitter_retrieval.progress import bar, say
 from bitter_retrieval.records import BINARY_LABELS, PREPARED, SOFT_LABELS, Row, read_rows, write_rows
-from bitter_retrieval.stage import run_stage
 
 PREPARED_FOLDER = Path("data/prepared")
 LABELS = Path("data/labels")

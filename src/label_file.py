@@ -10,14 +10,12 @@ import argparse
 import json
 from pathlib import Path
 
-from bitter_retrieval.arguments import positive, prompt, row_range
+from bitter_retrieval.command_line import bar, positive, prompt, row_range, run_stage, say
 from bitter_retrieval.data.question_files import read_questions
 from bitter_retrieval.labels.scored import score_splits, soft_account
 from bitter_retrieval.labels.settings import Label
 from bitter_retrieval.models.memory import keep_freed_memory
-from bitter_retrieval.progress import bar, say
 from bitter_retrieval.records import SOFT_LABELS, write_rows
-from bitter_retrieval.stage import run_stage
 
 PROMPT = "Question: {query}\nContext: {passage}\nAnswer:"
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bitter_retrieval.command_line import run_stage
 from bitter_retrieval.data.hub_datasets import hub_parts, refuse_unavailable, refuse_unstated
 from bitter_retrieval.data.question_splits import question_splits, split_files
 from bitter_retrieval.data.settings import AnyData, GeneratedData, QuestionData, SquadData
@@ -24,7 +25,6 @@ from bitter_retrieval.models.hub import fetch
 from bitter_retrieval.models.settings import is_hub_id
 from bitter_retrieval.params import Params, load_params, origin
 from bitter_retrieval.records import BEYOND, CORPUS, PREPARED, Row, passage_texts, write_rows
-from bitter_retrieval.stage import run_stage
 from bitter_retrieval.typed_yaml import ParamsError
 
 PREPARED_FOLDER = Path("data/prepared")

@@ -24,16 +24,15 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from rich.table import Table
 
+from bitter_retrieval.command_line import run_stage, track
 from bitter_retrieval.models.credentials import hub_token
 from bitter_retrieval.params import Params, load_params
-from bitter_retrieval.progress import track
 from bitter_retrieval.publishing.cards import PASSAGES, Origin, dataset_card, model_card
 from bitter_retrieval.publishing.hub_upload import PublishError, Upload, published, send
 from bitter_retrieval.publishing.provenance import commit, doubts, hashes, made_by, read_lock, stages_of
 from bitter_retrieval.records import PREPARED, Row, read_labels, read_rows
 from bitter_retrieval.reporting import wording
 from bitter_retrieval.reporting.tables import console
-from bitter_retrieval.stage import run_stage
 from bitter_retrieval.typed_yaml import read_yaml
 
 PARAMS, REPORT = Path("params.yaml"), Path("metrics/report.json")

@@ -14,18 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from bitter_retrieval.arguments import named
+from bitter_retrieval.command_line import bar, named, run_stage
 from bitter_retrieval.models.checkpoints import write_pointer
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import load_params
-from bitter_retrieval.progress import bar
 from bitter_retrieval.readers.fit import fit_reader, supports
 from bitter_retrieval.readers.generation import generate_answers
 from bitter_retrieval.readers.language_model import Reader, ReaderError, ReaderSettings, load_reader, save_settings
 from bitter_retrieval.readers.prompts import Prompt
 from bitter_retrieval.records import PREPARED, Row, read_rows
 from bitter_retrieval.scoring import exact_match
-from bitter_retrieval.stage import run_stage
 
 ROWS = Path("data/prepared/reader.parquet")
 MODELS = Path("models/readers")

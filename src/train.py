@@ -12,11 +12,11 @@ import csv
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from bitter_retrieval.arguments import named
+from bitter_retrieval.command_line import Advance, bar, named, run_stage
 from bitter_retrieval.encoders.encoder import load_encoder, save_passage_encoder
 from bitter_retrieval.journal import journal_folder
+from bitter_retrieval.labels.soft import LabelError
 from bitter_retrieval.labels.targets import (
-    LabelError,
     Targets,
     binary_targets,
     mined_negatives,
@@ -27,14 +27,13 @@ from bitter_retrieval.labels.targets import (
 )
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.models.pretrained import TRAINED
-from bitter_retrieval.params import Params, Run, load_params
-from bitter_retrieval.progress import Advance, bar
+from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.records import PREPARED, read_labels, read_rows
-from bitter_retrieval.stage import run_stage
 from bitter_retrieval.tracking import folder_md5, open_tracker
 from bitter_retrieval.training.distributed import ALONE, Processes, join
 from bitter_retrieval.training.loop import UNSAVED, train_encoder
 from bitter_retrieval.training.sets import TrainingSet, epoch_batches, training_set
+from bitter_retrieval.training.settings import Run
 from bitter_retrieval.training.state import Metrics, SavedState, TrainingState, fingerprint
 
 PREPARED_FOLDER = Path("data/prepared")

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from bitter_retrieval.params import Params, ParamsError, load_params
+from bitter_retrieval.command_line import run_stage
+from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.records import (
     BINARY_LABELS,
     NO_PASSAGE,
@@ -28,7 +29,7 @@ from bitter_retrieval.records import (
     read_rows,
     relevant_passages,
 )
-from bitter_retrieval.stage import run_stage
+from bitter_retrieval.typed_yaml import ParamsError
 
 LABELS, PREDICTED = Path("data/labels"), Path("data/predictions")
 RANKED = pa.schema([PREDICTIONS.field(name) for name in ("seed", "query_id", "ranked_ids", "ranked_scores")])

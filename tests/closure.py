@@ -16,9 +16,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 PACKAGE = "bitter_retrieval"
-# Modules that only refuse or print: they change no result, so no stage depends on them.
-REFUSE_OR_PRINT = frozenset(
-    f"{PACKAGE}/{name}.py" for name in ("arguments", "params", "progress", "stage", "tracking", "typed_yaml")
+# What only refuses or prints changes no result, so no stage depends on it. Dataclasses of params (a room's settings.py) are
+# of this kind where another room reads them; the stages of their own room depend on its folder.
+REFUSE_OR_PRINT = (
+    "command_line.py",
+    "parameter_types.py",
+    "params.py",
+    "tracking.py",
+    "typed_yaml.py",
+    "*/settings.py",
 )
 
 
@@ -38,8 +44,8 @@ def room_of(module: Path) -> str:
 
 
 def _deciding(script: Path) -> set[Path]:
-    source = script.parent
-    return closure(script, leave_out={source / name for name in REFUSE_OR_PRINT})
+    package = script.parent / PACKAGE
+    return closure(script, leave_out={file for pattern in REFUSE_OR_PRINT for file in package.glob(pattern)})
 
 
 def closure(script: Path, source: Path | None = None, leave_out: Iterable[Path] = ()) -> set[Path]:

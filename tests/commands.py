@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bitter_retrieval.stage import run_stage
+from bitter_retrieval.command_line import run_stage
 
 
 def run(script: ModuleType, *arguments: Any, monkeypatch: pytest.MonkeyPatch) -> None:

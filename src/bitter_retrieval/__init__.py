@@ -2,7 +2,7 @@
 
 import os
 
-# Libraries draw bars of their own, also where no terminal is; ours are in progress.py.
+# Libraries draw bars of their own, also where no terminal is; ours are in command_line.py.
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 # GNU OpenMP reads this when torch is loaded: how long a thread spins before it sleeps. At its default, a second process

@@ -12,9 +12,9 @@ from saved_reader import PROMPT
 
 import derive
 import train
+from bitter_retrieval.command_line import bar
 from bitter_retrieval.labels.scored import score_splits
 from bitter_retrieval.params import load_params
-from bitter_retrieval.progress import bar
 from bitter_retrieval.readers.language_model import ReaderSettings, save_settings
 from bitter_retrieval.records import (
     BINARY_LABELS,

@@ -8,7 +8,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[2] / "src"
 SCRIPT = """
 import time
-from bitter_retrieval.progress import bar, track
+from bitter_retrieval.command_line import bar, track
 for _ in track(range(3), "walk", unit="steps"):
     time.sleep(0.02)
 with bar("climb", total=2000) as advance:
@@ -39,6 +39,6 @@ def test_a_pipe_sees_nothing() -> None:
 
 
 def test_items_pass_in_order_and_without_a_length() -> None:
-    from bitter_retrieval.progress import track
+    from bitter_retrieval.command_line import track
 
     assert list(track((number for number in range(5)), "walk")) == [0, 1, 2, 3, 4]

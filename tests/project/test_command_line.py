@@ -9,7 +9,7 @@ import pytest
 import tiny
 import yaml
 
-from bitter_retrieval.stage import run_stage
+from bitter_retrieval.command_line import run_stage
 
 HARD = {"kind": "mined", "needs": "data/labels/human", "encoder": "models/encoders/mini", "per_query": 2, "depth": 9}
 NAMED = {  # by stage: the section, a name that is mistyped, and what was meant
