@@ -16,16 +16,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 PACKAGE = "bitter_retrieval"
-# What only refuses or prints changes no result, so no stage depends on it. Dataclasses of params (a room's settings.py) are
-# of this kind where another room reads them; the stages of their own room depend on its folder.
-REFUSE_OR_PRINT = (
-    "command_line.py",
-    "parameter_types.py",
-    "params.py",
-    "tracking.py",
-    "typed_yaml.py",
-    "*/settings.py",
-)
+# What only refuses or prints changes no result, so no stage depends on it. A room's settings.py (dataclasses of params)
+# is of this kind where another room reads it; the stages of its own room depend on the folder.
+REFUSE_OR_PRINT = ("command_line.py", "parameter_types.py", "params.py", "tracking.py", "typed_yaml.py")
+REFUSE_OR_PRINT += ("*/settings.py",)
 
 
 def code_deps(script: Path) -> list[str]:
