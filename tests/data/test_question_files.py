@@ -243,37 +243,6 @@ def test_nothing_left_is_an_error_with_the_counts(folder: Path) -> None:
     assert "rows 9 to the end" in refusal(folder, "train", 9)
 
 
-def test_paths_that_cannot_be_read_say_what_can(folder: Path, tmp_path: Path) -> None:
-    splits = "['mine_test', 'train', 'validation']"
-    assert f"4 data files. Ask for one of the splits {splits}" in refusal(folder)
-    assert "no data file of split 'dev' here (.parquet, .jsonl, .json)" in refusal(folder, "dev")
-    assert f"Splits found: {splits}" in refusal(folder, "dev")
-    assert "no such file" in refusal(tmp_path / "absent.jsonl")
-    (tmp_path / "a.csv").write_text("query")
-    assert "'.csv' is not read. Unpack or convert" in refusal(tmp_path / "a.csv")
-    assert "not of split 'train'" in refusal(folder / "validation.jsonl", "train")
-    assert len(read_questions(folder / "validation.jsonl", "validation").rows) == 1
-    (tmp_path / "empty").mkdir()
-    assert "no data file here" in refusal(tmp_path / "empty")
-
-
-def test_broken_files_are_named_with_the_line(tmp_path: Path) -> None:
-    lines = tmp_path / "a.jsonl"
-    lines.write_text(json.dumps(simple(1)) + '\n\n{"query": "cut o')
-    message = refusal(lines)
-    assert f"{lines}, line 3: not JSON" in message and '{"query": "cut o' in message
-    lines.write_bytes(json.dumps(simple(1)).encode() + b'\n{"query": "\xff"}\n')
-    assert f"{lines}, line 2: not JSON" in refusal(lines)
-    array = write(tmp_path / "b.json", [simple(1)], array=True)
-    array.write_text(array.read_text()[:-20])
-    assert f"{array}: not JSON" in refusal(array) and "line " in refusal(array)
-    parquet = write(tmp_path / "c.parquet", [simple(1)])
-    whole = parquet.read_bytes()
-    for broken in (b"", whole[:200], whole[:4] + b"\xff" * 64 + whole[68:]):
-        parquet.write_bytes(broken)
-        assert f"{parquet}: cut off or broken" in refusal(parquet)
-
-
 def test_the_same_query_id_names_both_rows(folder: Path) -> None:
     write(folder / "train-last.jsonl", [simple(7), simple(0, query_id="0")])
     message = refusal(folder, "train")

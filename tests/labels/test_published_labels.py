@@ -12,9 +12,11 @@ import yaml
 from source_files import MARCO, marco, published, write_marco, write_rows
 
 import label
-from bitter_retrieval.data.question_files import Place, QuestionsError, Record, read_questions
+from bitter_retrieval.data.question_files import read_questions
+from bitter_retrieval.files.settings import Hub
+from bitter_retrieval.files.tables import Place, Record
+from bitter_retrieval.files.values import DataFileError
 from bitter_retrieval.labels.published import PublishedError, published_labels
-from bitter_retrieval.params import Hub
 from bitter_retrieval.publishing.published_layout import published_tables
 from bitter_retrieval.records import PREPARED, SOFT_LABELS, Row, read_rows
 from bitter_retrieval.records import write_rows as write_records
@@ -112,9 +114,9 @@ def test_labels_of_other_data_are_refused(tmp_path: Path) -> None:
     [
         ({"soft_labels": ["low", 1.0]}, PublishedError, "them/train, row 1: soft_labels holds 'low'"),
         ({"soft_labels": [True, 1.0]}, PublishedError, "holds True"),
-        ({"soft_labels": [1.0]}, QuestionsError, "row 1: 2 passage_text and 1 soft_labels are not parallel"),
-        ({"soft_labels": None}, QuestionsError, "row 1: soft_labels in passages should be a list parallel"),
-        ({"passage_text": [None, ""]}, QuestionsError, "row 1: passage 1 should be text, is None"),
+        ({"soft_labels": [1.0]}, DataFileError, "row 1: 2 passage_text and 1 soft_labels are not parallel"),
+        ({"soft_labels": None}, DataFileError, "row 1: soft_labels in passages should be a list parallel"),
+        ({"passage_text": [None, ""]}, DataFileError, "row 1: passage 1 should be text, is None"),
     ],
 )
 def test_rows_that_are_no_labels_are_refused_with_their_place(
@@ -125,7 +127,7 @@ def test_rows_that_are_no_labels_are_refused_with_their_place(
     theirs[0]["passages"] |= change
     with pytest.raises(error, match=said):
         published_labels(records(theirs), {"train": mine}, "them")
-    with pytest.raises(QuestionsError, match="row 1: soft_labels in passages should be a list parallel"):
+    with pytest.raises(DataFileError, match="row 1: soft_labels in passages should be a list parallel"):
         published_labels(records([marco(0)]), {"train": mine}, "them")
 
 

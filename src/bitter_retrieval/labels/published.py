@@ -15,14 +15,21 @@ What was not published has a label that is null, as what a reader could not scor
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from math import isfinite
+from typing import Any
 
-from bitter_retrieval.data.question_files import Place, Record, passage_values
+from bitter_retrieval.files import values
+from bitter_retrieval.files.tables import Layout, Place, Record, check_layout
+from bitter_retrieval.files.values import DataFileError
 from bitter_retrieval.records import NO_PASSAGE, Row
 
 COLUMN = "soft_labels"
+LAYOUT = Layout(
+    ("query", "answers", "passages"), (), f"query, answers and passages, {{passage_text: […], {COLUMN}: […]}}"
+)
 
-Asked = tuple[str, str | None]  # query and first reference, whose loss it is: another reference has another one
-Losses = dict[str, float | None]  # by text
+# query and first reference, whose loss it is: another reference has another one
+PublishedQuestion = tuple[str, str | None]
+LossByText = dict[str, float | None]
 
 
 class PublishedError(ValueError):
@@ -34,7 +41,7 @@ def published_labels(
 ) -> tuple[dict[str, list[Row]], dict[str, dict[str, int]], dict[str, int]]:
     """Labels by split, what of each split has none, and what of the published rows is not used.
 
-    where: what errors call the published rows. Raises PublishedError.
+    where: what errors call the published rows. Raises PublishedError, and DataFileError of a row of another layout.
     """
     losses, unused = _losses(records, {_asked(row) for rows in splits.values() for row in rows})
     labels = {split: [label for row in rows for label in _labels(row, losses)] for split, rows in splits.items()}
@@ -49,26 +56,45 @@ def published_labels(
     return labels, unmatched, unused
 
 
-def _losses(records: Iterable[Record], wanted: set[Asked]) -> tuple[dict[Asked, Losses], dict[str, int]]:
+def _losses(
+    records: Iterable[Record], wanted: set[PublishedQuestion]
+) -> tuple[dict[PublishedQuestion, LossByText], dict[str, int]]:
     """Of a question that comes again the first loss of each text, the last of an empty one."""
-    found: dict[Asked, Losses] = {}
+    found: dict[PublishedQuestion, LossByText] = {}
     queries = {query for query, _ in wanted}
     unused = Counter(dict.fromkeys(("rows", "other_queries", "other_answers", "repeated_queries", "not_finite"), 0))
     for place, record in records:
-        query, answer, values = passage_values(record, place, COLUMN)
-        asked = query, answer
+        asked, of_texts = _read(record, place)
+        query, _ = asked
         unused["rows"] += 1
         unused["repeated_queries"] += asked in found
         unused["other_queries"] += query not in queries
         unused["other_answers"] += query in queries and asked not in wanted
         if asked in wanted:
-            own = {text: _loss(value, place) for text, value in values}
-            unused["not_finite"] += sum(value is not None and own[text] is None for text, value in values)
+            own = {text: _loss(value, place) for text, value in of_texts}
+            unused["not_finite"] += sum(value is not None and own[text] is None for text, value in of_texts)
             found[asked] = own | found.get(asked, {})
     return found, dict(unused)
 
 
-def _asked(row: Row) -> Asked:
+def _read(record: Any, place: Place) -> tuple[PublishedQuestion, list[tuple[str, Any]]]:
+    """The question, with None for an answer where it has none, and each passage's text with its value in COLUMN."""
+    check_layout(record, place, LAYOUT)
+    passages = record["passages"] if isinstance(record["passages"], dict) else {}
+    texts, labels = passages.get("passage_text"), passages.get(COLUMN)
+    if not isinstance(texts, list):
+        raise values.refusal("passage_text in passages", "a list of texts", texts, place)
+    if not isinstance(labels, list):
+        raise values.refusal(f"{COLUMN} in passages", "a list parallel to passage_text", labels, place)
+    if len(texts) != len(labels):
+        lengths = f"{len(texts)} passage_text and {len(labels)} {COLUMN}"
+        raise DataFileError(f"{place}: {lengths} are not parallel. Give one {COLUMN} for each text.")
+    first = next(iter(values.given(values.answers(record["answers"], place))), None)
+    names = [values.text(text, f"passage {number}", place) for number, text in enumerate(texts, 1)]
+    return (values.text(record["query"], "query", place), first), list(zip(names, labels, strict=True))
+
+
+def _asked(row: Row) -> PublishedQuestion:
     return row["query"], row["answers"][0]
 
 
@@ -79,7 +105,7 @@ def _loss(value: object, place: Place) -> float | None:
     return value if value is not None and isfinite(value) else None
 
 
-def _labels(row: Row, losses: Mapping[Asked, Losses]) -> list[Row]:
+def _labels(row: Row, losses: Mapping[PublishedQuestion, LossByText]) -> list[Row]:
     """Of every candidate and of no passage."""
     texts = {passage["passage_id"]: passage["text"] for passage in row["passages"]} | {NO_PASSAGE: ""}
     known, of_query = losses.get(_asked(row), {}), {"query_id": row["query_id"]}
@@ -89,7 +115,7 @@ def _labels(row: Row, losses: Mapping[Asked, Losses]) -> list[Row]:
     ]
 
 
-def _unmatched(rows: list[Row], losses: Mapping[Asked, Losses]) -> dict[str, int]:
+def _unmatched(rows: list[Row], losses: Mapping[PublishedQuestion, LossByText]) -> dict[str, int]:
     """Questions that are there with none of their passages; of the others, passages and empty ones that are not."""
     counts = Counter(dict.fromkeys(("questions", "passages", "empty_passages"), 0))
     for row in rows:

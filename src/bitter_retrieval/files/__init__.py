@@ -1,0 +1,1 @@
+"""Records in files and in datasets of a hub, whatever they mean."""

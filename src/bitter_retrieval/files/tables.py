@@ -1,0 +1,169 @@
+"""Records of data files, each with its place: parquet, JSON Lines, a JSON array, or an object of columns.
+
+    for place, record in records(Path("train.jsonl"), Layout(("query", "answers"), (), "query and answers")): …
+    (train.jsonl, line 1)    {"query": "which river is in warsaw", "answers": ["the Vistula"]}
+
+An object of columns is {"query": {"0": "…", …}, …}, as MS MARCO v2.1 and pandas have it. Of a folder, the files of a
+split are those whose names hold it.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bitter_retrieval.files.values import DataFileError, short
+
+SUFFIXES = (".parquet", ".jsonl", ".json")
+COLUMNS = re.compile(rb'\{\s*"\w+"\s*:\s*\{\s*"\d+"\s*:')  # how an object of columns begins
+HEAD = 4096  # bytes by which layouts of JSON are told apart
+BATCH = 1024  # rows of parquet that are turned into Python objects at a time
+
+
+class Place(NamedTuple):
+    file: Path  # or a dataset's split, microsoft/ms_marco/v1.1/train
+    unit: str  # line, row, key or question
+    number: int | str  # from 1; a key as it stands
+
+    def __str__(self) -> str:
+        return f"{self.file}, {self.unit} {self.number}"
+
+
+Record = tuple[Place, Any]  # as it stands in the file
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a record is to hold."""
+
+    needed: tuple[str, ...]
+    further: tuple[str, ...]  # read where they are there; all other columns of parquet are not
+    told: str  # to who gave a file of another one
+
+
+def check_layout(found: Any, place: Place | Path, layout: Layout) -> None:
+    """Raises DataFileError where `found` is no object, or lacks what is needed."""
+    if not isinstance(found, dict) or any(key not in found for key in layout.needed):
+        keys = f"keys {list(found)}"[:200] if isinstance(found, dict) else f"no keys but {short(found)}"
+        raise DataFileError(f"{place}: unknown layout, found {keys}. Known: {layout.told}. Rename or add keys.")
+
+
+# -- files of a folder -----------------------------------------------------------------------------------------------
+
+
+def data_files(path: Path) -> list[Path]:
+    """A file, or a folder's files in the order of their names. Raises DataFileError where there is none to be read."""
+    if not path.exists():
+        raise DataFileError(f"{path}: no such file or folder. Give a data file ({', '.join(SUFFIXES)}).")
+    if path.is_file() and path.suffix not in SUFFIXES:
+        raise DataFileError(f"{path}: {path.suffix!r} is not read. Unpack or convert it ({', '.join(SUFFIXES)}).")
+    if path.is_file():
+        return [path]
+    files = [file for file in sorted(path.iterdir()) if file.suffix in SUFFIXES and not file.name.startswith(".")]
+    if not files:
+        raise DataFileError(f"{path}: no data file here ({', '.join(SUFFIXES)}). Put data files there.")
+    return files
+
+
+def files_of_split(path: Path, split: str | None) -> list[Path]:
+    """data_files whose names hold `split`; without one, the only file that there is. Raises DataFileError."""
+    files = data_files(path)
+    found = sorted({re.split(r"-\d+-of-", file.stem)[0] for file in files})
+    chosen = [file for file in files if split is None or of_split(file, split)]
+    if split is not None and path.is_file() and not chosen:
+        raise DataFileError(f"{path}: by its name not of split {split!r}. Ask for no split, or rename it.")
+    if not chosen:
+        wanted = f"no data file of split {split!r} here ({', '.join(SUFFIXES)})"
+        raise DataFileError(f"{path}: {wanted}. Splits found: {found}.")
+    if split is None and len(files) > 1:
+        raise DataFileError(f"{path}: {len(files)} data files. Ask for one of the splits {found}, or give a file.")
+    return chosen
+
+
+def of_split(file: Path, split: str) -> bool:
+    return file.name.startswith(split) or split in re.split(r"[^A-Za-z0-9]+", file.stem)
+
+
+# -- records of a file -----------------------------------------------------------------------------------------------
+
+
+def records(file: Path, layout: Layout) -> Iterator[Record]:
+    """The records of a file as they stand, of parquet with the columns of the layout. Raises DataFileError.
+
+    The columns of parquet are checked before a row is read; a record of JSON is whatever stands there.
+    """
+    return _from_parquet(file, layout) if file.suffix == ".parquet" else _from_json(file)
+
+
+def column_names(file: Path) -> list[str]:
+    """Of a parquet file. Raises DataFileError."""
+    try:
+        return pq.read_schema(file).names
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        raise _broken(file, error) from error
+
+
+def beginning(file: Path) -> bytes:
+    """How a JSON file begins, without blanks and a byte order mark."""
+    with file.open("rb") as content:
+        return content.read(HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")
+
+
+def _from_parquet(file: Path, layout: Layout) -> Iterator[Record]:
+    try:
+        with pq.ParquetFile(file) as table:
+            names = table.schema_arrow.names
+            check_layout(dict.fromkeys(names), file, layout)
+            columns = [name for name in (*layout.needed, *layout.further) if name in names]
+            batches = table.iter_batches(BATCH, columns=columns)
+            for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
+                yield Place(file, "row", number), row
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        raise _broken(file, error) from error
+
+
+def _broken(file: Path, error: Exception) -> DataFileError:
+    return DataFileError(f"{file}: cut off or broken ({error}). Fetch the file again.")
+
+
+def _from_json(file: Path) -> Iterator[Record]:
+    """Lines, an array or columns, told apart by how they begin: many tools write lines under the name .json."""
+    head = beginning(file)
+    if head.startswith(b"[") or COLUMNS.match(head):
+        try:
+            found = json.loads(file.read_bytes())
+        except ValueError as error:  # with line and column
+            raise DataFileError(f"{file}: not JSON ({error}). Fetch or write the file again.") from error
+        if isinstance(found, dict):
+            yield from _from_columns(found, file)
+        else:
+            yield from ((Place(file, "row", number), record) for number, record in enumerate(found, 1))
+        return
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield _from_line(line, Place(file, "line", number))
+
+
+def _from_line(line: bytes, place: Place) -> Record:
+    try:
+        return place, json.loads(line)
+    except ValueError as error:
+        why, shown = getattr(error, "msg", error), short(line.decode(errors="replace"))
+        raise DataFileError(f"{place}: not JSON ({why}): {shown}. Write one object a line.") from error
+
+
+def _from_columns(table: dict[str, Any], file: Path) -> Iterator[Record]:
+    """Rows of an object of columns, which is emptied on the way: MS MARCO v2.1 takes gigabytes."""
+    first = next(iter(table.values()))
+    odd = [name for name, column in table.items() if not isinstance(column, dict) or column.keys() != first.keys()]
+    if odd:
+        name = next(iter(table))
+        raise DataFileError(f"{file}: columns {odd} have other rows than {name!r}. Fetch or write the file again.")
+    for key in list(first):
+        yield Place(file, "key", key), {name: column.pop(key) for name, column in table.items()}
