@@ -115,13 +115,13 @@ def human(split: str, params: Params) -> list[Row]:
     return read_rows(LABELS / params.compare.human_source / f"{split}.parquet", BINARY_LABELS)
 
 
-def losses(split: str, source: str) -> LossesByQuery:
+def read_losses(split: str, source: str) -> LossesByQuery:
     return passage_losses(read_rows(LABELS / source / f"{split}.parquet", SOFT_LABELS), source=source)
 
 
 def of_split(split: str, params: Params) -> dict[str, Any]:
     """Disagreement of human and soft labels in one split."""
-    return disagreement(prepared(split), human(split, params), losses(split, params.compare.label_source))
+    return disagreement(prepared(split), human(split, params), read_losses(split, params.compare.label_source))
 
 
 def sources_agree(split: str, params: Params) -> list[SourceAgreement]:
@@ -141,7 +141,7 @@ def read_known(params: Params) -> Known:
     for row in read_predictions("controls", "no_passage", "control"):
         unaided.setdefault(row["reader"], {})[row["query_id"]] = row["em"]
     return Known(
-        losses={name: losses(split, one) for name, one in sources.items() if one},
+        losses={name: read_losses(split, one) for name, one in sources.items() if one},
         labeller=labeller,
         unaided=unaided,
         empty_passage=params.evaluate.empty_passage,

@@ -7,12 +7,12 @@ import comparison_world as world
 import ir_measures
 import numpy as np
 import pytest
-from ir_measures import RR, R, nDCG
 
 import trec
-from bitter_retrieval.params import ParamsError
 from bitter_retrieval.records import PREDICTIONS, RecordError, relevant_passages, write_rows
-from bitter_retrieval.statistics.ranking_metrics import NAMES, ranking_metrics
+from bitter_retrieval.statistics.metrics import of_family
+from bitter_retrieval.statistics.ranking_metrics import ranking_metrics
+from bitter_retrieval.typed_yaml import ParamsError
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_tools_that_break_ties_by_name_keep_our_order(workspace: Path, monkeypat
     assert len(files) == 31 and "no-passage" in files["kl-seed0.run"]
     relevant = relevant_passages(world.human())
     labels = list(ir_measures.read_trec_qrels("trec/human.qrels"))
-    measures = dict(zip(NAMES, [nDCG @ 10, RR @ 10, R @ 1, R @ 5, R @ 10], strict=True))
+    measures = {row.name: ir_measures.parse_measure(row.measure) for row in of_family("ranking")}
     for seed in range(30):
         rankings = {row["query_id"]: row["ranked_ids"] for row in rows if row["seed"] == seed}
         run = list(ir_measures.read_trec_run(f"trec/kl-seed{seed}.run"))

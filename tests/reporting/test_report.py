@@ -178,7 +178,7 @@ def test_without_judgements_no_accuracy_is_said() -> None:
     write_rows("data/judgements.parquet", [], JUDGEMENTS)
     made, page = compared()
     assert made["differences"]["reader_a"]["accuracy"] == {} and made["missing"]["missing"] == 166
-    assert "nothing to compare, as no answer was judged" in page and "166 of 166 answers" in page
+    assert "Answer accuracy: nothing to compare (not judged)." in page and "166 of 166 answers" in page
 
 
 @pytest.mark.parametrize("metric", ["em", "answer_nll", "f1"])
@@ -198,7 +198,7 @@ def test_a_metric_that_a_run_lacks_everywhere_is_null_for_it_alone(metric: str) 
 def test_a_baseline_that_lacks_the_metric_leaves_nothing_to_compare() -> None:
     change("data/predictions/runs/infonce.parquet", lambda rows: [row | {"em": None} for row in rows])
     made, page = compared()
-    assert made["differences"]["reader_a"]["em"] == {} and "EM: nothing to compare" in page
+    assert made["differences"]["reader_a"]["em"] == {} and "Exact match: nothing to compare." in page
 
 
 # -- what the page shows ------------------------------------------------------------------------------------------

@@ -15,12 +15,15 @@ import pytest
 import yaml
 
 import compare as stage
-from bitter_retrieval.labels.disagreement import disagreement, passage_losses
+from bitter_retrieval.labels.disagreement import disagreement
+from bitter_retrieval.labels.soft import passage_losses
 from bitter_retrieval.params import load_params
 from bitter_retrieval.records import NO_PASSAGE, PREDICTIONS, RecordError, read_rows, write_rows
 from bitter_retrieval.reporting import plots, tables, wording
-from bitter_retrieval.statistics.comparison import Settings, System, compare, plain, summary
+from bitter_retrieval.reporting.summary import summary
+from bitter_retrieval.statistics.comparison import Settings, System, compare, plain
 from bitter_retrieval.statistics.differing import most_differing
+from bitter_retrieval.statistics.metrics import METRICS
 from bitter_retrieval.statistics.outcomes import ComparisonError, Outcomes, Verdicts, outcomes
 from bitter_retrieval.statistics.statistics import Design
 
@@ -52,7 +55,7 @@ def report(verdicts: Verdicts | None = None, roles: bool = True, **told: list[st
     verdicts = verdicts or world.judged()
     made = compare(world.asked(roles), systems(verdicts, roles, **told), verdicts, SETTINGS, world.beyond())
     made["about"] |= {"judge": "a rule; not a language model", "corpus": 13, "origin": "data/raw"}
-    split = plain(disagreement(world.prepared(roles), world.human(), world.soft()))
+    split = plain(disagreement(world.prepared(roles), world.human(), passage_losses(world.soft())))
     return made | {"disagreement": {"train": split, "test": split}}
 
 
@@ -363,7 +366,7 @@ def test_a_run_that_lacks_answers_beyond_its_domain_is_refused() -> None:
 
 
 def test_disagreement_by_hand() -> None:
-    found = disagreement(world.prepared(), world.human(), world.soft())
+    found = disagreement(world.prepared(), world.human(), passage_losses(world.soft()))
     assert (found["questions"], found["left_out"], found["ties"]) == (3, 1, 1)
     assert found["disagreement"] == 0.5  # 0, 1 and half of a tie
     assert found["chance"] == pytest.approx(2 / 3)
@@ -380,24 +383,19 @@ def test_disagreement_by_hand() -> None:
     assert split["kinds"] == pytest.approx(kinds)
 
 
-def test_means_without_token_counts_are_losses_already() -> None:
-    rows = [{"query_id": "q", "passage_id": "p", "answer_index": 0, "nll_sum": 1.5, "n_tokens": None}]
-    assert passage_losses(rows) == {"q": {"p": 1.5}}
-
-
 def test_the_four_kinds_add_up_for_any_labels() -> None:
     draw = random.Random(0)
     rows = world.prepared()
     for _ in range(50):
         human = [row | {"relevant": int(draw.random() < 0.5)} for row in world.human()]
         soft = [row | {"nll_sum": draw.choice([1.0, 2.0]), "n_tokens": 1} for row in world.soft()]
-        found = disagreement(rows, human, soft)
+        found = disagreement(rows, human, passage_losses(soft))
         if found["questions"]:
             assert sum(found["split"]["kinds"].values()) == pytest.approx(found["disagreement"])
 
 
 def test_no_question_with_both_labels_has_no_disagreement() -> None:
-    found = plain(disagreement(world.prepared(), [], world.soft()))
+    found = plain(disagreement(world.prepared(), [], passage_losses(world.soft())))
     assert found["disagreement"] is None and found["chance"] is None and found["questions"] == 0
 
 
@@ -434,7 +432,7 @@ def test_figures_in_words() -> None:
     assert wording.share(estimate | {"low": 0.56095, "high": 0.6313}) == "59.6 ±3.5"  # rounded, not cut
     cut = {"mean": 0.98, "low": 0.93, "high": 1.0}
     assert wording.share(cut) == "98.0 [93.0, 100.0]" and wording.share(cut | {"low": 0.0, "mean": 0.5}) == "50.0 ±50.0"
-    assert wording.nats({"mean": 0.04, "low": 0.0, "high": 0.3}) == "0.04 [0.00, 0.30]"
+    assert wording.figure(METRICS["regret"], {"mean": 0.04, "low": 0.0, "high": 0.3}) == "0.04 [0.00, 0.30]"
     assert wording.points({"mean": 0.046, "low": -0.0001, "high": 0.076}) == "+4.6 [+0.0, +7.6]"
     assert wording.signed(-0.123) == "−12.3" and wording.signed(None) == "-"
     assert [wording.probability(p) for p in (0.0004, 0.05, 1.0, None)] == ["<.001", ".050", "1.000", "-"]
@@ -511,7 +509,7 @@ def test_real_data_without_roles_and_judge_goes_through(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     stage.main()
     page = (tmp_path / "metrics/report.html").read_text()
-    assert "not judged" in page and "nothing to compare, as no answer was judged" in page
+    assert "not judged" in page and "Answer accuracy: nothing to compare (not judged)." in page
 
 
 class Page(HTMLParser):

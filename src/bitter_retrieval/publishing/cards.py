@@ -21,15 +21,13 @@ from typing import Any
 import yaml
 from huggingface_hub import CardData, DatasetCardData, EvalResult, ModelCardData
 
-from bitter_retrieval.data.question_files import of_split
-from bitter_retrieval.params import is_hub_id
+from bitter_retrieval.files.tables import of_split
+from bitter_retrieval.models.settings import is_hub_id
 from bitter_retrieval.reporting import wording
-from bitter_retrieval.reporting.report import HEADS, SECONDARY_HEADS
+from bitter_retrieval.statistics.metrics import METRICS, Metric, of_family
 
-METRICS = HEADS | SECONDARY_HEADS
 PASSAGES = "passage_encoder"  # folder of the encoder of passages, where queries alone were trained
 TAG = "bitter-retrieval"  # by which the Hub finds what this project has published
-SHARES = ("em", "f1", "accuracy", "retrieval", "ndcg_10")  # metrics that the metadata tells
 QUESTION = (
     "Does a retriever trained on what helps a frozen language model answer (the loss of the answer given each passage, "
     "a soft label) beat one trained on human relevance labels, judged by the answers that the model then gives?"
@@ -117,13 +115,13 @@ def _results(run: str, report: Report) -> Iterator[str]:
     scores = {reader: _scores(names, reader, report) for reader in about["readers"]}
     for reader, rows in scores.items():
         yield f"Answers of `{reader}`:"
-        yield _table(["", *names], [[METRICS[metric], *cells] for metric, cells in rows.items()])
+        yield _table(["", *names], [[metric.head, *cells] for metric, cells in rows.items()])
     told = dict.fromkeys(metric for rows in scores.values() for metric in rows)
-    yield "\n".join(f"- {METRICS[metric]}: {wording.MEANING[metric]}" for metric in told)
-    if beyond := report["beyond"]:
+    yield "\n".join(f"- {metric.head}: {metric.definition}" for metric in told)
+    if beyond := wording.beyond_metrics(report):
         yield f"{wording.beyond(report)}."
-        rows = [[name, *chain(*wording.beyond_cells(beyond, about["reader"], name))] for name in names]
-        heads = chain(*((head, "against before training") for head in wording.BEYOND.values()))
+        rows = [[name, *chain(*wording.beyond_cells(report, name, beyond))] for name in names]
+        heads = chain(*((metric.column, "against before training") for metric in beyond))
         yield _table(["", *heads], rows)
     compared = list(_compared(run, report))
     if compared:
@@ -141,11 +139,14 @@ def _beside(run: str, report: Report) -> list[str]:
     return list(dict.fromkeys((run, report["about"]["baseline"], *start)))
 
 
-def _scores(names: Sequence[str], reader: str, report: Report) -> dict[str, list[str]]:
+def _scores(names: Sequence[str], reader: str, report: Report) -> dict[Metric, list[str]]:
     """By metric, what there is to say of each of these systems; no metric of which there is nothing."""
     scores = [report["systems"][name]["scores"].get(reader, {}) for name in names]
-    rows = {metric: [wording.figure(metric, of.get(metric)) for of in scores] for metric in METRICS}
-    return {metric: cells for metric, cells in rows.items() if set(cells) != {wording.NOTHING}}
+    return {
+        metric: [wording.figure(metric, of.get(metric.name)) for of in scores]
+        for metric in of_family("answer", "passage", "ranking", "utility")
+        if any(of.get(metric.name) for of in scores)
+    }
 
 
 def _compared(run: str, report: Report) -> Iterator[list[str]]:
@@ -155,17 +156,17 @@ def _compared(run: str, report: Report) -> Iterator[list[str]]:
                 if run in runs:
                     one = runs[run]
                     figures = [wording.points(one), wording.probability(one["p_adjusted"]), one["verdict"]]
-                    yield [reader, str(shown), METRICS[metric], *figures, wording.size(one["mde"])]
+                    yield [reader, str(shown), METRICS[metric].head, *figures, wording.size(one["mde"])]
 
 
 def _eval_results(run: str, report: Report, data: Mapping[str, Any]) -> Iterator[EvalResult]:
     """The metadata's results: shares with their interval, of every reader."""
     name, hub = data["source"], data.get("hub") or {}
     for reader, scores in report.get("systems", {}).get(run, {}).get("scores", {}).items():
-        for metric in SHARES:
-            estimate = scores.get(metric)
+        for metric in (row for row in METRICS.values() if row.published):
+            estimate = scores.get(metric.name)
             if estimate:
-                told = f"{METRICS[metric]}, answers of {reader}, 95% interval in %"
+                told = f"{metric.head}, answers of {reader}, 95% interval in %"
                 yield EvalResult(
                     task_type="text-retrieval",
                     task_name="Retrieval for question answering",
@@ -174,7 +175,7 @@ def _eval_results(run: str, report: Report, data: Mapping[str, Any]) -> Iterator
                     dataset_config=hub.get("config"),
                     dataset_revision=hub.get("revision"),
                     dataset_split=report["about"]["split"] if _split_is_the_sources(report["about"]) else None,
-                    metric_type=metric,
+                    metric_type=metric.name,
                     metric_value=estimate["mean"],
                     metric_name=f"{told} {wording.interval(estimate)}",
                 )

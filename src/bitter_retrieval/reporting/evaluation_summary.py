@@ -20,18 +20,10 @@ from rich.table import Table
 from rich.text import Text
 
 from bitter_retrieval.records import Row
+from bitter_retrieval.statistics.metrics import METRICS, PREDICTED, Metric, of_family
 from bitter_retrieval.statistics.ranking_metrics import ranking_metrics
 from bitter_retrieval.statistics.statistics import Design
 
-ANSWERS = {"em": "exact match", "f1": "F1", "answer_nll": "answer NLL, nats a token"}
-RETRIEVAL = {
-    "ndcg_10": "nDCG@10",
-    "mrr_10": "MRR@10",
-    "recall_1": "recall@1",
-    "recall_5": "recall@5",
-    "recall_10": "recall@10",
-    "retrieval": "retrieval accuracy",  # first passage selected
-}
 Summary = Mapping[str, Any]
 
 
@@ -53,10 +45,12 @@ def summarise(rows: Sequence[Row], predictions: Sequence[Row]) -> dict[str, Any]
     ranked = _ranking_scores(rows, next(iter(by_shown.values())))
     return {
         "answers": {
-            str(shown): {metric: estimate([_number(row[metric]) for row in found]) for metric in ANSWERS}
+            str(shown): {metric: estimate([_number(row[metric]) for row in found]) for metric in PREDICTED}
             for shown, found in by_shown.items()
         },
-        "retrieval": {metric: estimate([scores.get(metric, nan) for scores in ranked]) for metric in RETRIEVAL},
+        "retrieval": {
+            metric.name: estimate([scores.get(metric.name, nan) for scores in ranked]) for metric in _of_rankings()
+        },
         "counts": {
             "questions": len(rows),
             "groups": len({row["group_id"] for row in rows}),
@@ -73,8 +67,13 @@ def _number(value: float | None) -> float:
     return nan if value is None else value
 
 
+def _of_rankings() -> list[Metric]:
+    """What is said of the rankings; the first passage is retrieved rightly where it is selected."""
+    return [*of_family("ranking"), METRICS["retrieval"]]
+
+
 def _ranking_scores(rows: Sequence[Row], predictions: Sequence[Row]) -> list[dict[str, float]]:
-    """Of each question by names in RETRIEVAL; nothing where no passage is selected."""
+    """Of each question by metric; nothing where no passage is selected."""
     selected = {
         row["query_id"]: {passage["passage_id"] for passage in row["passages"] if passage["is_selected"]}
         for row in rows
@@ -94,11 +93,11 @@ def tables(summary: Summary) -> Iterator[RenderableType]:
     for shown, found in summary["answers"].items():
         passages = "passage" if shown == "1" else "passages"
         table.add_row(Text(f"Answers from {shown} {passages}", style="bold"))
-        for metric, title in ANSWERS.items():
-            table.add_row(f"  {title}", *_cells(found[metric]), end_section=metric == "answer_nll")
+        for metric in PREDICTED:
+            table.add_row(f"  {METRICS[metric].title}", *_cells(found[metric]), end_section=metric == PREDICTED[-1])
     table.add_row(Text("Retrieval", style="bold"))
-    for metric, title in RETRIEVAL.items():
-        table.add_row(f"  {title}", *_cells(summary["retrieval"][metric]))
+    for metric in _of_rankings():
+        table.add_row(f"  {metric.title}", *_cells(summary["retrieval"][metric.name]))
     yield table
     yield from map(Text, notes(summary))
 

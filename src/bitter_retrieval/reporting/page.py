@@ -1,55 +1,6 @@
-"""The page that report.render fills: a Jinja template as Python, so that DVC sees an edit through the import."""
+"""The page that report.render fills: a Jinja template."""
 
-STYLE = """
-:root { color-scheme: light; --ink: #22262b; --soft: #666c74; --line: #dfe2e6; --blue: #2a6fbb; --orange: #d1661c; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 74rem; padding: 1.5rem 1.25rem 4rem; color: var(--ink); background: #fff;
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: .5rem 0 .75rem; max-width: 46rem; }
-h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; border-top: 1px solid var(--line); padding-top: 1.25rem; }
-p, li, dd { max-width: 46rem; }
-.soft, caption, figcaption { color: var(--soft); font-size: .875rem; }
-.verdict { font-size: 1.1rem; border-left: 4px solid var(--blue); padding: .25rem 0 .25rem .9rem; margin: 1rem 0; }
-.warning { border-color: var(--orange); }
-.wide { overflow-x: auto; margin: .5rem 0 1rem; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: .35rem; max-width: min(46rem, 100vw - 2rem); }
-th, td { padding: .3rem 1rem .3rem 0; text-align: right; vertical-align: top; white-space: nowrap;
-  border-bottom: 1px solid var(--line); }
-thead th { vertical-align: bottom; border-bottom: 2px solid var(--ink); }
-th[scope=row] { position: sticky; left: 0; background: #fff; }
-.primary th[scope=row] { background: inherit; }
-td.losses { white-space: normal; min-width: 9rem; }
-th[scope=row], th.left, td.left { text-align: left; }
-thead th[colspan] { text-align: left; }
-tbody th[colspan] { text-align: left; color: var(--soft); font-weight: 400; padding-top: .9rem; }
-td small { display: block; color: var(--soft); font-size: .75rem; }
-.better { color: #1d7a3a; } .worse { color: #b3261e; } .equivalent { color: #1f6f8b; } .inconclusive { color: #8a6100; }
-.primary { background: #f1f6fc; }
-.baseline th { color: var(--orange); }
-svg { display: block; }
-figure { margin: 1rem 0 1.5rem; }
-figure img { max-width: 100%; height: auto; }
-dl { display: grid; grid-template-columns: 10rem 1fr; gap: .35rem 1rem; }
-dt { font-weight: 600; overflow-wrap: anywhere; }
-dd { margin: 0; }
-details { border-bottom: 1px solid var(--line); padding: .5rem 0; }
-summary { cursor: pointer; }
-.side { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 1.5rem; padding: .5rem 0 .75rem; }
-.side td, .side th { white-space: normal; text-align: left; }
-.passage { margin: 0 0 .6rem; font-size: .875rem; overflow-wrap: anywhere; }
-.passage b { margin-right: .35rem; }
-.tag { display: inline-block; font-size: .75rem; border: 1px solid var(--line); border-radius: .6rem;
-  padding: 0 .45rem; margin-right: .25rem; color: var(--soft); }
-.right { color: #1d7a3a; }
-.values td { white-space: pre-wrap; overflow-wrap: anywhere; text-align: left; }
-@media (max-width: 44rem) {
-  body { padding: 1rem .9rem 3rem; }
-  dl { grid-template-columns: 1fr; gap: .1rem; }
-  dd { margin-bottom: .5rem; }
-  .side { grid-template-columns: minmax(0, 1fr); }
-}
-"""
+from bitter_retrieval.reporting.style import STYLE
 
 MACROS = """
 {% macro estimate(value, scale=100, digits=1) -%}
@@ -59,9 +10,8 @@ MACROS = """
 {%- endmacro %}
 
 {% macro score(scores, metric) -%}
-{% if metric == "accuracy" and not scores.get(metric) %}not judged
-{%- elif metric in words.IN_NATS %}{{ estimate(scores.get(metric), 1, 2) }}
-{%- else %}{{ estimate(scores.get(metric)) }}{% endif %}
+{% set found = scores.get(metric.name) %}
+{% if found %}{{ estimate(found, metric.unit.scale, metric.unit.digits) }}{% else %}{{ metric.absent }}{% endif %}
 {%- endmacro %}
 
 {% macro bar(bars, name) %}
@@ -106,40 +56,41 @@ differences err together is taken from {{ about.draws }} resamples of groups of 
 
 <h2>Differences to {{ about.baseline }}</h2>
 {% for metric in compared %}
-{% set found = report.differences[about.reader][metric] %}
+{% set found = report.differences[about.reader][metric.name] %}
 {% if found %}
 <div class="wide"><table>
-<caption>{{ heads[metric] }} with {{ about.reader }}, points
-{{ "(primary)" if metric in about.primary_metrics else "(secondary)" }}.
+<caption>{{ metric.head }} with {{ about.reader }}, points
+{{ "(primary)" if metric.name in about.primary_metrics else "(secondary)" }}.
 Interval and p hold for all runs at once. Grey: the region called equivalent.</caption>
 <thead><tr><th class="left">Run</th><th class="left">Labels</th><th>Difference</th><th></th><th>Adjusted p</th>
 <th class="left">Verdict</th><th>MDE</th><th>Seed sd</th></tr></thead>
 <tbody>
 {% for name, one in found.items() %}
-<tr{{ row_class(name) }}>{{ row_head(name) }}<td>{{ words.points(one) }}</td><td>{{ bar(bars[metric], name) }}</td>
+<tr{{ row_class(name) }}>{{ row_head(name) }}<td>{{ words.points(one) }}</td><td>{{ bar(bars[metric.name], name) }}</td>
 <td>{{ words.probability(one.p_adjusted) }}</td><td class="left {{ one.verdict }}">{{ one.verdict }}</td>
 <td>{{ words.size(one.mde) }}</td><td>{{ words.size(one.seed_sd) }}</td></tr>
 {% endfor %}
 </tbody></table></div>
 {% else %}
-<p class="soft">{{ heads[metric] }}: nothing to compare{{ ", as no answer was judged" if metric == "accuracy" }}.</p>
+<p class="soft">{{ metric.head }}: nothing to compare
+{{- " (" ~ metric.absent ~ ")" if metric.absent != words.NOTHING }}.</p>
 {% endif %}
 {% endfor %}
 
 <h2>Every run and control</h2>
 <div class="wide"><table>
-<caption>With {{ about.reader }}, %, the 95% interval below (answer NLL: nats a token).
+<caption>With {{ about.reader }}, {{ words.units(main) }}, the 95% interval below.
 {{ words.NOTHING }}: does not apply or is not known. {{ words.beyond(report) }}</caption>
 <thead><tr><th class="left">System</th><th class="left">Labels</th>
-{% for head in heads.values() %}<th>{{ head }}</th>{% endfor %}
-{% for head in beyond_heads %}<th>Beyond: {{ head }}</th>{% endfor %}</tr></thead>
+{% for metric in main %}<th>{{ metric.head }}</th>{% endfor %}
+{% for metric in beyond %}<th>Beyond: {{ metric.column }}</th>{% endfor %}</tr></thead>
 {% for kind, systems in kinds.items() %}
 <tbody>
-<tr><th colspan="{{ heads|length + beyond_heads|length + 2 }}">{{ kind }}</th></tr>
+<tr><th colspan="{{ main|length + beyond|length + 2 }}">{{ kind }}</th></tr>
 {% for name, system in systems.items() %}
 <tr{{ row_class(name) }}>{{ row_head(name) }}
-{% for metric in heads %}<td>{{ score(system.scores.get(about.reader, {}), metric) }}</td>{% endfor %}
-{% for figure, to_untrained in words.beyond_cells(report.beyond, about.reader, name) %}
+{% for metric in main %}<td>{{ score(system.scores.get(about.reader, {}), metric) }}</td>{% endfor %}
+{% for figure, to_untrained in words.beyond_cells(report, name, beyond) %}
 <td>{{ figure }}<small>{{ to_untrained }}</small></td>
 {% endfor %}</tr>
 {% endfor %}
@@ -153,14 +104,14 @@ Interval and p hold for all runs at once. Grey: the region called equivalent.</c
 <h2>Rankings and utility</h2>
 <div class="wide"><table>
 <caption>Secondary. Rankings of {{ about.corpus }} passages by the labels of {{ about.human_source }}, and what
-{{ about.reader }} was shown against the best candidate and against no passage: %, regret in nats a token, the 95%
+{{ about.reader }} was shown against the best candidate and against no passage: {{ words.units(secondary) }}, the 95%
 interval below.</caption>
 <thead><tr><th class="left">System</th><th class="left">Labels</th>
-{% for head in secondary_heads.values() %}<th>{{ head }}</th>{% endfor %}</tr></thead>
+{% for metric in secondary %}<th>{{ metric.head }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for name, system in report.systems.items() %}
 <tr{{ row_class(name) }}>{{ row_head(name) }}
-{% for metric in secondary_heads %}<td>{{ score(system.scores.get(about.reader, {}), metric) }}</td>{% endfor %}</tr>
+{% for metric in secondary %}<td>{{ score(system.scores.get(about.reader, {}), metric) }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>
 
@@ -169,16 +120,17 @@ interval below.</caption>
 <div class="wide"><table>
 <caption>Secondary. {{ about.reader }} answers from the first {{ shown }} passages: exact match, %, and its difference
 to {{ about.baseline }}, points, with an interval and p that hold for all runs at once.</caption>
-<thead><tr><th class="left">System</th><th class="left">Labels</th><th>EM</th><th>Difference</th><th>Adjusted p</th>
-<th class="left">Verdict</th><th>Answer NLL</th><th>Regret</th><th>Harm</th></tr></thead>
+<thead><tr><th class="left">System</th><th class="left">Labels</th><th>Exact match</th><th>Difference</th>
+<th>Adjusted p</th><th class="left">Verdict</th>
+{% for metric in further %}<th>{{ metric.head }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for name, system in found.systems.items() %}
 {% set scores = system.scores.get(about.reader, {}) %}
 {% set one = found.differences[about.reader].em.get(name) %}
-<tr{{ row_class(name) }}>{{ row_head(name) }}<td>{{ score(scores, "em") }}</td><td>{{ words.points(one) }}</td>
+<tr{{ row_class(name) }}>{{ row_head(name) }}<td>{{ estimate(scores.get("em")) }}</td><td>{{ words.points(one) }}</td>
 <td>{{ words.probability(one and one.p_adjusted) }}</td>
 <td class="left {{ one.verdict if one }}">{{ one.verdict if one else words.NOTHING }}</td>
-{% for metric in ("answer_nll", "regret", "harm") %}<td>{{ score(scores, metric) }}</td>{% endfor %}</tr>
+{% for metric in further %}<td>{{ score(scores, metric) }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>
 {% endfor %}

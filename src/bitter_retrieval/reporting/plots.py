@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bitter_retrieval.statistics.metrics import METRICS
+
 if TYPE_CHECKING:  # matplotlib is slow to import and only drawing needs it
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -20,7 +22,6 @@ Curve = Mapping[str, Sequence[float | None]]  # column of a curves file: values 
 
 BLUE, ORANGE, GREY, LIGHT, INK = "#2a6fbb", "#d1661c", "#7a7f87", "#b9d2ec", "#22262b"
 DPI = 120
-NAMES = {"accuracy": "Answer accuracy", "em": "Exact match"}
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> "tuple[Figure, Any]":
@@ -80,7 +81,7 @@ def answer_accuracy(report: Report, path: Path | str) -> None:
     ax.set_xlim(0, None)
     ax.grid(axis="y", visible=False)
     ax.axhline(sum(_is_run(report, name) for name in found) - 0.5, color=GREY, linewidth=0.6)
-    ax.set_xlabel(f"{NAMES[metric]} with {report['about']['reader']}, % (95% interval{_not_judged(metric)})")
+    ax.set_xlabel(f"{METRICS[metric].head} with {report['about']['reader']}, % (95% interval{_not_judged(metric)})")
     baseline = found.get(report["about"]["baseline"])
     if baseline:
         ax.axvline(100 * baseline["mean"], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
@@ -100,7 +101,7 @@ def answer_vs_retrieval(report: Report, path: Path | str) -> None:
     _scatter(everything, report, "runs and controls", shown)
     _scatter(near, report, "the runs from nearer", {name: shown[name] for name in runs})
     figure.supxlabel(f"Top passage relevant by the labels of {report['about']['human_source']}, %", fontsize=9)
-    everything.set_ylabel(f"{NAMES[metric]} with {report['about']['reader']}, %{_not_judged(metric)}")
+    everything.set_ylabel(f"{METRICS[metric].head} with {report['about']['reader']}, %{_not_judged(metric)}")
     write_names(everything, [_named(name, shown) for name in shown if name not in runs])
     write_names(near, [_named(name, shown) for name in runs])
     save(figure, path)

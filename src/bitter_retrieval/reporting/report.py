@@ -17,34 +17,18 @@ from jinja2 import Environment, StrictUndefined
 
 from bitter_retrieval.reporting import wording
 from bitter_retrieval.reporting.page import PAGE
-from bitter_retrieval.statistics.comparison import COMPARED
+from bitter_retrieval.statistics.metrics import METRICS, of_family
 
-HEADS = {
-    "em": "EM",
-    "f1": "F1",
-    "accuracy": "Answer accuracy",
-    "answer_nll": "Answer NLL",
-    "retrieval": "Retrieval accuracy",
-    "success": "True support",
-}
-SECONDARY_HEADS = {
-    "ndcg_10": "nDCG@10",
-    "mrr_10": "MRR@10",
-    "recall_1": "Recall@1",
-    "recall_5": "Recall@5",
-    "recall_10": "Recall@10",
-    "regret": "Regret",
-    "regret_labeller": "Regret of the labeller",
-    "harm": "Harm",
-    "empty": "Empty passage",
-}
-OTHER_HEADS = {
-    "labels": "Labels",
-    "difference": "Difference",
-    "p": "Adjusted p",
-    "verdict": "Verdict",
-    "mde": "MDE",
-    "seed_sd": "Seed sd",
+FURTHER = ("answer_nll", "regret", "harm")  # metrics beside exact match where another number of passages is shown
+COLUMNS = {
+    "Labels": "where a run's training labels come from",
+    "Difference": "mean over questions and seeds of run minus baseline, in points (hundredths), with an interval that "
+    "holds for all runs at once",
+    "Adjusted p": "p value of the difference, adjusted for the number of runs (largest |t| over the bootstrap)",
+    "Verdict": "better or worse: the simultaneous interval leaves out 0. equivalent: the difference is shown to be "
+    "within ±{equivalence:g} points. inconclusive: neither",
+    "MDE": "minimum detectable effect: the difference that would be called better or worse with 80% power, in points",
+    "Seed sd": "standard deviation of the seeds' means, in points",
 }
 PICTURES = {
     "answer_accuracy": "Answers by run and control, with 95% intervals; the dashed line is the baseline.",
@@ -70,12 +54,13 @@ def render(
         report=report,
         about=about,
         words=wording,
-        heads=HEADS,
-        secondary_heads=SECONDARY_HEADS,
-        beyond_heads=list(wording.BEYOND.values()) if report["beyond"] else [],
-        compared=COMPARED,
+        main=of_family("answer", "passage"),
+        secondary=of_family("ranking", "utility"),
+        beyond=wording.beyond_metrics(report),
+        compared=[metric for metric in METRICS.values() if metric.compared],
+        further=[METRICS[name] for name in FURTHER],
         kinds={"Runs": _of_kind(report, "run"), "Controls": _of_kind(report, "control")},
-        definitions=_definitions(about),
+        definitions=_definitions(100 * about["equivalence"]),
         bars={metric: _bars(found, about["equivalence"], off) for metric, found in _compared(report).items()},
         agreements=list(zip(*report["label_agreement"].values(), strict=True)),
         questions=questions,
@@ -94,9 +79,11 @@ def _compared(report: Mapping[str, Any]) -> Mapping[str, Mapping]:
     return report["differences"][report["about"]["reader"]]
 
 
-def _definitions(about: Mapping[str, Any]) -> dict[str, str]:
-    meaning = {name: words.format(equivalence=100 * about["equivalence"]) for name, words in wording.MEANING.items()}
-    return {head: meaning[name] for name, head in (HEADS | SECONDARY_HEADS | OTHER_HEADS).items()}
+def _definitions(equivalence: float) -> dict[str, str]:
+    """Of every column; `equivalence` in points."""
+    metrics = of_family("answer", "passage", "ranking", "utility")
+    columns = {head: meaning.format(equivalence=equivalence) for head, meaning in COLUMNS.items()}
+    return {metric.head: metric.definition for metric in metrics} | columns
 
 
 def _bars(found: Mapping[str, Mapping], equivalence: float, off: Container[str]) -> dict[str, Any]:

@@ -15,24 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from bitter_retrieval.reporting import wording
+from bitter_retrieval.statistics.metrics import METRICS, Metric, of_family
 
 WIDE = 112  # columns from which all metrics fit side by side
-HEADS = {
-    "em": "EM",
-    "f1": "F1",
-    "accuracy": "accuracy",
-    "answer_nll": "NLL",
-    "retrieval": "retrieval",
-    "success": "success",
-}
-RANKING_HEADS = {
-    "ndcg_10": "nDCG@10",
-    "mrr_10": "MRR@10",
-    "recall_1": "recall@1",
-    "recall_5": "recall@5",
-    "recall_10": "recall@10",
-}
-UTILITY_HEADS = {"regret": "regret", "regret_labeller": "labeller's", "harm": "harm", "empty": "empty"}
 STYLES = {"better": "green", "worse": "red", "equivalent": "cyan", "inconclusive": "yellow"}
 Report = Mapping[str, Any]
 
@@ -58,28 +43,28 @@ def everything(report: Report, width: int) -> Iterator[RenderableType]:
 
 
 def scores(report: Report, width: int) -> list[RenderableType]:
-    """Every system with every metric of the primary reader."""
-    title = f"Answers of {report['about']['reader']}: mean ±half a 95% interval, % (NLL: nats a token)"
-    return _parts(title, report, HEADS, width)
+    """Every system with the main metrics of the primary reader."""
+    main = of_family("answer", "passage")
+    title = f"Answers of {report['about']['reader']}: mean ±half a 95% interval, {wording.units(main)}"
+    return _parts(title, report, main, width)
 
 
 def beyond(report: Report, width: int) -> list[RenderableType]:
     """The systems that answer questions from another domain, if there are any; a narrow console gets no labels."""
     if not report["beyond"]:
         return []
-    tables = _fitting(list(wording.BEYOND), lambda part: _beyond(report, part, width >= WIDE), width)
+    metrics = wording.beyond_metrics(report)
+    tables = _fitting(metrics, lambda part: _beyond(report, part, width >= WIDE), width)
     return [_titled(wording.beyond(report) + " (secondary)", *tables)]
 
 
-def _beyond(report: Report, metrics: Sequence[str], labels: bool) -> Table:
-    found, reader = report["beyond"], report["about"]["reader"]
+def _beyond(report: Report, metrics: Sequence[Metric], labels: bool) -> Table:
     table = _table(*["system", "labels"][: 1 + labels])
     for metric in metrics:
-        table.add_column(wording.BEYOND[metric], justify="right", no_wrap=True)
+        table.add_column(metric.column, justify="right", no_wrap=True)
         table.add_column("to untrained", justify="right", no_wrap=True)
-    for name in found["systems"]:
-        pairs = dict(zip(wording.BEYOND, wording.beyond_cells(found, reader, name), strict=True))
-        cells = [cell for metric in metrics for cell in pairs[metric]]
+    for name in report["beyond"]["systems"]:
+        cells = [cell for pair in wording.beyond_cells(report, name, metrics) for cell in pair]
         if set(cells) != {wording.NOTHING}:
             _add(table, report, name, cells, labels=labels)
     return table
@@ -87,21 +72,23 @@ def _beyond(report: Report, metrics: Sequence[str], labels: bool) -> Table:
 
 def secondary(report: Report, width: int) -> list[RenderableType]:
     """Rankings against the annotators' labels, and what was shown against what could have been."""
-    about = report["about"]
-    ranking = f"Rankings of {about['corpus']} passages by the labels of {about['human_source']}, % (secondary)"
-    utility = (
-        f"What {about['reader']} was shown against the best candidate (regret: nats a token, and by the labeller's "
-        "losses) and no passage (harm: %) (secondary)"
+    about, ranking, utility = report["about"], of_family("ranking"), of_family("utility")
+    rankings = f"Rankings of {about['corpus']} passages by the labels of {about['human_source']}"
+    shown = (
+        f"What {about['reader']} was shown against the best candidate (regret, and by the labeller's losses) and no "
+        "passage (harm)"
     )
-    return _parts(ranking, report, RANKING_HEADS, width) + _parts(utility, report, UTILITY_HEADS, width)
+    return [
+        *_parts(f"{rankings}, {wording.units(ranking)} (secondary)", report, ranking, width),
+        *_parts(f"{shown}, {wording.units(utility)} (secondary)", report, utility, width),
+    ]
 
 
-def _parts(title: str, report: Report, heads: Mapping[str, str], width: int) -> list[RenderableType]:
-    tables = _fitting(list(heads), lambda part: _scores(report, {metric: heads[metric] for metric in part}), width)
-    return [_titled(title, table) for table in tables]
+def _parts(title: str, report: Report, metrics: Sequence[Metric], width: int) -> list[RenderableType]:
+    return [_titled(title, table) for table in _fitting(metrics, lambda part: _scores(report, part), width)]
 
 
-def _fitting(columns: Sequence[str], table_of: Callable[[Sequence[str]], Table], width: int) -> list[Table]:
+def _fitting(columns: Sequence[Any], table_of: Callable[[Sequence[Any]], Table], width: int) -> list[Table]:
     """One table of all columns, or as few of equal parts of them as the console has room for."""
     for size in sorted({-(-len(columns) // parts) for parts in range(1, len(columns) + 1)}, reverse=True):
         tables = [table_of(columns[at : at + size]) for at in range(0, len(columns), size)]
@@ -115,34 +102,34 @@ def _width(table: Table) -> int:
     return Measurement.get(endless, endless.options, table).maximum
 
 
-def _scores(report: Report, heads: Mapping[str, str]) -> Table:
+def _scores(report: Report, metrics: Sequence[Metric]) -> Table:
     """The systems with these metrics of the primary reader; those that have none of them are left out."""
     reader = report["about"]["reader"]
     table = _table("system", "labels")
-    for head in heads.values():
-        table.add_column(head, justify="right", no_wrap=True)
+    for metric in metrics:
+        table.add_column(metric.column, justify="right", no_wrap=True)
     for name, system in report["systems"].items():
         of_reader = system["scores"].get(reader, {})
-        if any(of_reader.get(metric) for metric in heads):
-            _add(table, report, name, [_cell(metric, of_reader.get(metric)) for metric in heads])
+        if any(of_reader.get(metric.name) for metric in metrics):
+            _add(table, report, name, [wording.figure(metric, of_reader.get(metric.name)) for metric in metrics])
     return table
 
 
 def further(report: Report, shown: str | int, width: int) -> RenderableType:
     """What retrieves, where the reader sees another number of passages; a narrow console gets fewer columns."""
     about, found = report["about"], report["further"][shown]
-    wide = width >= WIDE
-    heads = ["EM", "difference", "verdict", *["adjusted p", "harm"] * wide]
+    wide, em, harm = width >= WIDE, METRICS["em"], METRICS["harm"]
+    heads = [em.column, "difference", "verdict", *["adjusted p", harm.column] * wide]
     table = _table(*["system", "labels"][: 1 + wide])
     for head in heads:
         table.add_column(head, justify="left" if head == "verdict" else "right", no_wrap=True)
     for name, system in found["systems"].items():
         scores = system["scores"].get(about["reader"], {})
         difference = found["differences"][about["reader"]]["em"].get(name)
-        cells = [wording.share(scores.get("em")), wording.points(difference), _verdict(difference)]
+        cells = [wording.figure(em, scores.get("em")), wording.points(difference), _verdict(difference)]
         if wide:
             cells.append(wording.probability(difference and difference["p_adjusted"]))
-            cells.append(wording.share(scores.get("harm")))
+            cells.append(wording.figure(harm, scores.get("harm")))
         _add(table, report, name, cells, labels=wide)
     title = f"{shown} passages shown to {about['reader']}: exact match, and against {about['baseline']} (secondary)"
     return _titled(title, table)
@@ -161,12 +148,6 @@ def _add(table: Table, report: Report, name: str, cells: Sequence[RenderableType
     style = "bold" if name == report["about"]["primary"] else None
     head = [name, system["labels"] or wording.NOTHING][: 1 + labels]
     table.add_row(*head, *cells, style=style, end_section=ends)
-
-
-def _cell(metric: str, estimate: Mapping[str, Any] | None) -> str:
-    if metric == "accuracy" and estimate is None:
-        return "not judged"
-    return wording.figure(metric, estimate)
 
 
 def differences(report: Report, width: int) -> RenderableType:

@@ -6,48 +6,14 @@ points({"mean": 0.046, "low": 0.017, "high": 0.076})    "+4.6 [+1.7, +7.6]"
 probability(0.00004)                                    "<.001"
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from bitter_retrieval.statistics.metrics import METRICS, PERCENT, Metric
 
 Figures = Mapping[str, Any]
 
 NOTHING = "-"  # cannot be said
-MEANING = {
-    "system": "run or control",
-    "labels": "where a run's training labels come from",
-    "em": "exact match: share of questions whose normalised answer equals a normalised reference, in %",
-    "f1": "overlap of the words of answer and reference (SQuAD's F1, best reference), in %",
-    "accuracy": "answer accuracy: share of answers that the judge calls correct, in %",
-    "answer_nll": "answer NLL: loss of the best reference given what was shown, in nats a token; lower is better",
-    "retrieval": "retrieval accuracy: share of questions whose top-ranked (or shown) passage the annotators selected, "
-    "in %; questions without a human label are left out",
-    "success": "share of questions whose top-ranked (or shown) passage truly supports the answer, in %; "
-    "known in the generated world alone",
-    "ndcg_10": "nDCG@10 against the annotators' labels, in %; 100 has every selected passage above all others",
-    "mrr_10": "MRR@10: one over the rank of the first selected passage, 0 beyond the tenth, in %",
-    "recall_1": "recall@1: share of a question's selected passages that are ranked first, in %",
-    "recall_5": "recall@5: the same among the first five",
-    "recall_10": "recall@10: the same among the first ten",
-    "regret": "answer NLL given what was shown less the lowest of the question's candidates, by the answering reader's "
-    "own losses, in nats a token; below 0 where what was shown is better than each candidate alone",
-    "regret_labeller": "regret by the losses of the reader that gave the labels, of what was shown to the one that "
-    "answers",
-    "harm": "share of questions that the reader answers wrongly from what it was shown and rightly without a passage "
-    "(exact match), in %",
-    "empty": "share of questions for which the empty passage is among those retrieved and shown, in %; only where the "
-    "corpus holds it",
-    "difference": "mean over questions and seeds of run minus baseline, in points (hundredths), with an interval that "
-    "holds for all runs at once",
-    "p": "p value of the difference, adjusted for the number of runs (largest |t| over the bootstrap)",
-    "verdict": "better or worse: the simultaneous interval leaves out 0. equivalent: the difference is shown to be "
-    "within ±{equivalence:g} points. inconclusive: neither",
-    "mde": "minimum detectable effect: the difference that would be called better or worse with 80% power, in points",
-    "seed_sd": "standard deviation of the seeds' means, in points",
-}
-BEYOND = {"em": "EM", "retrieval": "retrieval"}  # what is said of another domain
-
-IN_NATS = ("answer_nll", "regret", "regret_labeller")  # other metrics are shares
-
 DISAGREEMENT = {  # what is said of each split: where it stands in the report
     "questions with both labels": "questions",
     "questions left out, as a label is missing": "left_out",
@@ -80,14 +46,18 @@ def share(estimate: Figures | None, scale: float = 100, digits: int = 1) -> str:
     return f"{mean} ±{scale * (ends[1] - ends[0]) / 2:.{digits}f}"
 
 
-def nats(estimate: Figures | None) -> str:
-    """Like share, in nats a token."""
-    return share(estimate, scale=1, digits=2)
+def figure(metric: Metric, estimate: Figures | None) -> str:
+    """A metric's estimate in its unit, or what is written where there is none."""
+    return share(estimate, metric.unit.scale, metric.unit.digits) if estimate else metric.absent
 
 
-def figure(metric: str, estimate: Figures | None) -> str:
-    """A metric's estimate in its unit."""
-    return nats(estimate) if metric in IN_NATS else share(estimate)
+def units(metrics: Iterable[Metric]) -> str:
+    """What the figures of these metrics are in, as "% (NLL: nats a token)"."""
+    others: dict[str, list[str]] = {}
+    for metric in metrics:
+        if metric.unit != PERCENT:
+            others.setdefault(metric.unit.name, []).append(metric.column)
+    return PERCENT.name + "".join(f" ({', '.join(columns)}: {unit})" for unit, columns in others.items())
 
 
 def interval(estimate: Figures | None, scale: float = 100, digits: int = 1) -> str:
@@ -152,12 +122,19 @@ def beyond(report: Figures) -> str:
     )
 
 
-def beyond_cells(found: Figures, reader: str, name: str) -> list[tuple[str, str]]:
-    """A system's figures of BEYOND, each with the difference to the encoder before training; none without a domain."""
-    if not found:
-        return []
-    scores, differences = found["systems"][name]["scores"].get(reader, {}), found["differences"][reader]
-    return [(share(scores.get(metric)), points(differences[metric].get(name))) for metric in BEYOND]
+def beyond_metrics(report: Figures) -> list[Metric]:
+    """What is said of another domain; nothing where there is none."""
+    return [metric for metric in METRICS.values() if metric.beyond] if report["beyond"] else []
+
+
+def beyond_cells(report: Figures, name: str, metrics: Iterable[Metric]) -> list[tuple[str, str]]:
+    """A system's figures in another domain, each with the difference to the encoder before training."""
+    found, reader = report["beyond"], report["about"]["reader"]
+    scores = found["systems"][name]["scores"].get(reader, {}) if found else {}
+    return [
+        (figure(metric, scores.get(metric.name)), points(found["differences"][reader][metric.name].get(name)))
+        for metric in metrics
+    ]
 
 
 def disagreement_rows(splits: Mapping[str, Figures]) -> list[tuple[str, list[str]]]:

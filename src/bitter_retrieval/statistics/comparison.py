@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from bitter_retrieval.statistics.outcomes import METRICS, OF_SHOWN, ComparisonError, Outcomes, Questions, Verdicts
+from bitter_retrieval.statistics.metrics import METRICS
+from bitter_retrieval.statistics.outcomes import ComparisonError, Outcomes, Questions, Verdicts
 from bitter_retrieval.statistics.statistics import Design
 
 CONTROLS = {
@@ -37,9 +38,6 @@ CONTROLS = {
     "bm25": "BM25 ranks the corpus",
     "untrained": "the encoder ranks the corpus before any training",
 }
-COMPARED = ("em", "accuracy", "retrieval", "success")  # metrics whose difference to the baseline is tested
-COMPARED_FURTHER = ("em", "accuracy")  # of them, those that depend on how many passages are shown
-COMPARED_BEYOND = ("em", "retrieval")  # compared in another domain, with the encoder before training
 DIGITS = 6  # of every figure in report.json
 
 
@@ -90,10 +88,11 @@ def compare(
     """
     _check(systems, settings, asked, f"{settings.shown[0]} shown")
     design = Design(asked.groups, settings.seeds, settings.draws, settings.seed)
+    compared = [row.name for row in METRICS.values() if row.compared]
     report = {
         "about": _about(asked, systems, settings),
         "systems": {name: _system(design, systems[name], settings.readers) for name in watch(list(systems))},
-        "differences": _differences(design, systems, COMPARED, settings),
+        "differences": _differences(design, systems, compared, settings),
         "further": {shown: _further(design, systems, shown, asked, settings) for shown in settings.shown[1:]},
         "beyond": _beyond(systems, beyond, settings) if beyond.rows else {},
         "negative_controls": _negative_controls(design, systems, settings),
@@ -107,32 +106,6 @@ def compare(
     return plain(report)
 
 
-def summary(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The dozen scalars of metrics/summary.json, for `dvc exp show`: primary reader, shares, four decimals.
-
-    The difference is that of the primary run alone: choosing the best of several would be a selection effect.
-    """
-    about, primary = report["about"], report["about"]["primary"]
-    scores = {name: system["scores"].get(about["reader"], {}).get("em") for name, system in _runs(report)}
-    figures = {"em": {name: round(estimate["mean"], 4) for name, estimate in scores.items() if estimate}}
-    difference = report["differences"][about["reader"]]["em"].get(primary)
-    if difference:
-        named = {"diff": difference["mean"], "low": difference["low"], "high": difference["high"]}
-        figures[f"{primary}_vs_{about['baseline']}"] = _rounded(named)
-    found = report.get("disagreement", {}).get(about["split"], {})
-    shares = {"disagreement": found.get("disagreement"), "coverage": report["missing"]["coverage"]}
-    return figures | _em_beyond(report) | _rounded(shares)
-
-
-def _em_beyond(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Exact match by run on questions from another domain; nothing where there are none."""
-    if not report["beyond"]:
-        return {}
-    systems, reader = report["beyond"]["systems"], report["about"]["reader"]
-    scores = {name: systems[name]["scores"][reader]["em"] for name, _ in _runs(report)}
-    return {"em_beyond": _rounded({name: estimate["mean"] for name, estimate in scores.items() if estimate})}
-
-
 def plain(value: Any) -> Any:
     """A JSON value: dataclasses become dicts, numbers are rounded, what is not finite becomes None."""
     if dataclasses.is_dataclass(value):
@@ -144,14 +117,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, float | np.floating):
         return round(float(value), DIGITS) + 0.0 if math.isfinite(value) else None
     return value
-
-
-def _rounded(named: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: round(value, 4) for name, value in named.items() if value is not None}
-
-
-def _runs(report: Mapping[str, Any]) -> Iterable[tuple[str, dict]]:
-    return ((name, system) for name, system in report["systems"].items() if system["kind"] == "run")
 
 
 def _about(asked: Questions, systems: Mapping[str, System], settings: Settings) -> dict[str, Any]:
@@ -168,7 +133,7 @@ def _system(design: Design, system: System, readers: Sequence[str]) -> dict[str,
     return about | _scores(design, system, METRICS, readers)
 
 
-def _scores(design: Design, system: System, metrics: Sequence[str], readers: Sequence[str]) -> dict[str, Any]:
+def _scores(design: Design, system: System, metrics: Iterable[str], readers: Sequence[str]) -> dict[str, Any]:
     read = {reader: system.outcomes[reader] for reader in readers if reader in system.outcomes}
     return {
         "truncated": sum(outcomes.truncated for outcomes in read.values()),
@@ -193,9 +158,11 @@ def _further(
         if system.kind == "run" or shown in system.further
     }
     _check(read, settings, asked, f"{shown} shown")
+    metrics = [row.name for row in METRICS.values() if row.of_shown]
+    compared = [name for name in metrics if METRICS[name].compared]
     return {
-        "systems": {name: _scores(design, system, OF_SHOWN, settings.readers) for name, system in read.items()},
-        "differences": _differences(design, read, COMPARED_FURTHER, settings),
+        "systems": {name: _scores(design, system, metrics, settings.readers) for name, system in read.items()},
+        "differences": _differences(design, read, compared, settings),
         "negative_controls": _negative_controls(design, read, settings),
     }
 
@@ -206,20 +173,21 @@ def _beyond(systems: Mapping[str, System], asked: Questions, settings: Settings)
     read = {name: replace(system, outcomes=system.beyond) for name, system in systems.items()}
     _check(read, settings, asked, f"{settings.shown[0]} shown beyond the domain")
     runs = [name for name, system in read.items() if system.kind == "run"]
+    told = [row.name for row in METRICS.values() if row.beyond]
     return {
         "questions": len(asked.rows),
         "groups": len(set(asked.groups)),
         "without_human_label": asked.without_label,
         "systems": {name: _scores(design, system, METRICS, settings.readers) for name, system in read.items()},
         "differences": {
-            reader: {metric: _learnt(design, read, runs, reader, metric, settings) for metric in COMPARED_BEYOND}
+            reader: {metric: _learnt(design, read, runs, reader, metric, settings) for metric in told}
             for reader in settings.readers
         },
     }
 
 
 def _differences(
-    design: Design, systems: Mapping[str, System], metrics: Sequence[str], settings: Settings
+    design: Design, systems: Mapping[str, System], metrics: Iterable[str], settings: Settings
 ) -> dict[str, dict[str, Any]]:
     """By reader, runs against the baseline; all of a metric's runs share one adjustment. Controls are no part of it."""
     others = [name for name, system in systems.items() if system.kind == "run" and name != settings.baseline]

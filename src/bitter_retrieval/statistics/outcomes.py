@@ -19,13 +19,11 @@ import numpy as np
 import pyarrow as pa
 
 from bitter_retrieval.records import NO_PASSAGE, PREDICTIONS, Row, relevant_passages, supporting_passages
-from bitter_retrieval.statistics import ranking_metrics
+from bitter_retrieval.statistics.metrics import METRICS, PREDICTED
+from bitter_retrieval.statistics.ranking_metrics import ranking_metrics
 from bitter_retrieval.statistics.utility import Known, Utility, utilities
 
-OF_SHOWN = ("em", "f1", "accuracy", "answer_nll", "regret", "regret_labeller", "harm", "empty")  # of the passages shown
-METRICS = (*OF_SHOWN, "retrieval", "success", *ranking_metrics.NAMES)  # the others are of the ranking
-COLUMNS = ("reader", "seed", "shown", "query_id", "ranked_ids", "shown_ids")
-COLUMNS += ("answer", "answer_nll", "em", "f1", "truncated")
+COLUMNS = ("reader", "seed", "shown", "query_id", "ranked_ids", "shown_ids", "answer", "truncated", *PREDICTED)
 NEEDED = pa.schema([PREDICTIONS.field(name) for name in COLUMNS])  # what compare reads of a prediction file
 
 
@@ -88,7 +86,7 @@ class Outcomes:
     """One system read by one reader. Arrays are [seeds, questions]; texts are None where there is no prediction."""
 
     seeds: tuple[int, ...]
-    scores: Mapping[str, np.ndarray]  # by name in METRICS
+    scores: Mapping[str, np.ndarray]  # by name in metrics.METRICS
     answers: np.ndarray  # of str
     top: np.ndarray  # of str: the passage ranked first, or shown where nothing is ranked
     truncated: int  # predictions for which the context was cut
@@ -144,7 +142,7 @@ def _ranked(rows: Iterable[Row], asked: Questions) -> dict[str, dict[str, float]
     """Metrics of the rankings, where there is one and somebody labelled."""
     rankings = {row["query_id"]: row["ranked_ids"] for row in rows if row["ranked_ids"]}
     relevant = {query_id: asked.relevant[asked.index[query_id]] for query_id in rankings}
-    return ranking_metrics.ranking_metrics(rankings, relevant)
+    return ranking_metrics(rankings, relevant)
 
 
 def _place(name: str, row: Row, asked: Questions) -> int:
@@ -163,11 +161,8 @@ def _top(row: Row) -> str | None:
 
 def _scores(row: Row, top: str | None, place: int, asked: Questions, verdicts: Verdicts) -> dict[str, float]:
     could_be_empty = asked.known.empty_passage and row["ranked_ids"]
-    return {
-        "em": _number(row["em"]),
-        "f1": _number(row["f1"]),
+    return {name: _number(row[name]) for name in PREDICTED} | {
         "accuracy": verdicts.score(asked.rows[place], row["answer"]),
-        "answer_nll": _number(row["answer_nll"]),
         "retrieval": _hit(top, asked.relevant[place] or None),
         "success": _hit(top, asked.supporting[place]),
         "empty": _hit(NO_PASSAGE, frozenset(row["shown_ids"]) if could_be_empty else None),

@@ -4,21 +4,21 @@
     {"q7": {"ndcg_10": 0.387, "mrr_10": 0.5, "recall_1": 0.0, "recall_5": 0.5, "recall_10": 0.5}}
 
 trec_eval orders passages by score and breaks ties by their names, which our rankings do not: it is given scores that
-fall by one a rank, so that the order is ours.
+fall by one a rank, so that the order is ours. Which measures there are is said in metrics.py.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 
-NAMES = {"ndcg_10": "nDCG@10", "mrr_10": "RR@10", "recall_1": "R@1", "recall_5": "R@5", "recall_10": "R@10"}
+from bitter_retrieval.statistics.metrics import of_family
 
 
 def ranking_metrics(
     rankings: Mapping[str, Sequence[str]], relevant: Mapping[str, Collection[str]]
 ) -> dict[str, dict[str, float]]:
-    """Metrics in NAMES by query_id, of rankings (best first, the first ten at least) that have a relevant passage."""
+    """Ranking metrics by query_id, of rankings (best first, the first ten at least) that have a relevant passage."""
     from ir_measures import iter_calc, parse_measure
 
-    measures = {parse_measure(measure): name for name, measure in NAMES.items()}
+    measures = {parse_measure(row.measure): row.name for row in of_family("ranking")}
     labels = {query: dict.fromkeys(relevant[query], 1) for query in rankings if relevant.get(query)}
     run = {query: {passage: -float(at) for at, passage in enumerate(rankings[query])} for query in labels}
     found: dict[str, dict[str, float]] = {query: {} for query in labels}
