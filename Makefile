@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # DVC runs `python src/…` through a shell: the python it finds must be the one of the virtual environment.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: repro test lint constraints clean-venv
+.PHONY: repro test lint types constraints clean-venv
 
 repro: $(VENV)/installed
 	$(BIN)/dvc repro
@@ -17,6 +17,11 @@ test: $(VENV)/installed-dev
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(MAKE) types
+
+# The type checker over src/, to be filled in: $(BIN)/mypy or $(BIN)/pyright
+types: $(VENV)/installed-dev
 
 # The stamps are files in the environment: it is made once, and again when a pin changes.
 $(VENV)/installed: requirements.txt constraints.txt

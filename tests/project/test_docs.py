@@ -15,6 +15,7 @@ import use_profile
 from bitter_retrieval.params import parse_params
 from bitter_retrieval.records import PREPARED, read_rows
 from bitter_retrieval.training import losses
+from bitter_retrieval.training.settings import Loss
 from bitter_retrieval.typed_yaml import ParamsError, read_yaml
 
 REPOSITORY = Path(__file__).parents[2]
@@ -79,17 +80,19 @@ def test_a_judge() -> None:
 
 def test_a_run() -> None:
     tree = read_yaml(REPOSITORY / "profiles/default.yaml")
-    tree["runs"] |= yaml.safe_load(example("adding_a_run.md", "yaml"))["runs"]
+    tree["runs"] |= yaml.safe_load(example("training.md", "yaml"))["runs"]
     assert parse_params(tree, "docs").runs["kl_sharp"].temperature.teacher == 0.1
 
 
 def test_a_loss() -> None:
-    module = vars(losses) | {"LOSSES": {}}
-    lines = example("adding_a_loss.md", "python").splitlines()
-    exec("\n".join(line.removeprefix("   ") for line in lines), module)
+    row, function = (example("../CONTRIBUTING.md", "python", place) for place in (0, 1))
+    (loss,) = eval(f"{{{row}}}", {"Loss": Loss}).values()
+    assert loss.labels == "soft" and not loss.in_batch
+    module = dict(vars(losses))
+    exec(function, module)
     batch = make_batch()
     similarity = batch.similarity.clone().requires_grad_()
-    value = module["LOSSES"]["hinge_to_empty"].function(replace(batch, similarity=similarity), SETTINGS, None)
+    value = module["hinge_to_empty"](replace(batch, similarity=similarity), SETTINGS, None)
     value.mean.backward()
     assert value.mean > 0 and (similarity.grad[~batch.own] == 0).all() and (value.used == batch.own.any(1)).all()
 

@@ -16,19 +16,11 @@ from typing import Any
 from bitter_retrieval.params import Params
 from bitter_retrieval.reporting import wording
 from bitter_retrieval.studies.experiments import ExperimentError, Wanted
-from bitter_retrieval.training.settings import Run
+from bitter_retrieval.training.settings import LOSSES, Run
 
 FACTORS = (1, 0.5, 2)  # of the learning rate, and of the dial
 MORE_FACTORS = (1, 0.5, 2, 0.25, 4, 0.71, 1.41, 0.125, 8)  # of the learning rate alone
-DIALS = {  # what a loss has beside the learning rate
-    "infonce": "temperature.student",
-    "infonce_soft": "temperature.student",
-    "utility_infonce": "temperature.student",
-    "kl": "temperature.teacher",
-    "stable_kd": "temperature.teacher",
-    "margin": "margin",
-    "margin_mse": "margin",
-}
+DIALS = ("margin", "temperature.teacher", "temperature.student")  # a run is tuned by the first that its loss has
 NORMAL = 1.96  # half-widths of a 95% interval are so many standard errors
 Settings = dict[str, float]
 
@@ -52,9 +44,9 @@ def grid(run: Run, learning_rate: float) -> list[Settings]:
     """The trials of one run, the starting values first."""
     rate = run.learning_rate or learning_rate
     heaviest = max(run.losses, key=lambda name: run.losses[name])
-    if heaviest not in DIALS:
+    dial = next((dial for dial in DIALS if dial in LOSSES[heaviest].dials), None)
+    if dial is None:
         return [{"learning_rate": _short(rate * factor)} for factor in MORE_FACTORS]
-    dial = DIALS[heaviest]
     start = run.margin if dial == "margin" else getattr(run.temperature, dial.split(".")[1])
     return [
         {"learning_rate": _short(rate * factor), dial: _short(start * other)} for factor in FACTORS for other in FACTORS
