@@ -85,7 +85,7 @@ def render(name: str) -> str:
     tree = with_presets(tree, profile_path(chain[0]))
     parse_params(tree, " over ".join(f"profiles/{link}.yaml" for link in chain))
     head = f"# Written by `python src/use_profile.py {name}`: {_first_comment(path)}\n"
-    head += f"# Profiles, the first wins: {', '.join(chain)}. Meanings and units stand in profiles/default.yaml.\n\n"
+    head += f"# Profiles, the first wins: {', '.join(chain)}. docs/params.md explains every field.\n\n"
     return head + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=120)
 
 
