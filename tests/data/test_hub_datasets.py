@@ -16,10 +16,12 @@ import yaml
 from hub_service import TOKEN, Hub, Repo
 from source_files import MARCO, squad, write_marco, write_rows
 
+from bitter_retrieval.data import hub_datasets
 from bitter_retrieval.data.question_splits import question_splits, split_files
 from bitter_retrieval.data.settings import Limits, QuestionData
 from bitter_retrieval.data.squad import squad_files, squad_splits
-from bitter_retrieval.records import BEYOND, CORPUS, PREPARED, read_rows
+from bitter_retrieval.files.settings import Hub as HubSettings
+from bitter_retrieval.records import CORPUS, PREPARED, read_rows
 
 REPOSITORY = Path(__file__).parents[2]
 NAME = "microsoft/ms_marco"
@@ -39,7 +41,7 @@ configs:
 READ = """
 import json, sys
 from bitter_retrieval.data.hub_datasets import DatasetError, hub_parts
-from bitter_retrieval.params import Hub
+from bitter_retrieval.files.settings import Hub
 for asked in json.loads(sys.argv[1]):
     try:
         parts = hub_parts(Hub(**asked), "data.hub", "data.path")
@@ -145,6 +147,23 @@ def test_of_several_commits_in_the_cache_the_one_asked_for_is_read(hub: Hub, tmp
     del states[-2:]
 
 
+def test_a_large_split_is_cached_in_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are found by the names that `datasets` gives them, which it does not document."""
+    import datasets
+
+    rows = [{"number": number, "text": "x" * 100} for number in range(3000)]
+    write_rows(tmp_path / "rows.parquet", rows)
+    files = {"train": str(tmp_path / "rows.parquet"), "test": str(tmp_path / "rows.parquet")}
+    cache = tmp_path / "cache"
+    builder = datasets.load_dataset_builder("parquet", data_files=files, cache_dir=str(cache), batch_size=500)
+    builder.download_and_prepare(max_shard_size="100KB")
+    (folder,) = {file.parent for file in cache.rglob("*.arrow")}
+    assert len(list(folder.glob("*.arrow"))) > 4
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", cache)
+    parts = hub_datasets._cached(HubSettings("Parquet", folder.name, None))
+    assert {split: table.to_list() for split, table in parts.items()} == {"train": rows, "test": rows}
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -178,8 +197,7 @@ def test_prepare_reads_a_hub_as_it_reads_files(hub: Hub, cache: Path, project: P
     assert read_rows("data/prepared/corpus.parquet", CORPUS) == corpus
     others = squad_files(write_rows(Path("squad/train.parquet"), squad()))
     splits, corpus, _ = squad_splits(others, "squad", 0, 3, shares)
-    asked = [row | {"query_id": f"{BEYOND}{row['query_id']}"} for row in splits["test"]]
-    assert read_rows("data/prepared/beyond.parquet", PREPARED) == asked and len(asked) == 47
+    assert read_rows("data/prepared/beyond.parquet", PREPARED) == splits["test"] and len(splits["test"]) == 47
     assert read_rows("data/prepared/beyond_corpus.parquet", CORPUS) == corpus
 
 

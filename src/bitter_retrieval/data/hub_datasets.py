@@ -8,14 +8,15 @@ hub that does not answer, and then takes the commit that was cached last: here a
 the commit that is asked for.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bitter_retrieval.data.question_files import Place, Record
+from bitter_retrieval.files.settings import Hub
+from bitter_retrieval.files.tables import Place, Record
 from bitter_retrieval.models.credentials import offer_hub_token
 from bitter_retrieval.models.hub import contact, refusal
-from bitter_retrieval.params import Hub
 
 BATCH = 1024  # rows that are turned into Python objects at a time
 
@@ -75,12 +76,14 @@ def _refused(hub: Hub) -> Exception | None:
 
 def _cached(hub: Hub) -> Any:
     """The commit as the cache has it: without a hub, load_dataset would take the last that was cached."""
-    from datasets.packaged_modules.cache.cache import Cache
+    from datasets import Dataset, DatasetInfo, concatenate_datasets
 
     (folder,) = _folders(hub)
-    *_, config, version, commit = folder.parts
-    name = hub.id.rpartition("/")[2]
-    return Cache(repo_id=hub.id, dataset_name=name, config_name=config, version=version, hash=commit).as_dataset()
+    found = {}
+    for split in DatasetInfo.from_directory(str(folder)).splits:  # in <name>-<split>.arrow, or several …-00000-of-00002
+        files = [*folder.glob(f"*-{split}.arrow"), *sorted(folder.glob(f"*-{split}-?????-of-?????.arrow"))]
+        found[split] = concatenate_datasets([Dataset.from_file(str(file)) for file in files])
+    return found
 
 
 def _folders(hub: Hub) -> list[Path]:
@@ -88,7 +91,13 @@ def _folders(hub: Hub) -> list[Path]:
     from datasets import config
 
     found = Path(config.HF_DATASETS_CACHE).expanduser().glob(f"*/*/*/{hub.revision}")
-    return [folder for folder in found if hub.config in (None, folder.parts[-3])]
+    named = (folder for folder in found if _letters(folder.parts[-4]) == _letters(hub.id))
+    return [folder for folder in named if hub.config in (None, folder.parts[-3])]
+
+
+def _letters(name: str) -> str:
+    """The same of owner/SomeName and of owner___some_name, as the cache writes it."""
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 def _said(hub: Hub, at: str, instead: str, why: Exception) -> str:

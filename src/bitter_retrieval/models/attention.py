@@ -83,6 +83,7 @@ def unpadded_attention(model: Any, asked: str, half: bool) -> Iterator[None]:
     them was asked for by name, that is an AttentionError.
     """
     global _chosen
+    # transformers has a public way to set it, and none to ask: tests/project/test_private_names.py says when it has.
     before, _chosen = model.config._attn_implementation, chosen(asked, half)
     if _chosen == "sdpa":
         yield

@@ -60,6 +60,7 @@ def read_config(model: str, revision: str | None) -> Any:
     except Exception as error:  # whatever a config may hold that its class refuses
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"model {model!r}: {file} is no config of a model ({why}).") from error
+    # transformers sets it no more, and is to leave it out of what it saves: tests/project/test_private_names.py.
     config._commit_hash = None if Path(model).is_dir() else file.parent.name
     return config
 
