@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bitter_retrieval.training.losses import LabelledBatch, LossSettings, utilities
+from bitter_retrieval.labels.soft import utility
+from bitter_retrieval.training.losses import LabelledBatch, LossSettings
 
 SETTINGS = LossSettings(student=0.4, teacher=0.5, margin=0.7)
 SCALE = 1.5
@@ -45,9 +46,9 @@ def make_batch(with_others: bool = True, names: list[str] | None = None) -> Labe
     others[:, columns - PADDING :] = False
     similarity = 2 * torch.rand(own.shape, generator=generator, dtype=torch.float64) - 1
     no_passage = torch.full((rows,), NO_PASSAGE, dtype=torch.float64)
-    utility = torch.where(own, utilities(nll, no_passage, SCALE), 0)
+    helped = torch.from_numpy(utility(nll.numpy(), no_passage.numpy(), SCALE))
     similarity = torch.where(own | others, similarity, math.nan)
-    batch = LabelledBatch(similarity, own, others, relevant, nll, no_passage, utility)
+    batch = LabelledBatch(similarity, own, others, relevant, nll, no_passage, torch.where(own, helped, 0))
     return permute(batch, torch.arange(rows), torch.randperm(columns, generator=generator))
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bitter_retrieval.labels.account import GAIN_EDGES, account
+from bitter_retrieval.labels.soft import LabelError, utility_scale
 from bitter_retrieval.records import Row
-from bitter_retrieval.training.losses import utility_scale
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -39,12 +39,13 @@ def one_query() -> tuple[list[Row], list[Row]]:
 
 
 def two_queries() -> tuple[list[Row], list[Row]]:
-    """The second has two references, one for p1 and none for p2; losses without a passage, p0, p1: 1, .5, 1.2."""
+    """The second has two references, and p2 a loss of one alone; losses without a passage, p0, p1: 1, .5, 1.2."""
     rows, labels = one_query()
     second = [
         *(label("r", "", 4.0, 2, exact=True), label("r", "", 3.0, 3, 1)),
         *(label("r", "p0", 1.0, 2), label("r", "p0", 6.0, 3, 1, exact=True)),
-        label("r", "p1", 3.6, 3, 1),
+        *(label("r", "p1", 5.0, 2), label("r", "p1", 3.6, 3, 1)),
+        label("r", "p2", 0.3, 3, 1),
     ]
     return [*rows, question("r", (0, "lure"), (1, "hard"), (0, "lure"))], [*labels, *second]
 
@@ -60,8 +61,8 @@ def by_bin(*passages_exact: tuple[int, float | None]) -> list[dict]:
 def test_account_by_hand() -> None:
     assert account(*two_queries()) == {
         "queries": 2,
-        "rows": 9,
-        "answer_tokens": 17,
+        "rows": 11,
+        "answer_tokens": 22,
         "truncated_contexts": 3,
         "queries_without_baseline": 0,
         "candidates_without_label": 1,
@@ -132,7 +133,7 @@ def test_without_labels_all_but_the_counts_is_none(rows: list[Row]) -> None:
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_is_refused(loss: float) -> None:
     rows, labels = one_query()
-    with pytest.raises(ValueError, match="'q', passage 'q-p1', answer 1"):
+    with pytest.raises(LabelError, match="'q', passage 'q-p1', answer 1"):
         account(rows, [*labels, label("q", "p1", loss, index=1)])
 
 
@@ -160,11 +161,17 @@ def random_labels(seed: int) -> tuple[list[Row], list[Row]]:
 
 def slow_account(rows: list[Row], labels: list[Row]) -> dict:
     """Without arrays or ranks; not rounded."""
-    best, exact = {}, {}
+    best, exact, scored = {}, {}, {}
     for row in labels:
         key = row["query_id"], row["passage_id"]
-        best[key] = min(row["nll_sum"] / (row["n_tokens"] or 1), best.get(key, 99))
+        scored.setdefault(key, {})[row["answer_index"]] = row["nll_sum"] / (row["n_tokens"] or 1)
         exact[key] = row.get("exact", False) or exact.get(key, False)
+    for (query, passage), losses in scored.items():
+        wanted = scored.get(
+            (query, ""), {index for (other, _), own in scored.items() if other == query for index in own}
+        )
+        if all(index in losses for index in wanted):
+            best[query, passage] = min(losses[index] for index in wanted)
     candidates = [(row["query_id"], passage) for row in rows for passage in row["passages"]]
     losses = [(query, p, best[query, p["passage_id"]]) for query, p in candidates if (query, p["passage_id"]) in best]
     gains = [(query, p, best[query, ""] - loss) for query, p, loss in losses if (query, "") in best]

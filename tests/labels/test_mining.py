@@ -117,6 +117,8 @@ def test_positives_of_a_source() -> None:
     assert positives([cheap, *tiny.soft(ROWS)], True, "reader_a") == TRUE  # no passage is no positive
     lost = [{**label, "nll_sum": None} if label["passage_id"] == "p4" else label for label in tiny.soft(ROWS)]
     assert positives(lost, True, "reader_a")["q4"] in ({"p5"}, {"p9"})  # of what was scored
+    level = [{**label, "nll_sum": 1.0 + 1e-7 * place} for place, label in enumerate(tiny.soft(ROWS[:1]))]
+    assert positives(level, True, "reader_a") == {"q0": {p["passage_id"] for p in ROWS[0]["passages"]}}  # they tie
 
 
 # -- retrieving ------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 import use_profile
+from bitter_retrieval.labels.soft import REFERENCES
 from bitter_retrieval.models.settings import is_hub_id
 from bitter_retrieval.params import is_permuted, is_soft, load_params, parse_params
 from bitter_retrieval.training.settings import LOSSES
@@ -322,11 +323,12 @@ def _without_defaults(built: Any, written: Any) -> Any:
 def test_optional_fields_of_a_run() -> None:
     run = load_params(DEFAULT).runs["kl"]
     left_out = (run.learning_rate, run.in_batch, run.nll, run.references, run.seeds)
-    assert left_out == (None, "no_passage", "mean", "first", None)
+    assert left_out == (None, "no_passage", "mean", REFERENCES, None)
     assert (run.gain, run.empty_candidate, run.infeasible_margin) == (False, False, False)
-    options = {"learning_rate": 0.01, "in_batch": "none", "nll": "sum", "references": "best", "seeds": [4, 5, 6]}
+    options = {"learning_rate": 0.01, "in_batch": "none", "nll": "sum", "references": "first", "seeds": [4, 5, 6]}
     options |= {"gain": True, "empty_candidate": True}
-    changed = parse_params(edited({"runs/kl": TREE["runs"]["kl"] | options}), "params.yaml").runs["kl"]
+    with pytest.warns(UserWarning, match="gain: changes nothing with references first"):
+        changed = parse_params(edited({"runs/kl": TREE["runs"]["kl"] | options}), "params.yaml").runs["kl"]
     assert {name: getattr(changed, name) for name in options} == options
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from bitter_retrieval.labels.disagreement import disagreement
+from bitter_retrieval.labels.soft import passage_losses
 from bitter_retrieval.records import Row
-from bitter_retrieval.statistics.label_agreement import Agreement, agreement
+from bitter_retrieval.statistics.label_agreement import SourceAgreement, source_agreements
 from bitter_retrieval.statistics.statistics import Design
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -47,9 +48,9 @@ def binary(*marks: str) -> tuple[list[Row], bool]:
     return rows, False
 
 
-def compared(**sources: tuple[list[Row], bool]) -> Agreement:
+def compared(**sources: tuple[list[Row], bool]) -> SourceAgreement:
     rows = [question(number) for number in range(4)]
-    (found,) = agreement(rows, sources, Design([row["group_id"] for row in rows], 1, 50, 0))
+    (found,) = source_agreements(rows, sources, Design([row["group_id"] for row in rows], 1, 50, 0))
     return found
 
 
@@ -91,7 +92,7 @@ def test_a_soft_and_a_binary_source_disagree_as_disagreement_says() -> None:
     found = compared(human=binary(*marks), reader=soft(*losses))
     assert (found.first, found.second, found.tau) == ("reader", "human", None)
     rows = [question(number) for number in range(4)]
-    wanted = disagreement(rows, binary(*marks)[0], soft(*losses)[0])
+    wanted = disagreement(rows, binary(*marks)[0], passage_losses(soft(*losses)[0]))
     assert found.disagreement.mean == pytest.approx(wanted["disagreement"]) == (0.5 + 0 + 1 + 1) / 4
     assert found.chance == pytest.approx(wanted["chance"])
 
@@ -106,7 +107,7 @@ def test_questions_that_cannot_be_compared_are_counted_and_left_out() -> None:
     rows = [question(0, candidates=1), question(1), question(2), question(3), question(4), question(5)]
     one = soft([0.1], [0.5, 0.5, 0.5, 0.5], [None, None, None, 0.1], [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4])
     other = soft([0.1], [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, None], [0.7, 0.7, 0.7, 0.7])
-    found = agreement(rows, {"a": one, "b": other}, Design([row["group_id"] for row in rows], 1, 50, 0))[0]
+    found = source_agreements(rows, {"a": one, "b": other}, Design([row["group_id"] for row in rows], 1, 50, 0))[0]
     assert (found.questions, found.few_candidates, found.tied) == (1, 3, 2)  # q5 has no label at all
     assert found.tau.mean == 1 and found.tau.n_questions == 1 and found.tau.n_missing == 5
     assert math.isnan(found.tau.low) and math.isnan(found.disagreement.high)  # one group
@@ -122,7 +123,7 @@ def test_every_two_sources_are_compared_once_soft_ones_first() -> None:
     labels = soft(*[[1.0, 2.0, 3.0, 4.0]] * 4)
     sources = {"human": binary(*["+---"] * 4), "a": labels, "truth": binary(*["+---"] * 4), "b": labels}
     rows = [question(number) for number in range(4)]
-    found = agreement(rows, sources, Design([row["group_id"] for row in rows], 3, 50, 0))  # seeds do not matter
+    found = source_agreements(rows, sources, Design([row["group_id"] for row in rows], 3, 50, 0))  # seeds do not matter
     pairs = [("a", "b"), ("a", "human"), ("a", "truth"), ("b", "human"), ("b", "truth"), ("human", "truth")]
     assert [(one.first, one.second) for one in found] == pairs
     assert all(one.disagreement.mean == 0 for one in found) and found[0].tau.mean == 1

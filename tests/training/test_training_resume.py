@@ -237,7 +237,7 @@ def test_everything_that_decides_has_a_part_in_the_key(tmp_path: Path, monkeypat
         return replace(params, runs=params.runs | {"kl": replace(params.runs["kl"], **fields)})
 
     keys = [key(), key(change=tokens), key(change=cut), key(prefix="query: "), key(dropout=0.2)]
-    keys += [key(changed(losses={"kl": 0.5})), key(changed(trains="query")), key(changed(references="best"))]
+    keys += [key(changed(losses={"kl": 0.5})), key(changed(trains="query")), key(changed(references="first"))]
     keys += [key(replace(params, train=replace(params.train, clip=2.0)))]
     with monkeypatch.context() as other:
         other.setattr(torch, "__version__", "2.99.0")

@@ -8,7 +8,7 @@ A query with losses of .2 (human choice, truly supports), .5 and 3 nats a token,
      "auc": {"pooled": 1.0, "within_query": 1.0, "queries": 1}, "exact_without_passage": 0.0,
      "exact_match_by_gain": […, {"gain_from": 1.0, "gain_to": 3.0, "passages": 2, "exact": 0.5}, …]}
 
-A loss is that of the best reference answer; exact match is teacher-forced and counts for any of them.
+Which reference a loss is of, soft.py says; exact match is teacher-forced and counts for any of them.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,12 +19,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from bitter_retrieval.labels.binary import selected_labels
-from bitter_retrieval.labels.disagreement import TIE, candidate_losses, disagreement, passage_losses
+from bitter_retrieval.labels.disagreement import disagreement
+from bitter_retrieval.labels.soft import TIE, UTILITY_QUANTILE, LossesByQuery, candidate_losses, passage_losses
 from bitter_retrieval.records import NO_PASSAGE, Row, supporting_passages
 
 Array = NDArray[np.float64]
 GAIN_EDGES = (-1.0, -0.1, 0.1, 1.0, 3.0)  # nats a token; a bin holds its lower edge
-SCALE_PERCENTILE = 95  # as losses.utility_scale, which the labels must not depend on: a test compares them
 DECIMALS = 4
 
 
@@ -32,9 +32,8 @@ def account(rows: Sequence[Row], labels: Sequence[Row]) -> dict:
     """Figures of prepared rows and their soft labels (records.SOFT_LABELS with "exact" and "truncated" where known).
 
     A figure is None where it is not known or nothing counts towards it; shares and gains are of what has a label.
-    Raises ValueError for a loss that is not finite.
+    Raises LabelError for a loss that is not finite.
     """
-    _refuse_infinite(labels)
     losses, exact = passage_losses(labels), _exact(labels)
     found = [candidate_losses(row, losses) for row in rows]
     without = _without_passage(rows, losses)
@@ -48,21 +47,12 @@ def account(rows: Sequence[Row], labels: Sequence[Row]) -> dict:
         "truncated_contexts": _total(labels, "truncated"),
         "queries_without_baseline": int(np.isnan(without).sum()),
         "candidates_without_label": candidates - sum(map(len, found)),
-        "human_label": _human_label(rows, labels),
+        "human_label": _human_label(rows, losses),
         **_gain(gains),
         "auc": _support_auc(by_passage, _padded(list(map(_supports, rows, found)))),
         "exact_without_passage": _figure(_without_passage(rows, exact)),
         "exact_match_by_gain": _by_gain(gains, _padded(_aligned(rows, found, exact))),
     }
-
-
-def _refuse_infinite(labels: Sequence[Row]) -> None:
-    if not np.isfinite([label["nll_sum"] for label in labels]).all():
-        bad = next(label for label in labels if not np.isfinite(label["nll_sum"]))
-        raise ValueError(
-            f"query {bad['query_id']!r}, passage {bad['passage_id']!r}, answer {bad['answer_index']}: loss "
-            f"{bad['nll_sum']} is not finite. Check what the labels come from, or leave this one out."
-        )
 
 
 def _exact(labels: Iterable[Row]) -> dict[str, dict[str, float]]:
@@ -78,7 +68,7 @@ def _exact(labels: Iterable[Row]) -> dict[str, dict[str, float]]:
 # -- arrays of queries [Q] and of their labelled candidates, padded with NaN [Q, C] ------------------------------------
 
 
-def _without_passage(rows: Sequence[Row], values: dict[str, dict[str, float]]) -> Array:
+def _without_passage(rows: Sequence[Row], values: LossesByQuery) -> Array:
     return np.array([values.get(row["query_id"], {}).get(NO_PASSAGE, np.nan) for row in rows], dtype=np.float64)
 
 
@@ -87,7 +77,7 @@ def _supports(row: Row, found: dict[str, float]) -> list[float]:
     return [np.nan if supporting is None else float(passage in supporting) for passage in found]
 
 
-def _aligned(rows: Sequence[Row], found: Sequence[dict], values: dict[str, dict[str, float]]) -> list[list[float]]:
+def _aligned(rows: Sequence[Row], found: Sequence[dict], values: LossesByQuery) -> list[list[float]]:
     of_rows = (values.get(row["query_id"], {}) for row in rows)
     return [[of.get(passage, np.nan) for passage in known] for of, known in zip(of_rows, found, strict=True)]
 
@@ -115,11 +105,11 @@ def _total(labels: Iterable[Row], column: str) -> int | None:
     return None if None in values else int(sum(values))
 
 
-def _human_label(rows: Sequence[Row], labels: Sequence[Row]) -> dict | None:
+def _human_label(rows: Sequence[Row], losses: LossesByQuery) -> dict | None:
     """Disagreement with the data's own annotation, by the rules of disagreement.py; None where it has none."""
     if all(passage["is_selected"] is None for row in rows for passage in row["passages"]):
         return None
-    found = disagreement(rows, selected_labels(rows), labels)
+    found = disagreement(rows, selected_labels(rows), losses)
     counts = {name: found[name] for name in ("questions", "left_out", "ties")}
     return counts | {name: _figure([found[name]]) for name in ("disagreement", "chance")}
 
@@ -132,7 +122,7 @@ def _gain(gains: Array) -> dict:
         "gain": {
             "mean": _figure(known),
             "median": _figure(known, np.median),
-            "positive_p95": _figure(known[known > 0], lambda positive: np.percentile(positive, SCALE_PERCENTILE)),
+            "positive_p95": _figure(known[known > 0], lambda positive: np.quantile(positive, UTILITY_QUANTILE)),
         },
         "worse_than_none": _figure(known < -TIE),
         "best_is_worse_than_none": _figure(best[~np.isnan(best)] < -TIE),

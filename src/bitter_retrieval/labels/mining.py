@@ -13,7 +13,8 @@ import numpy as np
 
 from bitter_retrieval.encoders.encoder import Encoder
 from bitter_retrieval.evaluation.retrieval import rank_by_vectors
-from bitter_retrieval.labels.targets import answer_losses, with_labelled
+from bitter_retrieval.labels.soft import best_passages, passage_losses
+from bitter_retrieval.labels.targets import with_labelled
 from bitter_retrieval.records import NO_PASSAGE, Row, passage_texts, relevant_passages
 
 
@@ -65,14 +66,12 @@ def retrieved(rows: list[Row], encoder: Encoder, per_query: int, budget: int) ->
 
 
 def positives(labels: list[Row], soft: bool, source: str) -> dict[str, frozenset[str]]:
-    """By query_id: the relevant passages of a binary source, the one of lowest loss of a soft source."""
+    """By query_id: the relevant passages of a binary source, those of lowest loss of a soft source."""
     if not soft:
         return relevant_passages(labels)
-    lowest: dict[str, tuple[float, str]] = {}
-    for (query_id, passage_id), loss in answer_losses(labels, "mean", "first", source).items():
-        if passage_id != NO_PASSAGE and (query_id not in lowest or loss < lowest[query_id][0]):
-            lowest[query_id] = (loss, passage_id)
-    return {query_id: frozenset([passage_id]) for query_id, (_, passage_id) in lowest.items()}
+    losses = passage_losses(labels, source=source)
+    shown = {query: {p: loss for p, loss in own.items() if p != NO_PASSAGE} for query, own in losses.items()}
+    return {query: best_passages(own) for query, own in shown.items() if own}
 
 
 def first_checkpoint(folder: Path) -> Path:

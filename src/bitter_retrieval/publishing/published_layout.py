@@ -18,7 +18,8 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from bitter_retrieval.labels.targets import LabelError, answer_losses, with_empty, with_labelled
+from bitter_retrieval.labels.soft import LabelError, LossesByQuery, passage_losses
+from bitter_retrieval.labels.targets import with_empty, with_labelled
 from bitter_retrieval.records import NO_PASSAGE, SOFT_LABELS, Row
 
 LARGEST = 2**31 - 1  # MS MARCO's query_id has 32 bits
@@ -47,7 +48,7 @@ def published_tables(rows: list[Row], labels: list[Row], source: str, whole: boo
     Raises LabelError where labels belong to other data.
     """
     rows = with_empty(with_labelled(rows, labels))
-    losses = answer_losses(labels, "mean", "first", source)
+    losses = passage_losses(labels, references="first", source=source)
     query_id, name = (pa.int32(), int) if whole else (pa.string(), str)
     published = [_published(row, losses) for row in rows]
     records = list(_records(rows, labels, source))
@@ -71,18 +72,18 @@ def _record_columns(query_id: pa.DataType) -> list[tuple[str, pa.DataType]]:
     ]
 
 
-def _published(row: Row, losses: dict[tuple[str, str], float]) -> Row:
-    query_id, passages = row["query_id"], row["passages"]
+def _published(row: Row, losses: LossesByQuery) -> Row:
+    passages, known = row["passages"], losses.get(row["query_id"], {})
     return {
         "answers": row["answers"],
         "passages": {
             "is_selected": [0 if p["passage_id"] == NO_PASSAGE else p["is_selected"] for p in passages],
             "passage_text": [p["text"] for p in passages],
             "url": [""] * len(passages),
-            "soft_labels": [losses.get((query_id, p["passage_id"])) for p in passages],
+            "soft_labels": [known.get(p["passage_id"]) for p in passages],
         },
         "query": row["query"],
-        "query_id": query_id,
+        "query_id": row["query_id"],
         "query_type": "",
         "wellFormedAnswers": [],
     }

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bitter_retrieval.labels.disagreement import candidate_losses, lowest_loss
+from bitter_retrieval.labels.soft import Losses, LossesByQuery, best_passages, candidate_losses
 from bitter_retrieval.records import NO_PASSAGE, SUPPORTING_ROLES, Row
 from bitter_retrieval.statistics.outcomes import Outcomes, Questions
 
@@ -28,17 +28,17 @@ class _Question:
     row: Row
     place: int
     relevant: frozenset[str]
-    losses: Mapping[str, float]  # answer loss of its candidates
+    losses: Losses  # of its candidates
 
     @property
     def lowest(self) -> frozenset[str]:
-        return lowest_loss(self.losses)
+        return best_passages(self.losses)
 
 
 def most_differing(
     asked: Questions,
     runs: Mapping[str, Outcomes],
-    losses: Mapping[str, Mapping[str, float]],
+    losses: LossesByQuery,
     texts: Mapping[str, str],
     count: int = SHOWN,
 ) -> list[dict[str, Any]]:

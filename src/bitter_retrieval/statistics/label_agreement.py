@@ -1,8 +1,8 @@
 """How far label sources agree: the order that they give a question's candidates, and the candidate that they put first.
 
-    agreement(rows, {"reader_a": (soft rows, True), "human": (binary rows, False), …}, Design(groups, 1, 4000, 0))
-        [Agreement(first="reader_a", second="reader_b", questions=640, few_candidates=0, tied=0,
-                   tau=Estimate(mean=0.53, low=0.51, …), disagreement=Estimate(mean=0.36, …), chance=0.9), …]
+    source_agreements(rows, {"reader_a": (soft rows, True), "human": (binary rows, False), …}, Design(groups, …))
+        [SourceAgreement(first="reader_a", second="reader_b", questions=640, few_candidates=0, tied=0,
+                         tau=Estimate(mean=0.53, low=0.51, …), disagreement=Estimate(mean=0.36, …), chance=0.9), …]
 
 Kendall's tau-b of each question compares the order, between two soft sources alone. Whether the best passages agree is
 asked of any two: a soft source's best is the passage of lowest loss, a binary source's are those that it marks. A soft
@@ -19,15 +19,21 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import kendalltau
 
-from bitter_retrieval.labels.disagreement import TIE, candidate_losses, lowest_loss, passage_losses
+from bitter_retrieval.labels.soft import (
+    TIE,
+    Losses,
+    LossesByQuery,
+    best_passages,
+    candidate_losses,
+    passage_losses,
+    share_outside,
+)
 from bitter_retrieval.records import Row
 from bitter_retrieval.statistics.statistics import Design, Estimate
 
-Losses = Mapping[str, float]  # of a question's candidates; of a binary source 0 where it marks them, else 1
-
 
 @dataclass(frozen=True)
-class Agreement:
+class SourceAgreement:
     """Two label sources over the questions where they can be compared; NaN in an estimate: they nowhere can."""
 
     first: str
@@ -40,16 +46,19 @@ class Agreement:
     chance: float  # what it would be if one source put a random candidate first
 
 
-def agreement(
-    rows: Sequence[Row], sources: Mapping[str, tuple[Iterable[Row], bool]], design: Design
-) -> list[Agreement]:
+def source_agreements(
+    rows: Sequence[Row], sources: Mapping[str, tuple[Sequence[Row], bool]], design: Design
+) -> list[SourceAgreement]:
     """Every two sources over prepared rows, soft ones first; `design` holds the groups of the rows.
 
     sources: label rows by name, and whether they are soft (as records.read_labels returns them).
     """
     soft = {name for name, (_, is_soft) in sources.items() if is_soft}
     names = sorted(sources, key=lambda name: name not in soft)
-    losses = {name: (passage_losses if name in soft else _marks)(labels) for name, (labels, _) in sources.items()}
+    losses = {
+        name: passage_losses(labels, source=name) if is_soft else _marks(labels)
+        for name, (labels, is_soft) in sources.items()
+    }
     return [
         _compared(rows, design, (first, losses[first]), (second, losses[second]), (first in soft) + (second in soft))
         for first, second in combinations(names, 2)
@@ -65,8 +74,12 @@ def _marks(labels: Iterable[Row]) -> dict[str, dict[str, float]]:
 
 
 def _compared(
-    rows: Sequence[Row], design: Design, first: tuple[str, dict], second: tuple[str, dict], soft: int
-) -> Agreement:
+    rows: Sequence[Row],
+    design: Design,
+    first: tuple[str, LossesByQuery],
+    second: tuple[str, LossesByQuery],
+    soft: int,
+) -> SourceAgreement:
     figures, left_out = np.full((3, len(rows)), np.nan), Counter()
     for number, row in enumerate(rows):
         one, other = (candidate_losses(row, losses) for _, losses in (first, second))
@@ -80,7 +93,7 @@ def _compared(
             figures[:, number] = _tau(one, other) if soft == 2 else np.nan, *_differ(one, other, both_ways=soft != 1)
     tau, disagreement, chance = (design.estimate(values[None]) for values in figures)
     counts = len(rows) - left_out.total(), left_out["few"], left_out["tied"]
-    return Agreement(first[0], second[0], *counts, tau if soft == 2 else None, disagreement, chance.mean)
+    return SourceAgreement(first[0], second[0], *counts, tau if soft == 2 else None, disagreement, chance.mean)
 
 
 def _level(losses: Losses) -> bool:
@@ -95,9 +108,9 @@ def _tau(one: Losses, other: Losses) -> float:
 
 def _differ(one: Losses, other: Losses, both_ways: bool) -> tuple[float, float]:
     """Whether the best of one is not among the best of the other, and how often a random candidate would not be."""
-    best, wanted = lowest_loss(one), lowest_loss(other)
+    best, wanted = best_passages(one), best_passages(other)
     ways = [(best, wanted), (wanted, best)][: 1 + both_ways]
     return (
-        float(np.mean([len(these - those) / len(these) for these, those in ways])),
+        float(np.mean([share_outside(these, those) for these, those in ways])),
         float(np.mean([1 - len(those) / len(one) for _, those in ways])),
     )

@@ -14,10 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import nan
 
-from bitter_retrieval.labels.disagreement import candidate_losses
+from bitter_retrieval.labels.soft import LossesByQuery, candidate_losses
 from bitter_retrieval.records import NO_PASSAGE, Row
 
-Losses = Mapping[str, Mapping[str, float]]  # answer losses by query_id and passage_id, nats a token
 Read = tuple[str, tuple[str, ...]]  # a query and the passages that a reader saw with it
 
 
@@ -25,7 +24,7 @@ Read = tuple[str, tuple[str, ...]]  # a query and the passages that a reader saw
 class Known:
     """What the evaluated split is known to hold, beside its labels."""
 
-    losses: Mapping[str, Losses] = field(default_factory=dict)  # by reader, of a reader that has labelled
+    losses: Mapping[str, LossesByQuery] = field(default_factory=dict)  # by reader, of a reader that has labelled
     labeller: str | None = None  # the reader whose labels the comparison is about
     unaided: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # reader, query_id: EM without a passage
     empty_passage: bool = False  # whether the corpus holds it
@@ -64,7 +63,7 @@ def utilities(by_reader: Mapping[str, Sequence[Row]], rows: Sequence[Row], known
     }
 
 
-def _lowest(rows: Sequence[Row], losses: Losses) -> dict[str, float]:
+def _lowest(rows: Sequence[Row], losses: LossesByQuery) -> dict[str, float]:
     found = {row["query_id"]: candidate_losses(row, losses) for row in rows}
     return {query: min(of_query.values()) for query, of_query in found.items() if of_query}
 
@@ -74,7 +73,7 @@ def _read(query: str, shown: Iterable[str]) -> Read:
     return query, tuple(passage for passage in shown if passage != NO_PASSAGE)
 
 
-def _labelled(losses: Losses) -> dict[Read, float]:
+def _labelled(losses: LossesByQuery) -> dict[Read, float]:
     """One candidate alone, or nothing, has the loss of its label."""
     return {_read(query, [passage]): loss for query, found in losses.items() for passage, loss in found.items()}
 

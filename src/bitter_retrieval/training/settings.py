@@ -6,6 +6,7 @@ A loss is a row of LOSSES and the function of that name in losses.py.
 from dataclasses import dataclass
 from typing import Literal
 
+from bitter_retrieval.labels.soft import REFERENCES, References
 from bitter_retrieval.parameter_types import Attention, Count, NotNegative, Positive, Seeds, Share
 
 
@@ -51,7 +52,7 @@ class Run:
     learning_rate: Positive | None = None  # None: train.learning_rate
     in_batch: Literal["no_passage", "zero", "none"] = "no_passage"  # kl: what the batch's other passages are to it
     nll: Literal["mean", "sum"] = "mean"  # over the answer's tokens
-    references: Literal["first", "best", "mean"] = "first"  # which reference answer's loss counts
+    references: References = REFERENCES  # which reference answer's loss counts; in tables the best always does
     gain: bool = False  # losses are taken over the loss without a passage
     empty_candidate: bool = False  # the empty passage is one more candidate
     infeasible_margin: bool = False  # margin is 2 or more on purpose
