@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from bitter_retrieval.command_line import bar, named, run_stage, say
-from bitter_retrieval.data.hub_datasets import hub_parts
+from bitter_retrieval.files.hub_datasets import hub_parts
 from bitter_retrieval.files.tables import data_files, records
 from bitter_retrieval.labels.annotators import annotate
 from bitter_retrieval.labels.binary import has_answer_labels, permuted_labels, selected_labels, truth_labels

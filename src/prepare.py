@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from bitter_retrieval.command_line import run_stage
-from bitter_retrieval.data.hub_datasets import hub_parts, refuse_unavailable, refuse_unstated
 from bitter_retrieval.data.question_splits import question_splits, split_files
 from bitter_retrieval.data.settings import AnyData, GeneratedData, QuestionData, SquadData
 from bitter_retrieval.data.squad import from_rows, squad_files, squad_splits
 from bitter_retrieval.data.world import World
+from bitter_retrieval.files.hub_datasets import hub_parts, refuse_unavailable, refuse_unstated
 from bitter_retrieval.files.settings import Hub
 from bitter_retrieval.judging.settings import LlmParams
 from bitter_retrieval.labels.settings import PublishedLabels

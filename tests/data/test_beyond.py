@@ -10,7 +10,7 @@ import tiny
 import yaml
 
 import prepare
-from bitter_retrieval.data.hub_datasets import DatasetError
+from bitter_retrieval.files.hub_datasets import DatasetError
 from bitter_retrieval.records import CORPUS, PREPARED, Row, read_rows
 from bitter_retrieval.typed_yaml import ParamsError
 

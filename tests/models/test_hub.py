@@ -23,9 +23,9 @@ import yaml
 
 import encoder as encoder_stage
 import prepare
-from bitter_retrieval.data.hub_datasets import DatasetError, hub_parts, refuse_unavailable
 from bitter_retrieval.encoders.encoder import Usage, load_encoder
 from bitter_retrieval.evaluation.given_models import point_to_encoder
+from bitter_retrieval.files.hub_datasets import DatasetError, hub_parts, refuse_unavailable
 from bitter_retrieval.files.settings import Hub
 from bitter_retrieval.labels.settings import TRAIN
 from bitter_retrieval.models import hub

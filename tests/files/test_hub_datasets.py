@@ -16,10 +16,10 @@ import yaml
 from hub_service import TOKEN, Hub, Repo
 from source_files import MARCO, squad, write_marco, write_rows
 
-from bitter_retrieval.data import hub_datasets
 from bitter_retrieval.data.question_splits import question_splits, split_files
 from bitter_retrieval.data.settings import Limits, QuestionData
 from bitter_retrieval.data.squad import squad_files, squad_splits
+from bitter_retrieval.files import hub_datasets
 from bitter_retrieval.files.settings import Hub as HubSettings
 from bitter_retrieval.records import CORPUS, PREPARED, read_rows
 
@@ -40,7 +40,7 @@ configs:
 """
 READ = """
 import json, sys
-from bitter_retrieval.data.hub_datasets import DatasetError, hub_parts
+from bitter_retrieval.files.hub_datasets import DatasetError, hub_parts
 from bitter_retrieval.files.settings import Hub
 for asked in json.loads(sys.argv[1]):
     try:
