@@ -1,4 +1,4 @@
-"""Label a file of one's own by the answer loss of any reader, outside DVC.
+"""Label a file of questions by the answer loss of any reader, outside DVC.
 
     python src/label_file.py --model Qwen/Qwen3-0.6B-Base --input questions.jsonl --output labels.parquet
 

@@ -150,5 +150,5 @@ def test_use_that_is_not_ours_is_refused(bert: Path) -> None:
     with pytest.raises(CheckpointError, match="ask for Dense, which is not done here"):
         used(bert)
     (bert / "modules.json").write_text("{")
-    with pytest.raises(CheckpointError, match="no encoder is to be had there"):
+    with pytest.raises(CheckpointError, match="no encoder can be loaded from there"):
         used(bert)

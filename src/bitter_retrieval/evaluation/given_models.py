@@ -76,8 +76,8 @@ def point_to_encoder(
             raise
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"encoder {model!r}: no encoder is to be had there ({why}). Give a folder or hub id with config.json, "
-            "weights and tokenizer."
+            f"encoder {model!r}: no encoder can be loaded from there ({why}). Give a folder or hub id with "
+            "config.json, weights and tokenizer."
         ) from error
     if usage.max_length > (getattr(config, "max_position_embeddings", None) or usage.max_length):
         raise CheckpointError(

@@ -22,7 +22,7 @@ BATCH = 1024  # rows that are turned into Python objects at a time
 
 
 class DatasetError(ValueError):
-    """A dataset that is not to be had: which, why, and what to do about it."""
+    """An unavailable dataset: which, why, and what to do about it."""
 
 
 def hub_parts(hub: Hub, at: str, instead: str) -> Mapping[str, Iterable[Record]]:

@@ -57,7 +57,7 @@ def check_layout(found: Any, place: Place | Path, layout: Layout) -> None:
 
 
 def data_files(path: Path) -> list[Path]:
-    """A file, or a folder's files in the order of their names. Raises DataFileError where there is none to be read."""
+    """A file, or a folder's files in the order of their names. Raises DataFileError where none can be read."""
     if not path.exists():
         raise DataFileError(f"{path}: no such file or folder. Give a data file ({', '.join(SUFFIXES)}).")
     if path.is_file() and path.suffix not in SUFFIXES:

@@ -1,4 +1,4 @@
-"""Values of a record, checked: texts, ids and reference answers; what is none is refused with its place.
+"""Values of a record, checked: texts, ids and reference answers; anything else is refused with its place.
 
     identifier(1185, "query_id", place)                                           "1185"
     given(answers(["the Vistula ", "", "No Answer Present."], place))             ["the Vistula"]
