@@ -16,13 +16,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from bitter_retrieval import lineage
 from bitter_retrieval.command_line import run_stage, track
 from bitter_retrieval.evaluation.corpus import Asked, asked_in
 from bitter_retrieval.judging.judges import Named, judgement_key, make_judge
 from bitter_retrieval.labels.binary import selected_labels
 from bitter_retrieval.labels.disagreement import disagreement
 from bitter_retrieval.labels.soft import LossesByQuery, passage_losses
-from bitter_retrieval.params import Params, is_permuted, load_params
+from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.records import (
     BINARY_LABELS,
     JUDGEMENTS,
@@ -135,8 +136,8 @@ def sources_agree(split: str, params: Params) -> list[SourceAgreement]:
 def read_known(params: Params) -> Known:
     """Answer losses of every reader that has labelled, and what each reader answers without a passage."""
     split, source = params.evaluate.split, params.compare.label_source
-    labeller = params.labels[source].labeller or f"labels {source}"  # no reader has such a name
-    sources = {reader: params.losses_of(reader) for reader in params.readers} | {labeller: source}
+    labeller = lineage.labeller(source, params) or f"labels {source}"  # no reader has such a name
+    sources = {reader: lineage.losses_of(reader, params) for reader in params.readers} | {labeller: source}
     unaided: dict[str, dict[str, float]] = {}
     for row in read_predictions("controls", "no_passage", "control"):
         unaided.setdefault(row["reader"], {})[row["query_id"]] = row["em"]
@@ -165,7 +166,7 @@ def read_systems(params: Params, asked: Questions, beyond: Questions, verdicts: 
     systems = {}
     for name, run in track(params.runs.items(), "read predictions", unit="runs"):
         losses = ", ".join(f"{loss} {weight:g}" for loss, weight in run.losses.items())
-        negative = is_permuted(run.labels, params)
+        negative = lineage.is_permuted(run.labels, params)
         rows = read_predictions("runs", name, f"evaluate@{name}")
         read = read_by(name, rows, params, asked, beyond, verdicts)
         systems[name] = System("run", losses, run.labels, negative, **read, encoder=run.encoder)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bitter_retrieval import lineage
 from bitter_retrieval.command_line import run_stage, track
 from bitter_retrieval.evaluation.answering import Shown, predict, top, without_loss
 from bitter_retrieval.evaluation.corpus import Asked, asked_in
@@ -126,7 +127,7 @@ def _annotated(rows: list[Row], params: Params) -> dict[str, str]:
 
 def _lowest_loss(rows: list[Row], reader: Reader, params: Params) -> dict[str, str]:
     """The best candidate of each query that this reader has labelled; the first of those that tie."""
-    source = params.losses_of(reader.name)
+    source = lineage.losses_of(reader.name, params)
     if source is None:
         return {}
     labels = read_rows(LABELS / source / f"{params.evaluate.split}.parquet", SOFT_LABELS)

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bitter_retrieval import lineage
 from bitter_retrieval.command_line import run_stage
 from bitter_retrieval.data.question_splits import question_splits, split_files
 from bitter_retrieval.data.settings import AnyData, GeneratedData, QuestionData, SquadData
@@ -23,7 +24,7 @@ from bitter_retrieval.judging.settings import LlmParams
 from bitter_retrieval.labels.settings import PublishedLabels
 from bitter_retrieval.models.hub import fetch
 from bitter_retrieval.models.settings import is_hub_id
-from bitter_retrieval.params import Params, load_params, origin
+from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.records import BEYOND, CORPUS, PREPARED, Row, passage_texts, write_rows
 from bitter_retrieval.typed_yaml import ParamsError
 
@@ -173,7 +174,7 @@ def _reader_takes_from_train(account: dict[str, Any]) -> bool:
 
 def refuse_unlabelled(splits: dict[str, list[Row]], params: Params) -> None:
     """A run on labels that people gave learns nothing where they gave none; every other run does without."""
-    wanting = [name for name, run in params.runs.items() if origin(run.labels, params).kind == "selected"]
+    wanting = [name for name, run in params.runs.items() if lineage.origin(run.labels, params).kind == "selected"]
     for split in ("train", "validation"):
         if wanting and not any(passage["is_selected"] for row in splits[split] for passage in row["passages"]):
             raise ParamsError(

@@ -25,11 +25,12 @@ from huggingface_hub.utils import validate_repo_id
 from rich.table import Table
 
 from bitter_retrieval.command_line import run_stage, track
+from bitter_retrieval.lineage import stages
 from bitter_retrieval.models.credentials import hub_token
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.publishing.cards import PASSAGES, Origin, dataset_card, model_card
 from bitter_retrieval.publishing.hub_upload import PublishError, Upload, published, send
-from bitter_retrieval.publishing.provenance import commit, doubts, hashes, made_by, read_lock, stages_of
+from bitter_retrieval.publishing.provenance import commit, doubts, hashes, made_by, read_lock
 from bitter_retrieval.records import PREPARED, Row, read_labels, read_rows
 from bitter_retrieval.reporting import wording
 from bitter_retrieval.reporting.tables import console
@@ -85,7 +86,8 @@ def model(options: argparse.Namespace) -> None:
     folder, report = RUNS / run / f"seed{seed}", read_json(REPORT)
     if not (folder / "modules.json").is_file():
         raise PublishError(f"{folder}: no checkpoint here. Run `dvc repro train@{run}`, or `dvc pull {RUNS / run}`.")
-    origin = origin_of(RUNS / run, [f"evaluate@{run}", "compare"], ("beyond", "train", "evaluate"), options.license)
+    after, sections = [f"evaluate@{run}", "compare"], ("beyond", "train", "evaluate")
+    origin = origin_of(params, RUNS / run, after, sections, options.license)
     if run not in report.get("systems", {}):
         origin = replace(origin, doubts=[*origin.doubts, f"{REPORT} has no figures of {run}"])
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -119,7 +121,7 @@ def dataset(options: argparse.Namespace) -> None:
     if not labels:
         raise PublishError(f"{LABELS / source}: no labels here. Run `dvc repro`, or `dvc pull {LABELS / source}`.")
     stage = "label" if source in params.labels else "derive"
-    origin = origin_of(LABELS / source, [], ("label",), options.license)
+    origin = origin_of(params, LABELS / source, [], ("label",), options.license)
     counted = read_json(Path("metrics") / stage / f"{source}.json")
     with tempfile.TemporaryDirectory() as folder:
         files = write_tables(source, labels, Path(folder))
@@ -162,17 +164,17 @@ def known(name: str, section: str, names: Iterable[str]) -> str:
     return name
 
 
-def origin_of(made: Path, after: Sequence[str], sections: Sequence[str], licence: str) -> Origin:
+def origin_of(params: Params, made: Path, after: Sequence[str], sections: Sequence[str], licence: str) -> Origin:
     """Where what lies at a path comes from. after: stages whose results are told with it."""
     tree, lock = read_yaml(PARAMS), read_lock()
-    settings = made_by(made.as_posix(), tree)
-    stages = ["prepare", *stages_of(settings), *after]
+    settings = made_by(made.as_posix(), params, tree)
+    told = ["prepare", *stages(made.as_posix(), params), *after]
     whole = {section: tree[section] for section in sections if tree.get(section)}
     return Origin(
         commit=commit(),
         settings={"data": tree["data"], **settings, **whole},
-        hashes=hashes(stages, lock),
-        doubts=[said for of_stage in doubts(stages, lock, tree).values() for said in of_stage],
+        hashes=hashes(told, lock),
+        doubts=[said for of_stage in doubts(told, lock, tree).values() for said in of_stage],
         licence=licence,
     )
 
@@ -222,7 +224,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def listing(options: argparse.Namespace) -> None:
     screen, params = console(), load_params()
     folders = {folder.name: folder for folder in sorted(RUNS.glob("[!.]*"))}
-    old = old_figures([name for name in folders if name in params.runs])
+    old = old_figures(params, [name for name in folders if name in params.runs])
     screen.print(local_runs(folders, params, read_json(REPORT), old))
     for said in dict.fromkeys(said for of_run in old.values() for said in of_run):
         screen.print(f"Doubt: {said}.", soft_wrap=True)
@@ -230,12 +232,12 @@ def listing(options: argparse.Namespace) -> None:
         screen.print(on_the_hub(options.owner))
 
 
-def old_figures(runs: Sequence[str]) -> dict[str, list[str]]:
+def old_figures(params: Params, runs: Sequence[str]) -> dict[str, list[str]]:
     """By run, why its figures may be another checkpoint's."""
     tree, lock = read_yaml(PARAMS), read_lock()
-    made = {run: [*stages_of(made_by(f"{RUNS}/{run}", tree)), f"evaluate@{run}", "compare"] for run in runs}
-    found = doubts([stage for stages in made.values() for stage in stages], lock, tree)
-    return {run: [said for stage in stages for said in found.get(stage, [])] for run, stages in made.items()}
+    told = {run: [*stages(f"{RUNS}/{run}", params), f"evaluate@{run}", "compare"] for run in runs}
+    found = doubts([stage for of_run in told.values() for stage in of_run], lock, tree)
+    return {run: [said for stage in of_run for said in found.get(stage, [])] for run, of_run in told.items()}
 
 
 def local_runs(

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bitter_retrieval import lineage
 from bitter_retrieval.data.settings import AnyData, GeneratedData
 from bitter_retrieval.encoders.settings import EncoderParams
 from bitter_retrieval.evaluation.settings import Control, Evaluate
@@ -78,11 +79,6 @@ class Params:
     def controls(self) -> list[str]:
         """What answers without a trained retriever."""
         return ["no_passage", "random", "annotated", "oracle", "bm25", *self.untrained]
-
-    def losses_of(self, reader: str) -> str | None:
-        """The label source that holds this reader's own answer losses, if there is one."""
-        found = [name for name, labels in self.labels.items() if labels.labeller == reader]
-        return next(iter(sorted(found, key=lambda name: not isinstance(self.labels[name], ReaderLabels))), None)
 
 
 def load_params(path: Path | str = "params.yaml") -> Params:
@@ -244,55 +240,19 @@ def _derived_relations(name: str, labels: AnyDerivedLabels, params: Params) -> R
     if isinstance(labels, MinedNegatives):
         shallow = labels.depth < labels.per_query
         yield shallow, f"{at}.depth: must be at least per_query ({labels.per_query}), got {labels.depth}."
-    circle = _circle(f"data/labels/{name}", params)
+    circle = lineage.circle(f"data/labels/{name}", params)
     yield circle != (), f"{at}: is made from itself ({' < '.join(circle)}); let it need what is there before."
 
 
-def _circle(path: str, params: Params, above: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Paths by which what lies at `path` is made from itself; none if it is not."""
-    if path in above:
-        return (*above[above.index(path) :], path)
-    return next(filter(None, (_circle(part, params, (*above, path)) for part in _made_from(path, params))), ())
-
-
-def _made_from(path: str, params: Params) -> tuple[str, ...]:
-    folder, _, name = path.rpartition("/")
-    if folder == "models/runs":
-        return (f"data/labels/{params.runs[name].labels}",)
-    if folder == "data/labels" and name in params.derived_labels:
-        return params.derived_labels[name].needs, params.derived_labels[name].encoder
-    return ()
-
-
-def origin(source: str, params: Params) -> AnyLabels | AnyDerivedLabels:
-    """The label source that a source which mines or permutes takes its labels from; any other is its own."""
-    labels = params.sources[source]
-    takes = isinstance(labels, MinedNegatives | PermutedLabels)
-    return origin(labels.needs.rpartition("/")[2], params) if takes else labels
-
-
-def is_permuted(source: str, params: Params) -> bool:
-    """Whether a source's labels are in random order within a question, those of what it is derived from included."""
-    labels = params.sources[source]
-    if isinstance(labels, MinedNegatives | RerankerLabels):
-        return is_permuted(labels.needs.rpartition("/")[2], params)
-    return isinstance(labels, PermutedLabels)
-
-
-def is_soft(source: str, params: Params) -> bool:
-    """Whether a label source gives answer losses; one that mines gives what its own source gives."""
-    return origin(source, params).soft
-
-
 def _run_relations(at: str, run: Run, params: Params) -> Relations:
-    kind, soft = params.sources[run.labels].kind, is_soft(run.labels, params)
+    kind, soft = params.sources[run.labels].kind, lineage.is_soft(run.labels, params)
     source = f"source {run.labels!r} (kind {kind})"
     yield from _loss_relations(f"{at}.losses", run, source, soft)
     for field in ("gain", "empty_candidate"):
         wrong = getattr(run, field) and not soft
         yield wrong, f"{at}.{field}: {source} is binary and says nothing of no passage; remove it."
     yield (
-        run.nll == "sum" and isinstance(origin(run.labels, params), PublishedLabels),
+        run.nll == "sum" and isinstance(lineage.origin(run.labels, params), PublishedLabels),
         (f"{at}.nll: {source} has means alone; take mean."),
     )
     weighed = [name for name, weight in run.losses.items() if weight]

@@ -18,8 +18,9 @@ import yaml
 
 import use_profile
 from bitter_retrieval.labels.soft import REFERENCES
+from bitter_retrieval.lineage import is_soft, losses_of
 from bitter_retrieval.models.settings import is_hub_id
-from bitter_retrieval.params import is_permuted, is_soft, load_params, parse_params
+from bitter_retrieval.params import load_params, parse_params
 from bitter_retrieval.training.settings import LOSSES
 from bitter_retrieval.typed_yaml import ParamsError
 
@@ -359,10 +360,10 @@ def test_a_dataset_of_a_hub_is_accepted_and_so_is_one_whose_commit_is_not_known(
     params = parse_params(edited(edits), "params.yaml")
     assert params.data.hub.config == "v1.1" and params.labels["their_hub"].hub.revision is None
     assert (params.data.limits.train, params.data.limits.test, params.data.limits.reader) == (80000, None, 0)
-    assert is_soft("permuted", params) and params.losses_of("reader_b") == "reader_b"
+    assert is_soft("permuted", params) and losses_of("reader_b", params) == "reader_b"
     del edits["labels/theirs"], edits["labels/permuted/needs"], edits["compare/label_source"]
     params = parse_params(edited(edits | {"labels/reader_b": DELETE}), "params.yaml")
-    assert params.losses_of("reader_b") == "their_hub" and params.losses_of("reader_c") is None
+    assert losses_of("reader_b", params) == "their_hub" and losses_of("reader_c", params) is None
 
 
 def test_a_source_of_ones_own_needs_no_shares() -> None:
@@ -417,15 +418,6 @@ def test_runs_may_name_derived_labels_in_a_row_of_rounds() -> None:
     assert list(params.sources) == [*TREE["labels"], "second", "third"]
     assert params.derived_labels["third"].depth == 50
     assert is_soft("third", params) and is_soft("second", params) and not is_soft("human", params)
-
-
-def test_what_is_derived_from_labels_in_random_order_is_in_random_order() -> None:
-    mined = {"kind": "mined", "encoder": "models/encoders/mini", "per_query": 2, "depth": 50, "below": 0.95}
-    derived = {name: mined | {"needs": f"data/labels/{name}"} for name in ("permuted", "reader_a")}
-    tree = edited({"derived_labels": {f"hard_{name}": source for name, source in derived.items()}})
-    params = parse_params(tree, "params.yaml")
-    found = [name for name in params.sources if is_permuted(name, params)]
-    assert found == ["permuted", "hard_permuted"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import tiny
 import yaml
 
 from bitter_retrieval.models.checkpoints import write_pointer
-from bitter_retrieval.publishing.provenance import commit, doubts, hashes, made_by, md5, read_lock, stages_of
+from bitter_retrieval.params import parse_params
+from bitter_retrieval.publishing.provenance import commit, doubts, hashes, made_by, md5, read_lock
 from bitter_retrieval.typed_yaml import read_yaml
 
 TREE = read_yaml(tiny.PROFILE)
@@ -133,20 +134,12 @@ def test_without_a_lock_nothing_is_known(project: Path) -> None:
     assert hashes(STAGES, read_lock()) == {}
 
 
-def test_what_made_a_run() -> None:
-    settings = made_by("models/runs/kl_permuted", TREE)
+def test_entries_that_made_a_run() -> None:
+    params = parse_params(TREE, "params.yaml")
+    settings = made_by("models/runs/kl_permuted", params, TREE)
     before = ["labels.permuted", "labels.reader_a", "readers.reader_a", "encoders.mini"]
     assert list(settings) == ["runs.kl_permuted", *before]
     assert settings["labels.permuted"] == TREE["labels"]["permuted"]
-    stages = ["train@kl_permuted", "label@permuted", "label@reader_a", "reader@reader_a", "encoder@mini"]
-    assert stages_of(settings) == stages
-    assert list(made_by("models/runs/infonce", TREE)) == ["runs.infonce", "labels.human", "encoders.mini"]
-
-
-def test_what_made_labels_that_an_encoder_takes_part_in() -> None:
-    mined = {"kind": "mined", "needs": "data/labels/human", "encoder": "models/runs/kl"}
-    settings = made_by("data/labels/hard", TREE | {"derived_labels": {"hard": mined}})
-    assert stages_of(settings)[:3] == ["derive@hard", "label@human", "train@kl"]
 
 
 def test_the_commit_and_whether_it_is_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

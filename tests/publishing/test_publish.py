@@ -219,7 +219,9 @@ def told_of(run: str, change: Callable[[dict[str, Any]], object] = lambda differ
     """The line of the verdict in a card, after a change of the primary difference of the run."""
     report = json.loads(Path("metrics/report.json").read_text())
     change(report["differences"]["reader_a"]["em"].get(run, {}))
-    return publish.model_card("me/x", run, 0, report, publish.origin_of(Path("models/runs", run), [], (), "mit"), False)
+    return publish.model_card(
+        "me/x", run, 0, report, publish.origin_of(tiny.PARAMS, Path("models/runs", run), [], (), "mit"), False
+    )
 
 
 @pytest.mark.parametrize(
@@ -244,7 +246,7 @@ def test_baseline_and_negative_control_are_called_so(project: Path) -> None:
 
 
 def test_hub_models_and_data_are_named_and_paths_of_the_machine_are_not(project: Path) -> None:
-    origin = publish.origin_of(Path("models/runs/kl"), [], ("train",), "mit")
+    origin = publish.origin_of(tiny.PARAMS, Path("models/runs/kl"), [], ("train",), "mit")
     settings = {"encoders.of_labels": {"model": "org/other", "revision": "c" * 40}, **origin.settings}
     settings["encoders.mini"] |= {"model": "org/encoder", "revision": "a" * 40}
     settings["readers.reader_a"] |= {"model": "/home/me/secret/llama", "revision": None}
@@ -275,7 +277,7 @@ def test_hub_models_and_data_are_named_and_paths_of_the_machine_are_not(project:
 
 
 def test_data_are_what_is_trained_on_and_not_another_domain(project: Path) -> None:
-    origin = publish.origin_of(Path("models/runs/kl"), [], ("train",), "mit")
+    origin = publish.origin_of(tiny.PARAMS, Path("models/runs/kl"), [], ("train",), "mit")
     settings = dict(origin.settings)
     for key in ("labels.theirs", "data", "beyond"):
         hub = {"id": f"them/{key.split('.')[0]}", "revision": "b" * 40}
@@ -298,7 +300,9 @@ def test_data_are_what_is_trained_on_and_not_another_domain(project: Path) -> No
 def test_a_split_is_named_as_the_sources_only_if_it_is(project: Path, origin: str, split: str | None) -> None:
     report = json.loads(Path("metrics/report.json").read_text())
     report["about"]["origin"] = origin
-    card = publish.model_card("me/x", "kl", 0, report, publish.origin_of(Path("models/runs/kl"), [], (), "mit"), False)
+    card = publish.model_card(
+        "me/x", "kl", 0, report, publish.origin_of(tiny.PARAMS, Path("models/runs/kl"), [], (), "mit"), False
+    )
     assert {one.dataset_split for one in ModelCard(card).data.eval_results} == {split}
     assert f"The questions are from {origin.replace('/home/me/secret/', '…/')}." in card and "secret" not in card
 
@@ -309,7 +313,9 @@ def test_another_domain_stands_beside_its_own(project: Path) -> None:
     difference = {"mean": -0.04, "low": -0.06, "high": -0.02}
     differences = {reader: {"em": {"kl": difference}, "retrieval": {}} for reader in ("reader_a", "reader_b")}
     report["beyond"] = away | {"systems": report["systems"], "differences": differences}
-    card = publish.model_card("me/x", "kl", 0, report, publish.origin_of(Path("models/runs/kl"), [], (), "mit"), False)
+    card = publish.model_card(
+        "me/x", "kl", 0, report, publish.origin_of(tiny.PARAMS, Path("models/runs/kl"), [], (), "mit"), False
+    )
     (row,) = [line for line in card.splitlines() if "−4.0 [−6.0, −2.0]" in line]
     assert row.startswith("| kl | ") and "70 questions (squad), 90 passages" in card
     assert "70 questions" not in told_of("kl")

@@ -1,7 +1,6 @@
 """Sections `labels`, `derived_labels` and `label`: label sources by name, one class a kind, and how readers label."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from bitter_retrieval.files.settings import Hub
@@ -16,11 +15,6 @@ class LabelSource:
 
     soft: ClassVar[bool] = False  # answer losses; else relevant or not
     needs: str  # path that DVC waits for
-
-    @property
-    def labeller(self) -> str | None:
-        """The reader whose own answer losses these are, if it is known."""
-        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +41,6 @@ class ReaderLabels(LabelSource):
     soft: ClassVar[bool] = True
     kind: Literal["reader"]
 
-    @property
-    def labeller(self) -> str:
-        return Path(self.needs).name
-
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedLabels(LabelSource):
@@ -60,10 +50,6 @@ class PublishedLabels(LabelSource):
     kind: Literal["published"]
     hub: Hub | None = None  # read in place of needs
     reader: str | None = None  # the one whose losses these are, if it is in readers
-
-    @property
-    def labeller(self) -> str | None:
-        return self.reader
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,7 @@
 """What made a file, and whether figures are still about it: params.yaml and dvc.lock against what lies here.
 
-    settings = made_by("models/runs/kl", tree)   {"runs.kl": {…}, "labels.reader_a": {…}, "encoders.mini": {…}, …}
-    stages = stages_of(settings)                 ["train@kl", "label@reader_a", "reader@reader_a", "encoder@mini"]
-    doubts([*stages, "evaluate@kl", "compare"], read_lock(), tree)
+    made_by("models/runs/kl", params, tree)    {"runs.kl": {…}, "labels.reader_a": {…}, "encoders.mini": {…}, …}
+    doubts(["train@kl", "label@reader_a", "evaluate@kl", "compare"], read_lock(), tree)
     {"evaluate@kl": ["models/runs/kl is not what evaluate@kl read"]}
 
 The code of a stage is not looked at: an edited comment makes no figure old, and the commit says what the code was.
@@ -13,42 +12,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bitter_retrieval.lineage import entries
 from bitter_retrieval.models.checkpoints import weights_changed
+from bitter_retrieval.params import Params
 from bitter_retrieval.studies.experiments import ExperimentError, git
 from bitter_retrieval.tracking import folder_md5
 from bitter_retrieval.typed_yaml import read_yaml
 
 LOCK = Path("dvc.lock")
-STAGES = {"runs": "train", "labels": "label", "derived_labels": "derive", "readers": "reader", "encoders": "encoder"}
 VERBS = {"deps": "read", "outs": "wrote"}
 Tree = Mapping[str, Any]  # of params.yaml
 Lock = Mapping[str, Mapping[str, Any]]  # what dvc.lock says of each stage
 
 
-def made_by(path: str, tree: Tree) -> dict[str, Any]:
+def made_by(path: str, params: Params, tree: Tree) -> dict[str, Any]:
     """The entries of params.yaml that decided what lies at a path, by dotted key; the path's own comes first."""
-    folder, _, name = path.rpartition("/")
-    section = {"models/runs": "runs", "models/readers": "readers", "models/encoders": "encoders"}.get(folder)
-    if folder == "data/labels":
-        section = "labels" if name in tree["labels"] else "derived_labels"
-    if section is None:
-        return {}
-    entry = tree[section][name]
-    found = {f"{section}.{name}": entry}
-    for part in _sources(section, entry):
-        found |= made_by(part, tree)
-    return found
-
-
-def _sources(section: str, entry: Mapping[str, Any]) -> list[str]:
-    if section == "runs":
-        return [f"data/labels/{entry['labels']}", f"models/encoders/{entry['encoder']}"]
-    return [entry[key] for key in ("needs", "encoder") if entry.get(key)]
-
-
-def stages_of(settings: Mapping[str, Any]) -> list[str]:
-    """The stages that such entries belong to."""
-    return ["@".join((STAGES[section], name)) for section, name in (key.split(".") for key in settings)]
+    return {f"{section}.{name}": tree[section][name] for section, name in entries(path, params)}
 
 
 def read_lock() -> Lock:

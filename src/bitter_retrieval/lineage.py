@@ -1,0 +1,106 @@
+"""What labels, models and runs are made from, as params name it.
+
+    made_from("models/runs/kl", params)   ["data/labels/reader_a", "models/encoders/mini"]
+    entries("models/runs/kl", params)     [("runs", "kl"), ("labels", "reader_a"), ("readers", "reader_a"), …]
+    stages("models/runs/kl", params)      ["train@kl", "label@reader_a", "reader@reader_a", "encoder@mini"]
+    is_permuted("permuted", params)       True
+
+A path is data/labels/<source>, models/readers/<reader>, models/encoders/<encoder> or models/runs/<run>.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from bitter_retrieval.labels.settings import (
+    AnyDerivedLabels,
+    AnyLabels,
+    MinedNegatives,
+    PermutedLabels,
+    PublishedLabels,
+    ReaderLabels,
+)
+
+if TYPE_CHECKING:  # which asks here for circles
+    from bitter_retrieval.params import Params
+
+LABELS, ENCODERS = "data/labels", "models/encoders"
+SECTIONS = {"models/runs": "runs", "models/readers": "readers", ENCODERS: "encoders"}
+STAGES = {"runs": "train", "labels": "label", "derived_labels": "derive", "readers": "reader", "encoders": "encoder"}
+
+
+def made_from(path: str, params: "Params") -> list[str]:
+    """The paths that the stage of `path` needs as params name them: labels or reader first, then the encoder."""
+    section, name = _entry(path, params) or ("", "")
+    if section == "runs":
+        return [f"{LABELS}/{params.runs[name].labels}", f"{ENCODERS}/{params.runs[name].encoder}"]
+    if section == "derived_labels":
+        return [params.derived_labels[name].needs, params.derived_labels[name].encoder]
+    return [params.labels[name].needs] if section == "labels" else []
+
+
+def _entry(path: str, params: "Params") -> tuple[str, str] | None:
+    """Section of params and name there; None of a path that no such section makes."""
+    folder, _, name = path.rpartition("/")
+    if folder == LABELS:
+        return next(((part, name) for part in ("labels", "derived_labels") if name in getattr(params, part)), None)
+    return (SECTIONS[folder], name) if folder in SECTIONS else None
+
+
+def entries(path: str, params: "Params") -> list[tuple[str, str]]:
+    """Section and name in params of what made `path` and all that it is made from, its own first."""
+    own = _entry(path, params)
+    above = [entry for part in made_from(path, params) for entry in entries(part, params)]
+    return list(dict.fromkeys([*([own] if own else []), *above]))
+
+
+def stages(path: str, params: "Params") -> list[str]:
+    """The stages that made `path` and all that it is made from, but for prepare; its own first."""
+    return [f"{STAGES[section]}@{name}" for section, name in entries(path, params)]
+
+
+def circle(path: str, params: "Params", above: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Paths by which `path` is made from itself; none if it is not."""
+    if path in above:
+        return (*above[above.index(path) :], path)
+    return next(filter(None, (circle(part, params, (*above, path)) for part in made_from(path, params))), ())
+
+
+# -- label sources by name -------------------------------------------------------------------------------------------
+
+
+def _labels(source: str, params: "Params") -> Iterator[AnyLabels | AnyDerivedLabels]:
+    """A source, the one whose labels it needs, and so on."""
+    labels = params.sources[source]
+    yield labels
+    folder, _, needed = labels.needs.rpartition("/")
+    if folder == LABELS and needed in params.sources:
+        yield from _labels(needed, params)
+
+
+def origin(source: str, params: "Params") -> AnyLabels | AnyDerivedLabels:
+    """The source that one which mines or permutes takes its labels from; any other is its own."""
+    return next(one for one in _labels(source, params) if not isinstance(one, MinedNegatives | PermutedLabels))
+
+
+def is_soft(source: str, params: "Params") -> bool:
+    """Whether a source gives answer losses; one that mines gives what its own source gives."""
+    return origin(source, params).soft
+
+
+def is_permuted(source: str, params: "Params") -> bool:
+    """Whether a source's labels are in random order within a question, those of what it is derived from included."""
+    return any(isinstance(one, PermutedLabels) for one in _labels(source, params))
+
+
+def labeller(source: str, params: "Params") -> str | None:
+    """The reader whose own answer losses a source of `labels` holds, if it is known."""
+    labels = params.labels[source]
+    if isinstance(labels, PublishedLabels):
+        return labels.reader
+    return labels.needs.rpartition("/")[2] if isinstance(labels, ReaderLabels) else None
+
+
+def losses_of(reader: str, params: "Params") -> str | None:
+    """The source of `labels` that holds a reader's own answer losses: its own labelling before published ones."""
+    found = [name for name in params.labels if labeller(name, params) == reader]
+    return next(iter(sorted(found, key=lambda name: not isinstance(params.labels[name], ReaderLabels))), None)
