@@ -20,8 +20,8 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(MAKE) types
 
-# The type checker over src/, to be filled in: $(BIN)/mypy or $(BIN)/pyright
 types: $(VENV)/installed-dev
+	$(BIN)/mypy
 
 # The stamps are files in the environment: it is made once, and again when a pin changes.
 $(VENV)/installed: requirements.txt constraints.txt
