@@ -51,10 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def by_system(params: Params) -> dict[str, Cases]:
     """The distinct answers of each run that params declare and of each control."""
-    prepared = [PREPARED_FOLDER / f"{name}.parquet" for name in (params.evaluate.split, "beyond")]
+    prepared = (PREPARED_FOLDER / f"{name}.parquet" for name in (params.evaluate.split, "beyond"))
     folders = {"runs": params.runs, "controls": params.controls}
     files = [PREDICTED / folder / f"{name}.parquet" for folder, names in folders.items() for name in names]
-    return dict(zip((file.stem for file in files), answered(files, prepared), strict=True))
+    return dict(zip((file.stem for file in files), answered(files, *prepared), strict=True))
 
 
 def show(found: dict[str, Agreement], first: Verdicts, second: Verdicts) -> None:

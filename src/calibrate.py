@@ -21,7 +21,7 @@ from rich.text import Text
 
 from bitter_retrieval.command_line import track
 from bitter_retrieval.params import Params, load_params
-from bitter_retrieval.records import PREDICTIONS, RecordError, Row, parted, read_rows
+from bitter_retrieval.records import PREDICTIONS, RecordError, Row, read_rows
 from bitter_retrieval.reporting import tables
 from bitter_retrieval.statistics.calibration import (
     LEVELS,
@@ -37,7 +37,8 @@ from bitter_retrieval.statistics.calibration import (
 from bitter_retrieval.typed_yaml import ParamsError
 
 RUNS = Path("data/predictions/runs")
-NEEDED = pa.schema([PREDICTIONS.field(name) for name in ("reader", "seed", "shown", "query_id", "group_id", "em")])
+COLUMNS = ("reader", "seed", "shown", "query_id", "group_id", "beyond", "em")
+NEEDED = pa.schema([PREDICTIONS.field(name) for name in COLUMNS])
 VARIES = {
     "group": "group of questions",
     "question": "question of a group",
@@ -97,7 +98,7 @@ def measured(params: Params) -> tuple[Spread, Shape]:
 
 def read(run: str) -> list[Row]:
     try:
-        return parted(read_rows(RUNS / f"{run}.parquet", NEEDED))[0]
+        return [row for row in read_rows(RUNS / f"{run}.parquet", NEEDED) if not row["beyond"]]
     except RecordError as error:
         raise RecordError(f"{error} `dvc repro evaluate@{run}` makes it, `dvc pull` brings it.") from error
 

@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ from bitter_retrieval.records import (
     SOFT_LABELS,
     RecordError,
     Row,
-    parted,
     read_labels,
     read_rows,
     sweep,
@@ -58,7 +56,7 @@ def main() -> None:
     params = load_params()
     sweep(CURVES, params.runs)
     split, known = params.evaluate.split, read_known(params)
-    (rows, corpus, _), *others = asked_in(PREPARED_DIR, params.evaluate)
+    (rows, corpus, *_), *others = asked_in(PREPARED_DIR, params.evaluate)
     asked, beyond = questions(rows, human(split, params), known), from_elsewhere(others, known)
     judge = make_judge(params.judge)
     verdicts = read_verdicts(judge)
@@ -138,21 +136,28 @@ def read_known(params: Params) -> Known:
     split, source = params.evaluate.split, params.compare.label_source
     labeller = lineage.labeller(source, params) or f"labels {source}"  # no reader has such a name
     sources = {reader: lineage.losses_of(reader, params) for reader in params.readers} | {labeller: source}
-    unaided: dict[str, dict[str, float]] = {}
-    for row in read_predictions("controls", "no_passage", "control"):
-        unaided.setdefault(row["reader"], {})[row["query_id"]] = row["em"]
     return Known(
         losses={name: read_losses(split, one) for name, one in sources.items() if one},
         labeller=labeller,
-        unaided=unaided,
+        unaided=read_unaided(beyond=False),
         empty_passage=params.evaluate.empty_passage,
     )
+
+
+def read_unaided(beyond: bool) -> dict[str, dict[str, float]]:
+    """Exact match without a passage, by reader and query_id, of the evaluated split or of another domain."""
+    found: dict[str, dict[str, float]] = {}
+    for row in read_predictions("controls", "no_passage", "control"):
+        if row["beyond"] == beyond:
+            found.setdefault(row["reader"], {})[row["query_id"]] = row["em"]
+    return found
 
 
 def from_elsewhere(others: list[Asked], known: Known) -> Questions:
     """Questions from another domain, whose labels are what their data select; no reader has labelled them."""
     rows = [row for other in others for row in other.rows]
-    return questions(rows, selected_labels(rows), dataclasses.replace(known, losses={}))
+    there = dataclasses.replace(known, losses={}, unaided=read_unaided(beyond=True))
+    return questions(rows, selected_labels(rows), there)
 
 
 def read_verdicts(judge: Named) -> Verdicts:
@@ -179,20 +184,19 @@ def read_systems(params: Params, asked: Questions, beyond: Questions, verdicts: 
 
 
 def read_by(
-    name: str, rows: Iterable[Row], params: Params, asked: Questions, beyond: Questions, verdicts: Verdicts
+    name: str, rows: list[Row], params: Params, asked: Questions, beyond: Questions, verdicts: Verdicts
 ) -> dict[str, Any]:
     """Outcomes by reader with the first number of passages shown, by number with the others, and in another domain."""
-    here, elsewhere = parted(rows)
-    parts = readings(here)
+    parts = readings(row for row in rows if not row["beyond"])
     found = {shown: outcomes(name, parts[shown], asked, verdicts) for shown in params.evaluate.shown if shown in parts}
     return {
         "outcomes": found.pop(params.evaluate.shown[0], {}),
         "further": found,
-        "beyond": outcomes(name, elsewhere, beyond, verdicts),
+        "beyond": outcomes(name, (row for row in rows if row["beyond"]), beyond, verdicts),
     }
 
 
-def read_predictions(folder: str, name: str, stage: str) -> Iterable[Row]:
+def read_predictions(folder: str, name: str, stage: str) -> list[Row]:
     try:
         return read_rows(PREDICTIONS / folder / f"{name}.parquet", NEEDED)
     except RecordError as error:

@@ -34,7 +34,6 @@ from bitter_retrieval.records import (
     PREDICTIONS,
     SOFT_LABELS,
     Row,
-    parted,
     read_rows,
     sweep,
     write_rows,
@@ -68,7 +67,7 @@ def main() -> None:
                     shown = ranked(part, ranked_by[name]) if name in ranked_by else picked(name, part, reader, params)
                     for asked in shown:
                         budget = params.evaluate.batch_tokens
-                        rows += predict(name, reader, *asked, part.corpus, budget, journal)
+                        rows += predict(name, reader, *asked, part.corpus, budget, journal, part.beyond)
             del reader  # memory may not hold the next one beside it
             gc.collect()
     for name, of_parts in answered.items():
@@ -98,12 +97,13 @@ def ranked(part: Asked, rankings: list[Ranking]) -> Iterator[Picked]:
 
 def picked(name: str, part: Asked, reader: Reader, params: Params) -> Iterator[Picked]:
     """What a control without retrieval shows each question; several draws of the random one."""
-    for draw, shown in enumerate(_picked(name, part.rows, reader, params)):
+    for draw, shown in enumerate(_picked(name, part, reader, params)):
         if shown:
             yield draw, part.shown[0], shown
 
 
-def _picked(name: str, rows: list[Row], reader: Reader, params: Params) -> Iterator[list[Shown]]:
+def _picked(name: str, part: Asked, reader: Reader, params: Params) -> Iterator[list[Shown]]:
+    rows = part.rows
     if name == "no_passage":
         yield [Shown(row, []) for row in rows]
     elif name == "random":
@@ -111,28 +111,28 @@ def _picked(name: str, rows: list[Row], reader: Reader, params: Params) -> Itera
             rng = np.random.default_rng([params.control.seed, seed])
             yield [Shown(row, [row["passages"][rng.integers(len(row["passages"]))]["passage_id"]]) for row in rows]
     else:
-        chosen = _annotated(rows, params) if name == "annotated" else _lowest_loss(rows, reader, params)
+        chosen = _annotated(part, params) if name == "annotated" else _lowest_loss(part, reader, params)
         yield [Shown(row, [chosen[row["query_id"]]]) for row in rows if row["query_id"] in chosen]
 
 
-def _annotated(rows: list[Row], params: Params) -> dict[str, str]:
+def _annotated(part: Asked, params: Params) -> dict[str, str]:
     """The first relevant passage of each query that has one."""
     path = LABELS / params.control.human_source / f"{params.evaluate.split}.parquet"
     chosen: dict[str, str] = {}
-    for label in read_rows(path, BINARY_LABELS) + selected_labels(parted(rows)[1]):
+    for label in selected_labels(part.rows) if part.beyond else read_rows(path, BINARY_LABELS):
         if label["relevant"]:
             chosen.setdefault(label["query_id"], label["passage_id"])
     return chosen
 
 
-def _lowest_loss(rows: list[Row], reader: Reader, params: Params) -> dict[str, str]:
+def _lowest_loss(part: Asked, reader: Reader, params: Params) -> dict[str, str]:
     """The best candidate of each query that this reader has labelled; the first of those that tie."""
     source = lineage.losses_of(reader.name, params)
-    if source is None:
+    if source is None or part.beyond:
         return {}
     labels = read_rows(LABELS / source / f"{params.evaluate.split}.parquet", SOFT_LABELS)
     losses = passage_losses(labels, source=source)
-    known = {row["query_id"]: candidate_losses(row, losses) for row in parted(rows)[0]}
+    known = {row["query_id"]: candidate_losses(row, losses) for row in part.rows}
     best = {query: best_passages(own) for query, own in known.items() if own}
     return {query: next(passage for passage in known[query] if passage in best[query]) for query in best}
 

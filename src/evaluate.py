@@ -50,7 +50,7 @@ def main() -> None:
             for rows, (seed, part, rankings) in zip(answered, retrieved, strict=True):
                 for count in part.shown:
                     shown = top(part.rows, rankings, count)
-                    rows += predict(name, reader, seed, count, shown, part.corpus, budget, journal)
+                    rows += predict(name, reader, seed, count, shown, part.corpus, budget, journal, part.beyond)
                 advance(1)
             del reader  # memory may not hold the next one beside it
             gc.collect()

@@ -114,10 +114,10 @@ def llm(params: Params) -> Judge:
 
 def asked(params: Params) -> list[Case]:
     """The distinct answers of declared runs and of controls."""
-    prepared = [PREPARED_FOLDER / f"{name}.parquet" for name in (params.evaluate.split, "beyond")]
+    prepared = (PREPARED_FOLDER / f"{name}.parquet" for name in (params.evaluate.split, "beyond"))
     folders = {RUNS: params.runs, CONTROLS: params.controls}
     files = [folder / f"{name}.parquet" for folder, names in folders.items() for name in names]
-    return list(dict.fromkeys(case for cases in answered(files, prepared) for case in cases))
+    return list(dict.fromkeys(case for cases in answered(files, *prepared) for case in cases))
 
 
 def report(judge: Judge, rows: list[Row]) -> None:

@@ -25,7 +25,7 @@ from bitter_retrieval.labels.settings import PublishedLabels
 from bitter_retrieval.models.hub import fetch
 from bitter_retrieval.models.settings import is_hub_id
 from bitter_retrieval.params import Params, load_params
-from bitter_retrieval.records import BEYOND, CORPUS, PREPARED, Row, passage_texts, write_rows
+from bitter_retrieval.records import CORPUS, PREPARED, Row, passage_texts, write_rows
 from bitter_retrieval.typed_yaml import ParamsError
 
 PREPARED_FOLDER = Path("data/prepared")
@@ -89,10 +89,7 @@ def _models(params: Params) -> Iterator[tuple[str, str | None]]:
 
 
 def another_domain(data: AnyData | None) -> tuple[list[Row], list[Row], dict[str, Any]]:
-    """The questions that would be the test split of other data, under query_ids that those cannot have, and its corpus.
-
-    Nothing of None.
-    """
+    """The questions that would be the test split of other data, and its corpus; nothing of None."""
     if data is None:
         return [], [], {}
     splits, corpus, account = read_source("beyond", data)
@@ -101,7 +98,7 @@ def another_domain(data: AnyData | None) -> tuple[list[Row], list[Row], dict[str
             f"params.yaml: beyond: {account['name']} has no question for test ({account.get('read')}). Give other "
             "files, or raise its entry in beyond.limits or beyond.articles."
         )
-    return [row | {"query_id": f"{BEYOND}{row['query_id']}"} for row in splits["test"]], corpus, account
+    return splits["test"], corpus, account
 
 
 def read_source(at: str, data: AnyData) -> Prepared:

@@ -25,21 +25,20 @@ from bitter_retrieval.records import (
     PREDICTIONS,
     RecordError,
     Row,
-    parted,
     read_rows,
     relevant_passages,
 )
 from bitter_retrieval.typed_yaml import ParamsError
 
 LABELS, PREDICTED = Path("data/labels"), Path("data/predictions")
-RANKED = pa.schema([PREDICTIONS.field(name) for name in ("seed", "query_id", "ranked_ids", "ranked_scores")])
+RANKED = pa.schema([PREDICTIONS.field(name) for name in ("seed", "query_id", "beyond", "ranked_ids", "ranked_scores")])
 EMPTY = "no-passage"  # how the empty passage is called: a name cannot be empty
 
 
 def main() -> None:
     arguments = parse()
     params = load_params()
-    rows, _ = parted(read_rows(predictions(arguments.name, params), RANKED))
+    rows = [row for row in read_rows(predictions(arguments.name, params), RANKED) if not row["beyond"]]
     source = arguments.labels or params.compare.human_source
     labels = read_rows(LABELS / source / f"{params.evaluate.split}.parquet", BINARY_LABELS)
     files = {f"{source}.qrels": qrels(labels)}

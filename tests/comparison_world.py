@@ -20,9 +20,8 @@ import yaml
 
 from bitter_retrieval.judging.judges import Case, RuleJudge, judgements
 from bitter_retrieval.labels.binary import selected_labels
-from bitter_retrieval.labels.disagreement import passage_losses
+from bitter_retrieval.labels.soft import passage_losses
 from bitter_retrieval.records import (
-    BEYOND,
     BINARY_LABELS,
     CORPUS,
     JUDGEMENTS,
@@ -121,6 +120,7 @@ def _prediction(system: str, reader: str, seed: int, shown: int, number: int, pa
         "shown": shown,
         "query_id": f"q{number}",
         "group_id": GROUPS[number],
+        "beyond": False,
         "ranked_ids": ranked,
         "ranked_scores": [1.0, 0.5][: len(ranked)],
         "shown_ids": ranked[:shown] or first,
@@ -136,15 +136,14 @@ def _prediction(system: str, reader: str, seed: int, shown: int, number: int, pa
 
 def beyond(rows: Sequence[Row] = ()) -> Questions:
     """Questions from another domain: none, or these with the passages that their data select."""
-    return questions(rows, selected_labels(list(rows)), replace(known(), losses={}))
+    return questions(rows, selected_labels(list(rows)), replace(known(), losses={}, unaided={}))
 
 
 def far() -> list[Row]:
-    """The same questions as from another domain: a is selected in all of them but q3."""
+    """The same questions, under the same ids, as from another domain: a is selected in all of them but q3."""
     return [
         row
         | {
-            "query_id": f"{BEYOND}{row['query_id']}",
             "passages": [
                 one | {"is_selected": int(one["passage_id"].endswith("a") and row["query_id"] != "q3"), "role": None}
                 for one in row["passages"]
@@ -155,7 +154,7 @@ def far() -> list[Row]:
 
 
 def far_predictions(system: str, outcomes: Sequence[str]) -> list[Row]:
-    return [row | {"query_id": f"{BEYOND}{row['query_id']}"} for row in predictions(system, outcomes)]
+    return [row | {"beyond": True} for row in predictions(system, outcomes)]
 
 
 def known(**changes: Any) -> Known:

@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 Row = dict[str, Any]
 
 NO_PASSAGE = ""  # passage_id of "no passage at all"
-BEYOND = "beyond:"  # what the query_id of a question from another domain begins with (params: beyond)
 SUPPORTING_ROLES = frozenset({"plain", "hard"})  # roles that truly support the answer
 
 PASSAGE = pa.struct(
@@ -62,6 +61,7 @@ PREDICTIONS = pa.schema(
         ("shown", pa.int32()),  # entry of evaluate.shown; the first for controls that show what no ranking chose
         ("query_id", pa.string()),
         ("group_id", pa.string()),
+        ("beyond", pa.bool_()),  # of a question from another domain (params: beyond), whose ids are its own
         ("ranked_ids", pa.list_(pa.string())),  # best first; empty for controls that do not retrieve
         ("ranked_scores", pa.list_(pa.float32())),
         ("shown_ids", pa.list_(pa.string())),
@@ -149,14 +149,6 @@ def sweep(folder: Path, declared: Iterable[str]) -> list[Path]:
     for entry in leftover:
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     return leftover
-
-
-def parted(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
-    """Rows about questions of the data, and about those from another domain."""
-    found: tuple[list[Row], list[Row]] = ([], [])
-    for row in rows:
-        found[row["query_id"].startswith(BEYOND)].append(row)
-    return found
 
 
 def passage_texts(rows: Sequence[Row]) -> dict[str, str]:

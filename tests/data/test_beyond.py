@@ -43,10 +43,10 @@ def test_without_another_domain_there_are_no_rows() -> None:
     assert rows == [] and corpus == [] and "beyond" not in account
 
 
-def test_its_test_split_gets_ids_that_no_other_question_has() -> None:
+def test_its_test_split_stands_beside_the_data_which_stay_as_they_are() -> None:
     rows, corpus, account = prepared(SQUAD | {"articles": SHARES, "num_titles": 3, "questions_per_title": 2})
     assert len(rows) == 6 and len({row["group_id"] for row in rows}) == 3
-    assert all(row["query_id"].startswith("beyond:") and len(row["passages"]) == 4 for row in rows)
+    assert all(len(row["passages"]) == 4 for row in rows)
     assert len(corpus) == 9 and {p["passage_id"] for row in rows for p in row["passages"]} <= set(corpus)
     assert account["beyond"]["splits"] == {"test": account["beyond"]["splits"]["test"]}
     assert account["beyond"]["splits"]["test"]["questions"] == 6

@@ -22,7 +22,6 @@ from bitter_retrieval.records import (
     PREPARED,
     SOFT_LABELS,
     Row,
-    parted,
     passage_texts,
     read_rows,
     write_rows,
@@ -161,7 +160,12 @@ def test_the_empty_passage_can_be_retrieved_and_shown(predict: Callable[[], list
     assert "" not in rows[0]["candidate_ids"]
 
 
-FAR = [selected(row) | {"query_id": f"beyond:{row['query_id']}"} for row in tiny.world(4, first=20)]
+FAR = [selected(row) | {"query_id": f"q{number}"} for number, row in enumerate(tiny.world(4, first=20))]  # as ROWS
+
+
+def parted(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """Those about questions of the data, and those about another domain."""
+    return [row for row in rows if not row["beyond"]], [row for row in rows if row["beyond"]]
 
 
 def test_questions_from_another_domain_are_read_once_from_a_corpus_of_their_own(
@@ -229,6 +233,22 @@ def test_controls_that_rank_are_read_for_every_number_and_the_others_once(projec
         assert readings == wanted, name
         shown = {len(row["shown_ids"]) for row in rows}
         assert shown == ({0} if name == "no_passage" else set(numbers))
+
+
+def test_the_oracle_shows_the_first_of_the_best_candidates(project: Path) -> None:
+    """The second and third are within a tie; the first has a loss of an easy reference alone, so it is not compared."""
+    losses = [[None, 0.01], [0.5 + 5e-7, 3.0], [0.5, 3.0], [2.0, 0.1]]
+    ids = [[*(passage["passage_id"] for passage in row["passages"]), ""] for row in ROWS]
+    assert all(len(names) == len(losses) for names in ids)
+    labels = [
+        {"query_id": row["query_id"], "passage_id": name, "answer_index": index, "nll_sum": loss, "n_tokens": 1}
+        for row, names in zip(ROWS, ids, strict=True)
+        for name, of_passage in zip(names, losses, strict=True)
+        for index, loss in enumerate(of_passage)
+    ]
+    write_rows("data/labels/reader_a/test.parquet", labels, SOFT_LABELS)
+    control.main()
+    assert [row["shown_ids"] for row in controlled("oracle")] == [[names[1]] for names in ids]
 
 
 def test_controls_search_the_corpus_that_runs_search(project: Path) -> None:

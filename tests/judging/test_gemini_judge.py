@@ -492,6 +492,7 @@ def workspace(folder: Path, answers: int, **calls: Any) -> None:
     for name, questions in {"test": [question], "beyond": []}.items():
         write_rows(folder / stage.PREPARED_FOLDER / f"{name}.parquet", questions, PREPARED)
     row = dict.fromkeys(PREDICTIONS.names) | {"reader": "reader_a", "seed": 0, "query_id": "q", "group_id": "g"}
+    row["beyond"] = False
     for name in ("infonce", "kl"):
         rows: list[Row] = [row | {"system": name, "answer": f"answer {number}"} for number in range(answers)]
         write_rows(folder / stage.RUNS / f"{name}.parquet", rows, PREDICTIONS)

@@ -263,7 +263,7 @@ def test_coverage_below_what_is_wanted_is_an_error() -> None:
 def prediction(system: str, answer: str | None, query_id: str = "q0", reader: str = "reader_a", seed: int = 0) -> Row:
     empty = {name: [] for name in ("ranked_ids", "ranked_scores", "shown_ids", "candidate_ids", "candidate_ranks")}
     given = {"system": system, "reader": reader, "seed": seed, "query_id": query_id, "group_id": "g", "answer": answer}
-    return {**empty, **given, "shown": 1, "answer_nll": 1.0, "em": 0.0, "f1": 0.0, "truncated": 0}
+    return {**empty, **given, "shown": 1, "beyond": False, "answer_nll": 1.0, "em": 0.0, "f1": 0.0, "truncated": 0}
 
 
 @pytest.fixture
@@ -273,7 +273,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(PARAMS, "params.yaml")
     shared = {"group_id": "g", "answers": ["Calder", "Brenn"], "passages": []}
     questions = [{**shared, "query_id": f"q{number}", "query": f"Where is {number}?"} for number in range(2)]
-    elsewhere = {**shared, "query_id": "beyond:q0", "query": "Who is elsewhere?"}
+    elsewhere = {**shared, "query_id": "q0", "query": "Who is elsewhere?"}
     for name, rows in {"test": questions, "beyond": [elsewhere]}.items():
         write_rows(stage.PREPARED_FOLDER / f"{name}.parquet", rows, PREPARED)
     for run in [*params.load_params().runs, "removed"]:
@@ -329,6 +329,7 @@ def test_a_missing_prediction_file_is_named_with_the_remedy(repository: Path, ab
     ("row", "message"),
     [
         (prediction("kl", "Calder", "gone"), "kl.parquet: query_id 'gone' is not in data/prepared/test.parquet"),
+        (prediction("kl", "Calder", "q1") | {"beyond": True}, "query_id 'q1' is not in data/prepared/beyond.parquet"),
         (prediction("kl", None), "kl.parquet: query_id 'q0' has no answer"),
     ],
 )
@@ -343,7 +344,7 @@ def test_the_report_has_words_for_every_control() -> None:
 
 
 def test_answers_to_questions_from_another_domain_are_judged_too(repository: Path) -> None:
-    write_rows(stage.RUNS / "kl.parquet", [prediction("kl", "a Brenn", "beyond:q0")], PREDICTIONS)
+    write_rows(stage.RUNS / "kl.parquet", [prediction("kl", "a Brenn") | {"beyond": True}], PREDICTIONS)
     stage.main([])
     key = judgement_key("Who is elsewhere?", ["Calder", "Brenn"], "a Brenn", "rule", "exact_match")
     assert {row["key"]: row["verdict"] for row in read_rows(stage.JUDGED, JUDGEMENTS)}[key] == "correct"

@@ -41,7 +41,8 @@ def test_questions_from_another_domain_are_left_out(workspace: Path, monkeypatch
     before = export(monkeypatch, "kl")
     path = workspace / "data/predictions/runs/kl.parquet"
     rows = world.predictions("kl", world.RUNS["kl"])
-    write_rows(path, rows + [row | {"query_id": f"beyond:{row['query_id']}"} for row in rows], PREDICTIONS)
+    far = [row | {"beyond": True, "ranked_ids": row["ranked_ids"][::-1]} for row in rows]
+    write_rows(path, rows + far, PREDICTIONS)
     assert export(monkeypatch, "kl") == before
 
 

@@ -232,7 +232,7 @@ def test_the_command_prints_what_was_measured_and_what_happened(
 
 def test_questions_from_another_domain_are_left_out(repository: Path) -> None:
     before = command.measured(load_params())
-    rows = [row | {"query_id": f"beyond:{row['query_id']}", "group_id": "far"} for row in predictions(scores(1))]
+    rows = [row | {"beyond": True, "group_id": "far"} for row in predictions(scores(1))]
     for run in load_params().runs:
         path = repository / f"data/predictions/runs/{run}.parquet"
         write_rows(path, read_rows(path, PREDICTIONS) + rows, PREDICTIONS)

@@ -356,7 +356,7 @@ def test_a_run_that_lacks_answers_beyond_its_domain_is_refused() -> None:
     verdicts = world.judged()
     rows = world.far_predictions("kl", world.RUNS["kl"])[1:]
     lacking = outcomes("kl", rows, world.beyond(world.far()), verdicts)
-    with pytest.raises(ComparisonError, match=r"kl.parquet lacks 1 of 4 .* 1 shown beyond the domain, 'beyond:q0'"):
+    with pytest.raises(ComparisonError, match=r"kl.parquet lacks 1 of 4 .* 1 shown beyond the domain, 'q0'"):
         report_beyond(systems_beyond(verdicts, kl=lacking), verdicts)
     with pytest.raises(ComparisonError, match=r"no answers of reader 'reader_a' with 1 shown beyond the domain: run"):
         report_beyond(systems_beyond(verdicts, kl={}), verdicts)
@@ -587,6 +587,15 @@ def test_the_main_table_has_the_other_domain_beside_its_own(beyond: Path, capsys
     assert re.search(r"^ kl +reader_a +87.5 \[\S+ 100.0\] +\+62.5 \[", told, re.MULTILINE)
     assert re.search(r"^ kl +reader_a .* 100.0 ±0.0 +\+33.3 \[", told, re.MULTILINE)
     assert json.loads((beyond / "metrics/summary.json").read_text())["em_beyond"]["kl"] == 0.875
+
+
+def test_questions_of_the_same_id_in_two_domains_are_kept_apart(beyond: Path) -> None:
+    """Without a passage readers answer q3, but not that of the other domain."""
+    stage.main()
+    report = json.loads((beyond / "metrics/report.json").read_text())
+    here, there = (part["systems"]["kl"]["scores"]["reader_a"] for part in (report, report["beyond"]))
+    assert (here["harm"]["mean"], there["harm"]["mean"]) == (1 / 8, 0)
+    assert here["retrieval"]["mean"] != there["retrieval"]["mean"]
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -53,8 +53,13 @@ def predict(
     texts: dict[str, str],
     budget: int,
     journal: Journal,
+    beyond: bool = False,
 ) -> list[Row]:
-    """Rows of records.PREDICTIONS. count: the entry of evaluate.shown; texts: by passage id; budget: tokens a batch."""
+    """Rows of records.PREDICTIONS.
+
+    count: the entry of evaluate.shown; texts: by passage id; budget: tokens a batch; beyond: whether the questions are
+    from another domain.
+    """
     contexts = [join_passages([texts[one] for one in item.passage_ids if one != NO_PASSAGE]) for item in shown]
     asked = [(item.row["query"], context) for item, context in zip(shown, contexts, strict=True)]
     answers = generate_answers(reader, asked, budget, partial(_once, journal, reader, "answers"), _leave_out)
@@ -65,7 +70,7 @@ def predict(
     losses = _losses(reader, [triple for own in triples for triple in own], budget, journal)
     best = [min((loss for triple in own if (loss := losses[triple]) is not None), default=None) for own in triples]
     return [
-        _row(system, reader.name, seed, count, item, answer or NOT_ASKED, nll)
+        _row(system, reader.name, seed, count, item, answer or NOT_ASKED, nll, beyond)
         for item, answer, nll in zip(shown, answers, best, strict=True)
     ]
 
@@ -118,7 +123,9 @@ def _once(journal: Journal, reader: Reader, kind: str, batch: Sequence[Any], wor
     return known[key]
 
 
-def _row(system: str, reader: str, seed: int, count: int, item: Shown, answer: Answer, nll: float | None) -> Row:
+def _row(
+    system: str, reader: str, seed: int, count: int, item: Shown, answer: Answer, nll: float | None, beyond: bool
+) -> Row:
     ranking = item.ranking
     return {
         "system": system,
@@ -127,6 +134,7 @@ def _row(system: str, reader: str, seed: int, count: int, item: Shown, answer: A
         "shown": count,
         "query_id": item.row["query_id"],
         "group_id": item.row["group_id"],
+        "beyond": beyond,
         "ranked_ids": ranking.ids if ranking else [],
         "ranked_scores": ranking.scores if ranking else [],
         "shown_ids": item.passage_ids,

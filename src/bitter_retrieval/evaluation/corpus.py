@@ -29,6 +29,7 @@ class Asked(NamedTuple):
     rows: list[Row]  # prepared
     corpus: dict[str, str]  # texts by passage_id
     shown: Sequence[int]
+    beyond: bool  # whether they are from another domain
 
 
 def asked_in(folder: Path, settings: Evaluate) -> list[Asked]:
@@ -38,10 +39,10 @@ def asked_in(folder: Path, settings: Evaluate) -> list[Asked]:
     """
     rows, beyond = (read_rows(folder / f"{name}.parquet", PREPARED) for name in (settings.split, "beyond"))
     corpora = [read_rows(folder / f"{name}.parquet", CORPUS) for name in ("corpus", "beyond_corpus")]
-    parts = [Asked(rows, searched_corpus(corpora[0], rows, settings), settings.shown)]
+    parts = [Asked(rows, searched_corpus(corpora[0], rows, settings), settings.shown, beyond=False)]
     if beyond:
         all_of_it = searched_corpus(corpora[1], beyond, replace(settings, corpus_size=None))
-        parts.append(Asked(beyond, all_of_it, settings.shown[:1]))
+        parts.append(Asked(beyond, all_of_it, settings.shown[:1], beyond=True))
     return parts
 
 

@@ -212,17 +212,21 @@ def judgements(judge: Judge, cases: Iterable[Case], on_judged: Callable[[Judged]
     ]
 
 
-def answered(predicted: Iterable[Path], prepared: Sequence[Path]) -> Iterator[dict[Case, str]]:
-    """The distinct answers in each prediction file, with the group of the question, which a prepared file holds."""
-    questions = {row["query_id"]: row for file in prepared for row in read_rows(file, PREPARED)}
+def answered(predicted: Iterable[Path], prepared: Path, beyond: Path) -> Iterator[dict[Case, str]]:
+    """The distinct answers in each prediction file, with the group of the question.
+
+    prepared, beyond: files of the questions that are evaluated, and of those from another domain.
+    """
+    files = {False: prepared, True: beyond}
+    questions = {far: {row["query_id"]: row for row in read_rows(path, PREPARED)} for far, path in files.items()}
     for file in predicted:
-        given = read_table(file, PREDICTIONS).select(["query_id", "answer"])
+        given = read_table(file, PREDICTIONS).select(["beyond", "query_id", "answer"])
         found: dict[Case, str] = {}
-        for query_id, answer in dict.fromkeys(zip(*(column.to_pylist() for column in given.columns), strict=True)):
-            if query_id not in questions or answer is None:
-                wrong = "has no answer" if query_id in questions else f"is not in {prepared[0]}"
+        for far, query_id, answer in dict.fromkeys(zip(*(column.to_pylist() for column in given.columns), strict=True)):
+            row = questions[far].get(query_id)
+            if row is None or answer is None:
+                wrong = "has no answer" if row else f"is not in {files[far]}"
                 raise RecordError(f"{file}: query_id {query_id!r} {wrong}. Delete the file and run `dvc repro`.")
-            row = questions[query_id]
             found[Case(row["query"], tuple(row["answers"]), answer)] = row["group_id"]
         yield found
 

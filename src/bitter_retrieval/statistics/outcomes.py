@@ -3,7 +3,7 @@
 Rows of data/predictions/runs/kl.parquet such as
 
     {"system": "kl", "reader": "reader_a", "seed": 1, "shown": 1, "query_id": "test-3-1",
-     "ranked_ids": ["test-3-p0", …], "shown_ids": ["test-3-p0"], "answer": "Calder",
+     "beyond": False, "ranked_ids": ["test-3-p0", …], "shown_ids": ["test-3-p0"], "answer": "Calder",
      "answer_nll": 0.02, "em": 1.0, "f1": 1.0, "truncated": 0}
 
 become, for each entry of evaluate.shown and each reader, `Outcomes` with scores["em"][1, 17] == 1.0, 17 being the
@@ -23,7 +23,8 @@ from bitter_retrieval.statistics.metrics import METRICS, PREDICTED
 from bitter_retrieval.statistics.ranking_metrics import ranking_metrics
 from bitter_retrieval.statistics.utility import Known, Utility, utilities
 
-COLUMNS = ("reader", "seed", "shown", "query_id", "ranked_ids", "shown_ids", "answer", "truncated", *PREDICTED)
+COLUMNS = ("reader", "seed", "shown", "query_id", "beyond", "ranked_ids", "shown_ids", "answer")
+COLUMNS += (*PREDICTED, "truncated")
 NEEDED = pa.schema([PREDICTIONS.field(name) for name in COLUMNS])  # what compare reads of a prediction file
 
 
