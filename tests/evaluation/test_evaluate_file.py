@@ -240,12 +240,18 @@ def test_reader_of_the_project_is_asked_as_it_says_unless_told(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"--encoder": "absent"}, "is not reached, and the cache does not hold it. Connect; or `hf download absent`"),
+        (
+            {"--encoder": "absent"},
+            "cannot be reached, and the cache does not hold it. Connect; or run `hf download absent`",
+        ),
         ({"--encoder": "./absent"}, "model './absent': no such folder"),
         ({"--encoder": "qwen"}, "encoder 'qwen': does not carry 1_Pooling/config.json. Say --pooling"),
         ({"--encoder": "qwen", "--pooling": "mean"}, "qwen is a decoder"),
         ({"--encoder-max-length": 9999}, "max_length is 9999. Say --encoder-max-length"),
-        ({"--reader": "absent"}, "is not reached, and the cache does not hold it. Connect; or `hf download absent`"),
+        (
+            {"--reader": "absent"},
+            "cannot be reached, and the cache does not hold it. Connect; or run `hf download absent`",
+        ),
         ({"--input": "absent.jsonl"}, "absent.jsonl: no such file or folder"),
         ({"--range": "9:12"}, "no question is left of rows 9 to 12"),
         ({"--max-length": 40, "--max-new-tokens": 35}, "Raise readers.qwen.max_length"),

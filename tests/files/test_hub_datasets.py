@@ -108,12 +108,12 @@ def test_rows_are_those_of_the_files_and_what_is_cached_needs_no_hub(hub: Hub, c
     assert [row for _, row in squad_rows["train"]] == squad()
     assert squad_rows["train"][0][0] == "rajpurkar/squad/train, row 1"
     assert "data.hub: microsoft/ms_marco, v3" in unknown and "v2.1" in unknown and "data.path" in unknown
-    assert "data.hub: microsoft/absent" in absent and "has none of that name for you" in absent
+    assert "data.hub: microsoft/absent" in absent and "has no repository of that name for you" in absent
     assert f"git ls-remote {hub.url}/datasets/{NAME} main" in null and "data.hub.revision: null" in null
     closed = "http://127.0.0.1:9"
     again, refused = read(closed, cache, of(hub), other)
     assert again == marco, "the commit that is asked for is cached"
-    assert "is not reached" in refused and NAME in refused and "data.path" in refused
+    assert "cannot be reached" in refused and NAME in refused and "data.path" in refused
     assert read(hub.url, cache, of(hub), HF_HUB_OFFLINE="1") == [marco]
 
 
@@ -211,5 +211,5 @@ def test_without_a_network_the_stage_ends_within_ten_seconds_and_says_what_to_do
         assert time.monotonic() - began < 10
     assert done.returncode == 1 and not (project / "data/prepared").exists()
     (said,) = done.stderr.splitlines()
-    assert said.startswith(f"error: data.hub: {NAME}, v1.1, at {'a' * 40}: {url} is not reached")
+    assert said.startswith(f"error: data.hub: {NAME}, v1.1, at {'a' * 40}: {url} cannot be reached")
     assert "hf download" in said and "data.path" in said

@@ -1,7 +1,7 @@
 """Every family of models that profiles/presets.yaml names goes through all stages by parameters alone.
 
-An entry of that file with its hub id replaced by a tiny checkpoint: that family's config, and tokenizer class, as its
-own library saves them. Beside the entries: GPT-2 (any causal language model), XLM-R and MPNet (any encoder).
+Each entry's hub id is replaced by a tiny checkpoint: the family's config and tokenizer class, as its own library saves
+them. GPT-2 (any causal language model), XLM-R and MPNet (any encoder) come in addition.
 """
 
 import copy
@@ -71,7 +71,7 @@ def tokenizer_of(kind: str) -> Any:
 
 
 def enlarge(model: nn.Module) -> None:
-    """Else untrained layers hardly tell texts apart."""
+    """Larger weights: untrained layers hardly tell texts apart otherwise."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
@@ -136,7 +136,7 @@ ENCODERS: dict[str, tuple[Callable[[Path, str, str], None], str, str]] = {
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Prepared data of the world; none of it is for readers to be fitted on."""
+    """Prepared data of the world, without a part for fitting readers."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

@@ -1,6 +1,6 @@
-"""Which kernel is chosen, and that encoders that leave padding out of attention find what they find with it.
+"""Which kernel is chosen, and that encoders give the same states with and without padding in attention.
 
-The kernels themselves run on GPUs alone (tests/gpu): here slow arithmetic stands behind their names and arguments.
+The kernels themselves run on GPUs only (tests/gpu): here slow arithmetic stands in for them.
 """
 
 import importlib.util
@@ -47,7 +47,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
         (None, True, True, "sdpa"),
     ],
 )
-def test_auto_is_the_fastest_that_there_is(
+def test_auto_is_the_fastest_available(
     capability: tuple[int, int] | None, flash: bool, half: bool, wanted: str, machine: Machine
 ) -> None:
     machine(capability, flash)
@@ -79,7 +79,7 @@ def test_kernel_that_is_named_is_taken_or_refused(
 
 @pytest.fixture(params=["varlen", "flash"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The kernel is chosen, on the CPU; the tokens that each of its calls was given."""
+    """The kernel is chosen, on the CPU. Gives the numbers of tokens that its calls got."""
     emulated_kernels.install(request.param, monkeypatch)
     monkeypatch.setattr(attention, "chosen", lambda asked, half: request.param if half else "sdpa")
     made, given = attention.kernel, []
@@ -96,7 +96,7 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def states_and_gradients(model: Any, unpadded: bool) -> tuple[Tensor, Tensor]:
-    """Of real tokens [N, D] in bfloat16, and of all weights."""
+    """States of real tokens [N, D] in bfloat16, and the gradient of all weights."""
     ids, real = pad_right(texts(), 0)
     model.zero_grad()
     with unpadded_attention(model, "auto", half=True) if unpadded else nullcontext():

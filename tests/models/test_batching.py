@@ -45,7 +45,7 @@ def test_neighbours_keep_their_order_within_the_budget(budget: int) -> None:
 
 def test_neighbours_by_hand() -> None:
     assert neighbour_batches([9, 3, 4, 8], budget=12) == [[0, 1], [2, 3]]  # exactly full
-    assert neighbour_batches([3, 30, 2, 40], budget=10) == [[0], [1], [2], [3]]  # a costlier one stands alone
+    assert neighbour_batches([3, 30, 2, 40], budget=10) == [[0], [1], [2], [3]]  # a costlier one is alone
     assert neighbour_batches([], budget=10) == []
 
 

@@ -1,7 +1,7 @@
-"""What a hub refuses, or does not answer, is told in one line with the remedy, within seconds and without the token.
+"""A hub's refusal or silence is reported in one line with the remedy, within seconds and without the token.
 
 The client is the real one, against a service on the loopback that refuses as the Hub does, and puts the token into
-whatever it says.
+every reply.
 """
 
 import json
@@ -41,7 +41,7 @@ Headers = dict[str, str]
 
 
 class Refusing(ThreadingHTTPServer):
-    """Answers everything with one status and its headers, or not at all; what it says of a repo may be open."""
+    """Answers everything with one status and its headers, or not at all; it may describe a repo to all (tells)."""
 
     daemon_threads = True
 
@@ -124,7 +124,7 @@ def refused(model: str = MODEL, revision: str | None = COMMIT) -> str:
 NONE, LITTLE = "no token is set", "the token that is set has no access"
 LOOK = "Ask for access at {url}/" + MODEL
 CHECK = "Check the name; if it is private, " + LOGIN
-FINE = "At {url}/settings/tokens, a fine-grained one is allowed to read gated repositories"
+FINE = "At {url}/settings/tokens, allow a fine-grained one to read gated repositories"
 OTHER = "Make another at {url}/settings/tokens, then " + LOGIN
 
 
@@ -134,14 +134,14 @@ OTHER = "Make another at {url}/settings/tokens, then " + LOGIN
         (GATED, None, f"it is gated, and {NONE}. {LOOK}, then {LOGIN}."),
         ((*GATED, True), None, f"it is gated, and {NONE}. {LOOK}, then {LOGIN}."),
         ((*NO_ACCESS, True), TOKEN, f"it is gated, and {LITTLE}. {LOOK}, then {LOGIN}."),
-        (ABSENT, TOKEN, f"{{url}} has none of that name for you, and {LITTLE}. {CHECK}."),
-        (PRIVATE, None, f"{{url}} has none of that name for you, and {NONE}. {CHECK}."),
+        (ABSENT, TOKEN, f"{{url}} has no repository of that name for you, and {LITTLE}. {CHECK}."),
+        (PRIVATE, None, f"{{url}} has no repository of that name for you, and {NONE}. {CHECK}."),
         (
             NO_REVISION,
             None,
-            f"it has no commit {COMMIT}. `git ls-remote {{url}}/{MODEL} HEAD` prints the one that it has now.",
+            f"it has no commit {COMMIT}. `git ls-remote {{url}}/{MODEL} HEAD` prints the current one.",
         ),
-        ((*NO_FILE, True), TOKEN, "there is no config.json. A checkpoint has it, weights and a tokenizer."),
+        ((*NO_FILE, True), TOKEN, "there is no config.json. A checkpoint has one, weights and a tokenizer."),
         (BAD_TOKEN, TOKEN, f"{{url}} does not know the token that is set. {OTHER}."),
         (FORBIDDEN, TOKEN, f"{{url}} answers with status 403, as {LITTLE}. {FINE}; then {LOGIN}."),
         (DOWN, TOKEN, "{url} answers with status 503. Try again later."),
@@ -167,7 +167,7 @@ def test_refusal_is_told_with_its_remedy(
 def test_gated_dataset_is_told_as_one_though_its_page_is_open(
     refusing: str, token: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a hub says of a dataset is open to all, its files are not; datasets then says that there is none."""
+    """A hub describes a dataset to all and keeps its files; `datasets` then says that there is none."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
@@ -179,13 +179,13 @@ def test_gated_dataset_is_told_as_one_though_its_page_is_open(
         assert wanted in str(caught.value) and TOKEN not in str(caught.value)
 
 
-UNREACHED = "{url} is not reached, and the cache does not hold it. Connect; or `hf download {model}{at}` where there "
-UNREACHED += "is a network, and name the folder instead."
+UNREACHED = "{url} cannot be reached, and the cache does not hold it. Connect; or run `hf download {model}{at}` where "
+UNREACHED += "there is a network, and name the folder instead."
 
 
 @pytest.mark.parametrize("refusing", [(SILENT, {})], indirect=True)
 def test_hub_that_does_not_answer_is_not_waited_for(refusing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is waited for five seconds; here, half of one."""
+    """The wait is five seconds; here, half a second."""
     assert hub.CONTACT_SECONDS == 5
     monkeypatch.setattr(hub, "CONTACT_SECONDS", 0.5)
     started = time.monotonic()
@@ -258,7 +258,7 @@ def test_models_of_a_hub_are_those_of_their_folders_and_need_it_once(
 def test_how_an_encoder_is_used_is_its_files_word_or_an_error(
     service: hub_service.Hub, tmp_path: Path, client: Callable[[str], None]
 ) -> None:
-    """A file that is not fetched is not one that is not there."""
+    """A file that could not be fetched is not an absent one."""
     files = service.repos["model", "me/bert"].states[0]
     files["1_Pooling/config.json"] = (tmp_path / "bert/1_Pooling/config.json").read_bytes()
     del files["config_sentence_transformers.json"]
@@ -303,14 +303,14 @@ SCORING = {"dtype": "float32", "chat": False, "max_length": 64, "batch_tokens": 
     [
         ("beyond", ASKED_FOR | {"articles": {"reader": 0, "train": 0, "validation": 0, "test": 1}}, "beyond.hub: them"),
         ("labels", {"theirs": {"kind": "published", "needs": TRAIN, "hub": LATER}}, "labels.theirs.hub: them"),
-        ("judge", {"kind": "llm", "model": "me/absent", "min_coverage": 1.0}, "model 'me/absent': .* none of that"),
+        ("judge", {"kind": "llm", "model": "me/absent", "min_coverage": 1.0}, "model 'me/absent': .* no repository of"),
         ("judge", {"kind": "llm", "model": "me/qwen", "min_coverage": 1.0}, "data/absent: no such file"),
     ],
 )
 def test_what_is_fetched_late_is_asked_for_before_data_are_read(
     section: str, entry: dict[str, Any], said: str, service: hub_service.Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The data themselves are not there, which is what the stage ends with where nothing else is wrong."""
+    """The data themselves are absent: the stage ends with that if nothing else is wrong."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", Path("datasets").absolute())
     tree = yaml.safe_load(tiny.PROFILE.read_text())
     tree["data"] |= {"source": "jsonl", "path": "data/absent"}
@@ -336,7 +336,7 @@ def test_stage_ends_with_the_remedy_and_without_the_token(stage: str, tmp_path: 
         command = [sys.executable, str(SOURCE / f"{stage}.py"), {"reader": "reader_a", "encoder": "mini"}[stage]]
         started = time.monotonic()
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
-        assert time.monotonic() - started < 30  # of which importing torch takes most, on a machine with more to do
+        assert time.monotonic() - started < 30  # most of it importing torch, on a busy machine
         service.shutdown()
     assert done.returncode == 1 and TOKEN not in done.stdout + done.stderr
     assert done.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""nomic's old layout against its arithmetic written out; what is not of it is refused, never half loaded."""
+"""nomic's old layout against its arithmetic written out; deviations are refused, never half loaded."""
 
 import json
 from pathlib import Path
@@ -113,7 +113,7 @@ def edit(folder: Path, **changes: Any) -> None:
 
 
 def point(checkpoint: Path) -> Path:
-    """What the stage encoder makes of it."""
+    """Point the stage encoder to it, and load it."""
     folder = checkpoint.parent / "encoders/nomic"
     stage.point(folder, str(checkpoint), None, PREFIXES)
     return folder
@@ -152,10 +152,10 @@ def test_config_that_asks_for_something_else_is_refused(changes: dict[str, Any],
     edit(checkpoint, **changes)
     with pytest.raises(CheckpointError) as caught:
         point(checkpoint)
-    assert "is of nomic's old layout and" in str(caught.value) and said in str(caught.value)
+    assert "has nomic's old layout and" in str(caught.value) and said in str(caught.value)
 
 
-@pytest.mark.parametrize(("layers", "said"), [(1, "hold 11 tensors that a NomicBertModel has not"), (3, "lack 11")])
+@pytest.mark.parametrize(("layers", "said"), [(1, "hold 11 tensors that a NomicBertModel lacks"), (3, "lack 11")])
 def test_weights_of_another_depth_are_not_half_loaded(layers: int, said: str, checkpoint: Path) -> None:
     edit(checkpoint, n_layer=layers)
     with pytest.raises(CheckpointError, match=f"does not load as one: its weights {said}"):
@@ -166,5 +166,5 @@ def test_biases_that_the_config_does_not_tell_of_are_not_left_out(checkpoint: Pa
     tensors = old_tensors(len(tiny.tiny_encoder().tokenizer))
     tensors["encoder.layers.0.mlp.fc2.bias"] = torch.ones(WIDTH)
     save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match="hold 1 tensors that a NomicBertModel has not, such as .*bias"):
+    with pytest.raises(CheckpointError, match="hold 1 tensors that a NomicBertModel lacks, such as .*bias"):
         point(checkpoint)

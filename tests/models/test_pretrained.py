@@ -62,7 +62,7 @@ def test_reader_that_does_not_fit_is_refused_by_its_config_alone(
         opened(folder, dtype)
     assert str(caught.value).startswith(f"model '{folder}': ") and str(caught.value).endswith(said)
     monkeypatch.setattr(memory, "free_on_machine", lambda: 31 * GIB)
-    with pytest.raises(CheckpointError, match="no causal language model is to be had there .*safetensors"):
+    with pytest.raises(CheckpointError, match="no causal language model can be loaded from there .*safetensors"):
         opened(folder, dtype)
 
 
@@ -139,9 +139,9 @@ def save_reader(folder: Path, architecture: str, **changes: Any) -> Path:
     [
         ({"drop": "model.layers.1.mlp.up_proj.weight"}, "lack 1 tensors of a Qwen3ForCausalLM, such as model.layers.1"),
         ({"drop": "lm_head.weight"}, "lack 1 tensors of a Qwen3ForCausalLM, such as lm_head.weight"),
-        ({"model.layers.2.mlp.up_proj.weight": torch.ones(2)}, "hold 1 tensors that a Qwen3ForCausalLM has not, such"),
-        ({"model.layers.0.self_attn.q_proj.bias": torch.ones(2)}, "hold 1 tensors that a Qwen3ForCausalLM has not"),
-        ({"cls.predictions.bias": torch.ones(2)}, "hold 1 tensors that a Qwen3ForCausalLM has not, such as cls"),
+        ({"model.layers.2.mlp.up_proj.weight": torch.ones(2)}, "hold 1 tensors that a Qwen3ForCausalLM lacks, such"),
+        ({"model.layers.0.self_attn.q_proj.bias": torch.ones(2)}, "hold 1 tensors that a Qwen3ForCausalLM lacks"),
+        ({"cls.predictions.bias": torch.ones(2)}, "hold 1 tensors that a Qwen3ForCausalLM lacks, such as cls"),
         ({"model.norm.weight": torch.ones(31)}, "are not those of a Qwen3ForCausalLM: model.norm.weight is .31., not"),
     ],
 )
@@ -149,7 +149,7 @@ def test_reader_is_not_half_loaded(change: dict[str, Any], said: str, tmp_path: 
     folder = save_reader(tmp_path / "qwen", "qwen3", tie_word_embeddings=False)
     opened(folder)
     change_weights(folder, **change)
-    with pytest.raises(CheckpointError, match=f"no causal language model is to be had there .its weights {said}"):
+    with pytest.raises(CheckpointError, match=f"no causal language model can be loaded from there .its weights {said}"):
         opened(folder)
 
 
@@ -170,7 +170,7 @@ FAMILIES = ["bert", "xlm-roberta", "mpnet", "modernbert", "nomic_bert", "distilb
 
 @pytest.fixture
 def with_heads(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A checkpoint as pre-training leaves it, with the head that it learnt to fill gaps with."""
+    """A checkpoint as pre-training leaves it, with the head that filled gaps."""
     from transformers import AutoConfig, AutoModelForMaskedLM
 
     settings = SMALL | {"bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
@@ -237,10 +237,10 @@ def test_code_beside_weights_is_never_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "is no config of a model"),
-        ("[]", "is no config of a model"),
+        ("{", "is not a model's config"),
+        ("[]", "is not a model's config"),
         ("{}", "has no architecture None"),
-        ('{"model_type": "qwen3", "hidden_size": "wide"}', "is no config of a model"),
+        ('{"model_type": "qwen3", "hidden_size": "wide"}', "is not a model's config"),
     ],
 )
 def test_config_that_is_none_is_named(text: str, said: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tokenizers that are made here: the same texts give the same tokens, and texts survive them."""
+"""Tokenizers made here: the same texts give the same tokens, and texts survive them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ FITS = [fit_word_tokenizer, fit_bpe_tokenizer, fit_wordpiece_tokenizer]
 @pytest.mark.parametrize("size", [60, 4000])
 @pytest.mark.parametrize("fit", FITS)
 def test_same_texts_same_tokens(fit: Callable[..., Any], size: int) -> None:
-    """Hash tables of the tokenizers library are ordered anew each time, within one process too."""
+    """The tokenizers library orders its hash tables anew each time, within one process too."""
     assert len({fit(TEXTS, size).backend_tokenizer.to_str() for _ in range(6)}) == 1
 
 

@@ -441,7 +441,7 @@ def test_a_failure_without_a_word_is_named_by_its_kind(tmp_path: Path, monkeypat
         raise ImportError
 
     monkeypatch.setattr("bitter_retrieval.readers.language_model.load_tokenizer", fail)
-    with pytest.raises(CheckpointError, match=r"no causal language model is to be had there \(ImportError\(\)\)"):
+    with pytest.raises(CheckpointError, match=r"no causal language model can be loaded from there \(ImportError\(\)\)"):
         open_reader("mine", str(tmp_path), None, settings)
 
 

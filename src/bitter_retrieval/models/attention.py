@@ -1,9 +1,9 @@
-"""Which kernel attention runs by: flash-attn's, torch's for sequences of any lengths, or one for padded batches.
+"""The kernel that attention runs on: flash-attn's, torch's for sequences of any lengths (varlen), or padded sdpa.
 
     chosen("auto", half=True)                             flash if flash-attn is installed, else varlen
     with unpadded_attention(model, "auto", half=True): …  an encoder in training leaves padding out of attention
 
-Both take bfloat16 and float16 alone, on NVIDIA GPUs since Ampere; elsewhere it is sdpa. For packs see packing.py.
+flash and varlen need bfloat16 or float16, and an NVIDIA GPU since Ampere; elsewhere sdpa is used. Packs: packing.py.
 """
 
 import importlib.util
@@ -18,21 +18,25 @@ from torch import Tensor
 
 NAME = "bitter_retrieval_unpadded"  # among transformers' attention implementations
 AMPERE = (8, 0)  # compute capability
+# Arguments of a layer's attention that change it: capped logits, attention sinks, position biases, cached states.
 CHANGES = ("softcap", "s_aux", "position_bias", "cache")
-TOLERANCE = 0.05  # relative difference that bfloat16's rounding stays below; what attends otherwise is about 1
+TOLERANCE = 0.05  # relative difference of states: bfloat16's rounding stays below, other attention is near 1
 
 
 class AttentionError(ValueError):
-    """A kernel that was asked for and cannot be had, or cannot serve the model."""
+    """A kernel that was asked for and is unavailable, or does not serve the model."""
 
 
 def changes(arguments: Mapping[str, Any]) -> list[str]:
-    """Names of the arguments given to a layer's attention that change it in ways unknown here."""
+    """Names of the given arguments that change attention in ways the kernels do not support."""
     return [name for name in CHANGES if arguments.get(name) is not None]
 
 
 def chosen(asked: str, half: bool) -> str:
-    """flash, varlen or sdpa: what was asked for, or the fastest that there is (auto). half: of two bytes a number."""
+    """flash, varlen or sdpa: as asked, or the fastest available (auto). half: numbers have two bytes.
+
+    Raises AttentionError.
+    """
     gpu = torch.cuda.is_available() and torch.cuda.get_device_capability() >= AMPERE
     installed = importlib.util.find_spec("flash_attn") is not None
     if asked == "auto":
@@ -44,14 +48,14 @@ def chosen(asked: str, half: bool) -> str:
     }
     lacking = [what for what, there in needs.items() if not there and asked != "sdpa"]
     if lacking:
-        raise AttentionError(f"attention: {asked} needs {', '.join(lacking)}. auto takes the fastest that there is.")
+        raise AttentionError(f"attention: {asked} needs {', '.join(lacking)}. auto takes the fastest available.")
     return asked
 
 
 @cache
 def kernel(name: str) -> Callable[..., Tensor]:
-    """flash or varlen, as a function of query, key and value [T, H, D] of sequences end to end, cumulative lengths of
-    queries and keys, the longest of each, scale, and how far a query sees before and after its place (-1: all)."""
+    """flash or varlen, as a function of query, key and value [T, H, D] (sequences end to end), cumulative lengths of
+    queries and of keys, the longest of each, scale, and how far a query sees back and ahead (-1: all)."""
     if name == "flash":
         from flash_attn import flash_attn_varlen_func
 
@@ -77,13 +81,13 @@ _chosen = "sdpa"
 
 @contextmanager
 def unpadded_attention(model: Any, asked: str, half: bool) -> Iterator[None]:
-    """While it lasts, a bidirectional `model` under autocast attends by flash or varlen, if it is to and can.
+    """Within it, a bidirectional `model` under autocast attends by flash or varlen, if one is chosen and serves it.
 
-    A model that they cannot serve (it drops attention weights, or attends in its own way) stays as it is; where one of
-    them was asked for by name, that is an AttentionError.
+    Other models (which drop attention weights, or attend in their own way) keep their attention. Raises AttentionError
+    for one if the kernel was asked for by name.
     """
     global _chosen
-    # transformers has a public way to set it, and none to ask: tests/project/test_private_names.py says when it has.
+    # transformers sets it publicly, but does not tell it: tests/project/test_private_names.py fails once it does.
     before, _chosen = model.config._attn_implementation, chosen(asked, half)
     if _chosen == "sdpa":
         yield
@@ -102,7 +106,7 @@ def unpadded_attention(model: Any, asked: str, half: bool) -> Iterator[None]:
 
 @torch.no_grad()
 def _objection(model: Any) -> str:
-    """Put the kernel into the model and try it on random tokens; what speaks against it, or nothing."""
+    """Switch the model to the kernel and try it on random tokens. Returns why it does not serve, or ""."""
     _register()
     was_training = model.training
     width = min(200, getattr(model.config, "max_position_embeddings", None) or 200) - 8  # longer than most windows
@@ -117,8 +121,8 @@ def _objection(model: Any) -> str:
             if model.config._attn_implementation != NAME:
                 return "its attention cannot be replaced"
             states.append(model(input_ids=ids, attention_mask=real.long()).last_hidden_state)
-            model.train()(input_ids=ids, attention_mask=real.long())  # which may drop what evaluation does not
-    except Exception as error:  # whatever a foreign model or a kernel may raise
+            model.train()(input_ids=ids, attention_mask=real.long())  # only training drops attention weights
+    except Exception as error:  # a model or a kernel may raise anything
         return (str(error).strip() or repr(error)).splitlines()[0]
     finally:
         model.train(was_training)
@@ -147,7 +151,10 @@ def _attend(
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """An attention function of transformers: [B, H, T, D] and a mask [B, T] of what is no padding to [B, T, H, D]."""
+    """transformers' attention interface: states [B, H, T, D] and a mask [B, T] of real tokens to [B, T, H, D].
+
+    The kernel gets the real tokens of all rows end to end; padding is left out, and its results are 0.
+    """
     if dropout:
         raise AttentionError("it drops attention weights in training")
     if getattr(module, "is_causal", True) or changes(kwargs):

@@ -12,8 +12,7 @@ import torch
 def length_batches(lengths: Sequence[int], budget: int, extra: Sequence[int] | None = None) -> list[list[int]]:
     """Places of the sequences in batches whose padded size (longest x count) is at most `budget` tokens.
 
-    `extra` counts as well, each sequence's own. A sequence beyond the budget stands alone. Equal lengths keep their
-    order.
+    Each sequence's own `extra` counts too. A sequence beyond the budget is alone. Equal lengths keep their order.
     """
     batches: list[list[int]] = []
     extras = 0
@@ -29,7 +28,7 @@ def length_batches(lengths: Sequence[int], budget: int, extra: Sequence[int] | N
 
 
 def neighbour_batches(lengths: Sequence[int], budget: int, extra: Sequence[int] | None = None) -> list[list[int]]:
-    """Places in their order, cut into batches whose lengths and `extra` sum to at most `budget`; else one alone."""
+    """Places in order, cut into batches whose lengths and `extra` sum to at most `budget`; a costlier one is alone."""
     batches: list[list[int]] = []
     spent = 0
     for place, length in enumerate(lengths):

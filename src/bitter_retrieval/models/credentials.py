@@ -1,7 +1,9 @@
-"""Keys of services: from the environment, else from `.env` in the repo root (.env.example shows what may stand there).
+"""Keys of services: from the environment, else from `.env` in the repo root (.env.example lists them).
 
-A key goes to the client that needs it and to nothing else: no error, record or log has it. What a service says may
-repeat it: concealed(…) takes it out.
+    service_key("GEMINI_API_KEY", "GOOGLE_API_KEY")       the first that is set, or CredentialError
+
+A key goes to the client that needs it and nowhere else: not into errors, records or logs. A service's reply may repeat
+it: concealed(…) takes it out.
 """
 
 import os
@@ -13,11 +15,11 @@ HUB_TOKEN = "HF_TOKEN"
 
 
 class CredentialError(ValueError):
-    """A key that is not there, or is none."""
+    """A key that is missing or malformed."""
 
 
 def service_key(*names: str) -> str:
-    """What the first of these variables that is set holds. Raises CredentialError where none is."""
+    """Value of the first of these variables that is set. Raises CredentialError if none is."""
     if key := _stated(*names):
         return key
     raise CredentialError(
@@ -26,14 +28,14 @@ def service_key(*names: str) -> str:
 
 
 def hub_token() -> str:
-    """HF_TOKEN, or the token that `hf auth login` has kept. Raises CredentialError where there is neither."""
+    """HF_TOKEN, or the token that `hf auth login` stored. Raises CredentialError if there is neither."""
     from huggingface_hub import get_token
 
     return _stated(HUB_TOKEN) or get_token() or service_key(HUB_TOKEN)
 
 
 def offer_hub_token() -> None:
-    """Put HF_TOKEN of `.env` where all clients of a hub look first: into the environment of this process."""
+    """Copy HF_TOKEN of `.env` into the environment of this process, where all clients of a hub look first."""
     if token := _stated(HUB_TOKEN):
         os.environ[HUB_TOKEN] = token
 
@@ -43,12 +45,12 @@ def _stated(*names: str) -> str | None:
     found = ((name, (place.get(name) or "").strip()) for place in places for name in names)
     name, key = next(((name, key) for name, key in found if key), (None, ""))
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise CredentialError(f"{name} holds a space, a line break or a letter that no key has. Paste the key again.")
+        raise CredentialError(f"{name} has a space, a line break or a letter that no key has. Paste the key again.")
     return key or None
 
 
 def _env_file() -> Path:
-    """That of the main repo, also in a copy by DVC."""
+    """The main repo's, also where DVC runs a stage in a copy."""
     return Path(os.environ.get("DVC_ROOT") or Path.cwd()) / ".env"
 
 

@@ -1,4 +1,4 @@
-"""Keep memory that was freed instead of giving it back to the system; tell how much is left, and when there is none.
+"""Memory: reuse what was freed instead of returning it to the system, see how much is free, and tell when none is.
 
 glibc returns every freed block over 128 KiB and faults it in again, page by page, at the next step. On small virtual
 machines the first touch of a page is so slow that this takes a third of a training step.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 KEEP = 1 << 30  # bytes
-GROUP = Path("/sys/fs/cgroup")  # what a container, or a batch system, gives its processes
+GROUP = Path("/sys/fs/cgroup")  # limits of a container or a batch system
 
 
 def keep_freed_memory() -> None:
@@ -39,12 +39,12 @@ def free_on_machine() -> int:
     with suppress(OSError, ValueError, KeyError):  # not on Linux, or without a limit
         limit, used = (int((GROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
         held = dict(line.split() for line in (GROUP / "memory.stat").read_text().splitlines())
-        free = min(free, limit - used + int(held["inactive_file"]))  # cached files, which give way
+        free = min(free, limit - used + int(held["inactive_file"]))  # cached files are dropped when needed
     return free
 
 
 def free_on_gpu() -> int:
-    """Bytes of the GPU that nobody holds, and those that torch keeps for this process without using them."""
+    """Free bytes of the GPU, with those that torch keeps for this process without using them."""
     import torch
 
     return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()

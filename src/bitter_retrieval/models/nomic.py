@@ -4,8 +4,7 @@
     NomicBertConfig(hidden_size=768, num_hidden_layers=12, intermediate_size=3072, hidden_act="silu", …)
 
 transformers renames the tensors of that layout as it loads them, but reads none of these fields: a model of nomic's
-own size would be right by luck, any other one wrong without a word. A field that asks for what NomicBert does not do
-is refused.
+own size would be right by luck, any other silently wrong. A field that asks for more than NomicBert can do is refused.
 """
 
 from typing import Any
@@ -24,14 +23,14 @@ FIELDS = {
     "type_vocab_size": "type_vocab_size",
     "initializer_range": "initializer_range",
 }
-STATED = {  # what NomicBert does, and a config that does not say so does otherwise
+STATED = {  # as NomicBert does it; a config must say so, as the old defaults differ
     "activation_function": "swiglu",
     "qkv_proj_bias": False,
     "mlp_fc1_bias": False,
     "mlp_fc2_bias": False,
     "rotary_emb_fraction": 1.0,
 }
-IMPLIED = {  # likewise, also where a config does not say so
+IMPLIED = {  # as NomicBert does it; a config may leave it out, as the old defaults agree
     "prenorm": False,
     "parallel_block": False,
     "causal": False,
@@ -42,16 +41,16 @@ IMPLIED = {  # likewise, also where a config does not say so
     "scale_attn_by_inverse_layer_idx": False,
     "num_experts": 0,
 }
-TRAINED_POSITIONS = 2048  # beyond these the rotations are scaled, which NomicBert does not do
+TRAINED_POSITIONS = 2048  # beyond them nomic's code scales the rotations, NomicBert does not
 
 
 def is_old_layout(stated: dict[str, Any]) -> bool:
-    """Whether a config.json is of that layout; later ones may keep the old fields beside the new."""
+    """Whether a config.json has that layout; later ones may keep the old fields next to the new."""
     return stated.get("model_type") == "nomic_bert" and "n_embd" in stated and "hidden_size" not in stated
 
 
 def nomic_config(stated: dict[str, Any], model: str) -> Any:
-    """transformers' config of a config.json in that layout. Raises CheckpointError."""
+    """transformers' config for a config.json in that layout. Raises CheckpointError."""
     from transformers import NomicBertConfig
 
     wanted = {*FIELDS.values(), "rotary_emb_base", "n_positions", "embd_pdrop"}
@@ -61,9 +60,9 @@ def nomic_config(stated: dict[str, Any], model: str) -> Any:
     if not lacking and stated["embd_pdrop"] != stated["resid_pdrop"]:
         other["embd_pdrop"] = stated["embd_pdrop"]
     if lacking or other:
-        why = f"lacks {', '.join(lacking)}" if lacking else f"asks for {other}, which NomicBert does not do"
+        why = f"lacks {', '.join(lacking)}" if lacking else f"asks for {other}, which NomicBert cannot do"
         raise CheckpointError(
-            f"model {model!r}: its config.json is of nomic's old layout and {why}. Name another encoder, or a revision "
+            f"model {model!r}: its config.json has nomic's old layout and {why}. Name another encoder, or a revision "
             "in the layout of transformers."
         )
     return NomicBertConfig(

@@ -1,12 +1,12 @@
-"""From a name to a model that is ready: that it is to be had, fits and is whole is known before it is used.
+"""From a name to a model that is ready: it is available, fits into memory and is complete before it is used.
 
     config = read_config("Qwen/Qwen3-8B-Base", "49e3418f…")       a few kilobytes, and the first contact with a hub
     load_model(AutoModelForCausalLM, "Qwen/Qwen3-8B-Base", config, torch.bfloat16)
 
-    model 'Qwen/Qwen3-8B-Base': its 8.19 billion parameters take 30.5 GiB in float32, 22.1 GiB are free on the GPU. …
+    model 'Qwen/Qwen3-8B-Base': its 8.19 billion parameters take 30.5 GiB in float32; 22.1 GiB are free on the GPU. …
 
-Weights of which tensors are missing, or left over, are refused: such a model would run, and be another one. Code that
-lies beside weights is never run.
+Weights with missing or surplus tensors are refused: such a model would run, but be another one. Code that comes with
+weights is never run.
 """
 
 import json
@@ -24,10 +24,10 @@ from bitter_retrieval.models.checkpoints import CheckpointError
 from bitter_retrieval.models.nomic import is_old_layout, nomic_config
 
 GIB = 2**30
-TRAINED = 4  # times that training holds the weights: themselves, their gradients, AdamW's two averages
+TRAINED = 4  # copies of the weights in training: themselves, their gradients, AdamW's two averages
 # Buffers that older checkpoints hold and models now make themselves.
 MADE = re.compile(r"(^|\.)(position_ids|token_type_ids|inv_freq)$|\battn(ention)?\.(masked_)?bias$")
-# Parts that stand on an encoder and are none of it: its pooler, and what it was trained to predict with.
+# Parts on top of an encoder: its pooler, and what it predicted with in pre-training.
 HEADS = frozenset(
     "pooler cls head lm_head decoder classifier pre_classifier predictions vocab_transform vocab_layer_norm "
     "vocab_projector generator_predictions generator_lm_head discriminator_predictions mask_predictions".split()
@@ -35,11 +35,11 @@ HEADS = frozenset(
 
 
 class WeightsError(ValueError):
-    """Weights that are not all of the model's, or more."""
+    """Weights with missing, surplus or misshapen tensors."""
 
 
 def read_config(model: str, revision: str | None) -> Any:
-    """transformers' configuration of a folder or hub id, with the commit that it is of. Raises CheckpointError."""
+    """transformers' configuration of a folder or hub id, with its commit. Raises CheckpointError."""
     from transformers import CONFIG_MAPPING, AutoConfig, __version__
 
     file = hub.fetch(model, "config.json", revision)
@@ -49,7 +49,7 @@ def read_config(model: str, revision: str | None) -> Any:
         if kind not in CONFIG_MAPPING:
             raise CheckpointError(
                 f"model {model!r}: transformers {__version__} has no architecture {kind!r}, and code that comes with "
-                "weights is never run here. Name a model of an architecture that it has."
+                "weights is never run here. Name a model of another architecture."
             )
         if is_old_layout(stated):
             config = nomic_config(stated, model)
@@ -57,20 +57,20 @@ def read_config(model: str, revision: str | None) -> Any:
             config = AutoConfig.from_pretrained(file.parent, trust_remote_code=False)
     except CheckpointError:
         raise
-    except Exception as error:  # whatever a config may hold that its class refuses
+    except Exception as error:  # a config's class may raise anything
         why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"model {model!r}: {file} is no config of a model ({why}).") from error
-    # transformers sets it no more, and is to leave it out of what it saves: tests/project/test_private_names.py.
+        raise CheckpointError(f"model {model!r}: {file} is not a model's config ({why}).") from error
+    # transformers no longer sets it. That it is not saved is tested in tests/project/test_private_names.py.
     config._commit_hash = None if Path(model).is_dir() else file.parent.name
     return config
 
 
 def width(model: str, config: Any) -> int:
-    """Numbers in a state of the model. Raises CheckpointError for several models in one, which have several."""
+    """Size of the model's states. Raises CheckpointError for several models in one, such as CLIP."""
     if not hasattr(config, "hidden_size"):
         raise CheckpointError(
-            f"model {model!r}: {type(config).__name__} has no hidden_size, as where models of texts and of images are "
-            "one. Name an encoder of texts alone, such as those of profiles/presets.yaml."
+            f"model {model!r}: {type(config).__name__} has no hidden_size: it may combine models of texts and of "
+            "images. Name an encoder of texts alone, such as those of profiles/presets.yaml."
         )
     return config.hidden_size
 
@@ -80,9 +80,9 @@ def load_model(
 ) -> Any:
     """The model on the CPU, in evaluation mode.
 
-    auto: an Auto class of transformers. heads: parts that may be missing, or left over. copies: times that the weights
-    will be held where the model runs. Raises CheckpointError where it is not to be had or does not fit; WeightsError,
-    or what transformers raises, where the files are not those of a model of this kind.
+    auto: an Auto class of transformers. heads: parts that may be missing or surplus. copies: of the weights, held where
+    the model runs. Raises CheckpointError if the model is unavailable or does not fit; WeightsError, or transformers'
+    errors, if the files are not those of such a model.
     """
     check_memory(auto, model, config, dtype, copies)
     try:
@@ -104,7 +104,7 @@ def load_model(
     if missing:
         raise WeightsError(f"its weights lack {len(missing)} tensors of {a}, such as {missing[0]}")
     if left_over:
-        raise WeightsError(f"its weights hold {len(left_over)} tensors that {a} has not, such as {left_over[0]}")
+        raise WeightsError(f"its weights hold {len(left_over)} tensors that {a} lacks, such as {left_over[0]}")
     if found["mismatched_keys"]:
         name, stored, wanted = min(found["mismatched_keys"])
         raise WeightsError(f"its weights are not those of {a}: {name} is {list(stored)}, not {list(wanted)}")
@@ -113,7 +113,7 @@ def load_model(
 
 @contextmanager
 def _without_report() -> Iterator[None]:
-    """Without transformers' table of what is missing or left over, which it prints where that is harmless too."""
+    """Hide transformers' table of missing and surplus tensors, which it prints for harmless ones too."""
     log = logging.getLogger("transformers.modeling_utils")
     log.addFilter(_is_no_report)
     try:
@@ -127,7 +127,7 @@ def _is_no_report(record: logging.LogRecord) -> bool:
 
 
 def load_tokenizer(model: str, config: Any) -> Any:
-    """The tokenizer of the same commit. Raises CheckpointError, and what transformers raises where there is none."""
+    """The tokenizer of the same commit. Raises CheckpointError, or transformers' errors if there is none."""
     from transformers import AutoTokenizer
 
     try:
@@ -138,27 +138,28 @@ def load_tokenizer(model: str, config: Any) -> Any:
 
 
 def _raise_refusal(error: Exception, model: str, config: Any) -> None:
-    """CheckpointError where it was a hub that refused, or a network that ended."""
+    """Raise CheckpointError if a hub refused, or the network failed."""
     why = config._commit_hash and hub.refusal(error, model, config._commit_hash)
     if why:
         raise CheckpointError(f"model {model!r}: {why}") from error
 
 
 def _strange(names: Iterable[str], model: Any, heads: Collection[str]) -> list[str]:
-    """Names of tensors that are neither of a head nor buffers that the model makes itself."""
+    """Names of tensors outside the heads, without the buffers that a model makes itself."""
     prefix = f"{model.base_model_prefix}."
     own = [name for name in sorted(names) if not MADE.search(name)]
     return [name for name in own if name.removeprefix(prefix).partition(".")[0] not in heads]
 
 
 def check_memory(auto: Any, model: str, config: Any, dtype: torch.dtype, copies: int = 1) -> None:
-    """Raise CheckpointError where the weights will not fit."""
-    if getattr(config, "quantization_config", None):  # they take less than their numbers say
+    """Raise CheckpointError if the weights will not fit."""
+    if getattr(config, "quantization_config", None):  # quantised weights take less than their number says
         return
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):  # counted without being there
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):  # counted without taking memory
         empty = auto.from_config(config, trust_remote_code=False)
     count = sum(parameter.numel() for parameter in empty.parameters())
     weights = count * dtype.itemsize
+    # Weights pass through the machine's memory to the GPU, where training adds its copies.
     on_gpu = {"on the GPU": weights * copies} if torch.cuda.is_available() else {}
     for place, wanted in {"on this machine": weights if on_gpu else weights * copies, **on_gpu}.items():
         free = memory.free_on_gpu() if place in on_gpu else memory.free_on_machine()

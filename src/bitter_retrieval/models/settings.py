@@ -1,4 +1,4 @@
-"""What `readers` and `encoders` have in common: where a model's weights are, or how a small one is fitted."""
+"""Parameters that `readers` and `encoders` share: where a model's weights are, or how a small one is fitted."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,8 +1,8 @@
 """Tokenizers made from the texts of the experiment, for readers and encoders that are fitted here.
 
-word: one lower-cased token a word or mark ("Aldan Brenley works." -> aldan | brenley | works | .), for the generated
-world.
-bpe: byte-level pairs, which can spell any text. wordpiece: BERT's.
+word        one lower-cased token a word or mark: Aldan Brenley works. -> aldan | brenley | works | .
+bpe         byte-level pairs, which can spell any text
+wordpiece   BERT's
 """
 
 from collections.abc import Iterable
@@ -39,7 +39,7 @@ def fit_bpe_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFas
 def fit_wordpiece_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
     """Lower-cased WordPiece in BERT's layout ([CLS] text [SEP]), pieces inside words without their usual "##".
 
-    With a prefix, the trainer numbers such pieces in the order of a hash table: other tokens in every process.
+    With a prefix, the trainer numbers such pieces in the order of a hash table, which differs between processes.
     """
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", continuing_subword_prefix=""))
@@ -50,9 +50,8 @@ def fit_wordpiece_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokeni
         vocab_size=size, special_tokens=special, show_progress=False, continuing_subword_prefix=""
     )
     tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.post_processor = processors.BertProcessing(
-        ("[SEP]", tokenizer.token_to_id("[SEP]")), ("[CLS]", tokenizer.token_to_id("[CLS]"))
-    )
+    ids = tokenizer.get_vocab()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"]))
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="[PAD]",

@@ -286,7 +286,7 @@ def open_reader(name: str, model: str, revision: str | None, settings: ReaderSet
         raise
     except (OSError, RuntimeError, ValueError, ImportError) as error:
         why = (str(error).strip() or repr(error)).splitlines()[0]
-        raise CheckpointError(f"model {model!r}: no causal language model is to be had there ({why}).") from error
+        raise CheckpointError(f"model {model!r}: no causal language model can be loaded from there ({why}).") from error
     reader = Reader(
         name,
         loaded.requires_grad_(False).to(device),
