@@ -261,7 +261,7 @@ def utility_infonce(batch: LabelledBatch, settings: LossSettings, _: Calibration
     """-sum over C of w_i log( e^(s_i/t) / (e^(s_i/t) + sum over j != i in N of (1 - u_j) e^(s_j/t)) ), w = u / sum u.
 
     A passage is a negative to the extent that it does not help; the others have u = 0. Ours, after the idea of UAE
-    (arXiv 2604.22722), whose exact equation was not to be had: not a replication. One-hot u gives infonce.
+    (arXiv 2604.22722), whose exact equation was unavailable: not a replication. One-hot u gives infonce.
     Counts: a positive utility, two passages in N and one of them with u < 1.
     """
     own = _own(batch)
