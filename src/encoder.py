@@ -1,10 +1,10 @@
-"""Stage encoder: where training of a bi-encoder starts from.
+"""Stage encoder: the start of a bi-encoder's training.
 
     python src/encoder.py mini
 
 An encoder with `model: fit` gets a tokenizer and an unsupervised start from data/prepared/reader.parquet; for any
-other, models/encoders/<encoder>/ points to its weights and says how they are used. They are loaded once, so that what
-cannot be trained is known before anything is.
+other, models/encoders/<encoder>/ points to its weights and says how they are used. These are loaded once: an encoder
+that cannot be trained is refused before training starts.
 """
 
 from pathlib import Path
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def point(folder: Path, model: str, revision: str | None, usage: Usage) -> None:
-    """Let `folder` stand for weights that lie elsewhere, used as `usage` says."""
+    """Make `folder` point to weights elsewhere, used as `usage` says. Raises CheckpointError."""
     write_pointer(folder, model, revision)
     save_usage(folder, usage, width(model, read_config(*resolve_checkpoint(folder))))
     load_encoder(folder, TRAINED)

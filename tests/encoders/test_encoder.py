@@ -1,5 +1,5 @@
 """The bi-encoder against one text at a time: pooling, prefixes, cutting, micro-batches, saving. See also
-test_sentence_transformers.py, which holds the tests that need that library."""
+test_sentence_transformers.py for the tests that need that library."""
 
 import json
 from pathlib import Path
@@ -115,7 +115,7 @@ def test_saved_encoder_is_loaded_as_it_was(usage: Usage, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("usage", USAGES)
 def test_automodel_and_pooling_give_the_vectors_of_a_saved_encoder(usage: Usage, tmp_path: Path) -> None:
-    """As one would write it who has the folder and transformers alone: a padded batch, prompts from the files."""
+    """As a user of transformers alone would write it: a padded batch, prompts from the files."""
     from transformers import AutoModel, AutoTokenizer
 
     tiny.tiny_encoder(seed=3, **vars(usage)).save(tmp_path)
@@ -163,7 +163,7 @@ def test_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
 BOTH_WAYS = {
     "bert": {**SMALL, "max_position_embeddings": 8},
-    "nomic_bert": SMALL,  # positions are rotations: of tokens that are all alike nothing shows who sees whom
+    "nomic_bert": SMALL,  # positions are rotations: equal tokens do not show who sees whom
     "modernbert": {**SMALL, "global_attn_every_n_layers": 1},
     "gemma3_text": {**tiny.ARCHITECTURES["gemma3_text"], "use_bidirectional_attention": True},
     "qwen3": {**tiny.SIZE, "is_causal": False},
@@ -172,7 +172,7 @@ FORWARD = ["qwen3", "gemma3_text", "gpt2", "bloom", "mamba"]
 
 
 def save_with_unknown_words(folder: Path, architecture: str, size: dict[str, Any]) -> None:
-    """A transformer whose tokenizer knows none of the usual words, and puts nothing around a text."""
+    """A transformer whose tokenizer knows no usual word, and puts nothing around a text."""
     from transformers import AutoConfig, AutoModel
 
     tokenizer = fit_word_tokenizer(["Ashby"], 60)

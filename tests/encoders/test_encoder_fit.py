@@ -1,4 +1,4 @@
-"""Fitting a small encoder from nothing: the same each time, and pieces of one passage come closer."""
+"""Fitting a small encoder from scratch: the same each time, and pieces of one passage come closer."""
 
 from dataclasses import replace
 from typing import Any

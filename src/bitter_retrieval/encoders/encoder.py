@@ -1,12 +1,12 @@
-"""The bi-encoder: texts to unit vectors, whose dot product is the similarity of query and passage.
+"""The bi-encoder: texts to unit vectors; their dot product is the similarity of query and passage.
 
 A saved encoder is a folder that transformers' AutoModel and sentence-transformers both load:
 
     config.json model.safetensors tokenizer.json …      the transformer
     modules.json 1_Pooling/config.json sentence_bert_config.json config_sentence_transformers.json   how to use it
 
-Pooling, prefixes and maximal length are read from those files, so a checkpoint carries them along. Beside one whose
-queries alone were trained lies where the encoder of its passages is, which those libraries know nothing of:
+Pooling, prefixes and maximal length are read from those files, so a checkpoint carries them along. If only the queries'
+side was trained, one more file, unknown to those libraries, names the encoder of the passages:
 
     passage_encoder.json   {"encoder": "../../../encoders/mini"}
 """
@@ -39,7 +39,7 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class Usage:
-    """How texts become vectors: pooling (mean or cls), what is put before a text, tokens that are read of it."""
+    """How texts become vectors: pooling (mean or cls), what is put before a text, how many tokens are read."""
 
     pooling: str
     query_prefix: str
@@ -65,7 +65,7 @@ class Encoder(nn.Module):
         return self.tokenizer(texts, truncation=True, max_length=self.usage.max_length).input_ids
 
     def count_cut(self, texts: Sequence[str], tokens: Sequence[Sequence[int]], kind: Kind) -> int:
-        """How many texts lost their tail as they became `tokens`."""
+        """Number of texts that lost their tail when they became `tokens`."""
         full = [text for text, own in zip(texts, tokens, strict=True) if len(own) == self.usage.max_length]
         if not full:
             return 0
@@ -82,7 +82,7 @@ class Encoder(nn.Module):
         batches = length_batches([len(sequence) for sequence in sequences], budget)
         vectors = torch.cat([encode(*self._padded([sequences[place] for place in batch])) for batch in batches])
         places = torch.tensor([place for batch in batches for place in batch], device=vectors.device)
-        return vectors[torch.argsort(places)]
+        return vectors[torch.argsort(places)]  # batches go by length: back into the given order
 
     def _padded(self, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Token ids and mask [n, T], on the model's device already: `checkpoint` keeps that device's random state."""
@@ -98,7 +98,7 @@ class Encoder(nn.Module):
         return normalize((hidden * weights).sum(1) / weights.sum(1), dim=-1)
 
     def side(self, kind: Kind) -> "Encoder":
-        """The encoder of queries, or that of passages: one and the same, unless queries alone were trained."""
+        """The encoder of queries or of passages: one and the same, unless only queries were trained."""
         return self
 
     def embed(self, texts: Sequence[str], kind: Kind, budget: int) -> np.ndarray:
@@ -115,14 +115,14 @@ class Encoder(nn.Module):
     def save(self, folder: Path) -> None:
         """Write the checkpoint; weights as safetensors."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / PASSAGE_ENCODER).unlink(missing_ok=True)  # of a checkpoint that lay here before
+        (folder / PASSAGE_ENCODER).unlink(missing_ok=True)  # of an earlier checkpoint in this folder
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         save_usage(folder, self.usage, self.model.config.hidden_size)
 
 
 class QueryEncoder(Encoder):
-    """An encoder of queries, beside the encoder of passages against which it was trained."""
+    """An encoder of queries, with the encoder of passages that it was trained against."""
 
     def __init__(self, queries: Encoder, passages: Encoder) -> None:
         super().__init__(queries.model, queries.tokenizer, queries.usage)
@@ -133,7 +133,7 @@ class QueryEncoder(Encoder):
 
 
 def save_passage_encoder(folder: Path, passages: Path) -> None:
-    """Let the checkpoint in `folder` embed queries alone, and the encoder in `passages` its passages."""
+    """Let the checkpoint in `folder` embed queries only, and the encoder in `passages` the passages."""
     pointer = {"encoder": Path(os.path.relpath(passages, folder)).as_posix()}
     (folder / PASSAGE_ENCODER).write_text(json.dumps(pointer, indent=2) + "\n")
 
@@ -141,8 +141,8 @@ def save_passage_encoder(folder: Path, passages: Path) -> None:
 def load_encoder(folder: Path, copies: int = 1) -> Encoder:
     """Load `models/encoders/<encoder>/` or `models/runs/<run>/seed<k>/`, in float32.
 
-    copies: times that its weights will be held (pretrained.TRAINED to train it). Raises CheckpointError for what is not
-    to be had, does not fit, or is no encoder: no weights, weights of something else, a decoder.
+    copies: of its weights that memory will hold (pretrained.TRAINED to train it). Raises CheckpointError if it is
+    unavailable, does not fit, or is no encoder: no weights, weights of another model, a decoder.
     """
     path, revision = resolve_checkpoint(folder)
     usage = load_usage(folder)
@@ -168,7 +168,7 @@ def load_encoder(folder: Path, copies: int = 1) -> Encoder:
 
 
 def _load_transformer(path: str, revision: str | None, copies: int) -> tuple[Any, Any]:
-    """Model and tokenizer. What a checkpoint may lack, a pooler that nothing uses, is drawn the same each time."""
+    """Model and tokenizer. A checkpoint may lack the pooler, which nothing uses: it is drawn the same each time."""
     from transformers import AutoModel
 
     config = read_config(path, revision)
@@ -176,13 +176,16 @@ def _load_transformer(path: str, revision: str | None, copies: int) -> tuple[Any
         torch.manual_seed(0)
         model = load_model(AutoModel, path, config, torch.float32, HEADS, copies)
     tokenizer = load_tokenizer(path, config)
-    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up where there are no files of one
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes one up if there are no files
         raise ValueError("it has no tokenizer")
     return model, tokenizer
 
 
 def _refuse_too_long(path: str, model: Any, usage: Usage) -> None:
-    """Of texts for whose last tokens there is no position. RoBERTa, XLM-R and MPNet give padding the first ones."""
+    """Raise CheckpointError if max_length exceeds the positions.
+
+    RoBERTa, XLM-R and MPNet keep the first positions for padding.
+    """
     table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
     taken = 0 if padding is None else padding + 1
@@ -195,10 +198,10 @@ def _refuse_too_long(path: str, model: Any, usage: Usage) -> None:
 
 @torch.no_grad()
 def _reads_both_ways(model: Any) -> bool:
-    """Whether a first token is another one before other tokens.
+    """Whether the state of a first token changes with the tokens after it.
 
-    By ids from all over the vocabulary: to a tokenizer a text may be unknown words throughout, and tokens that are all
-    alike hide what they attend to, where positions are rotations.
+    The ids come from all over the vocabulary. A text could be nothing but unknown words, and equal tokens hide what
+    they attend to if positions are rotations: every value is the same.
     """
     size = model.get_input_embeddings().num_embeddings
     ids = [size * part // 8 for part in range(1, 8)]
@@ -208,7 +211,7 @@ def _reads_both_ways(model: Any) -> bool:
 
 
 def save_usage(folder: Path, usage: Usage, width: int) -> None:
-    """Write the files by which sentence-transformers, and load_usage, know how to use a transformer."""
+    """Write the files that tell sentence-transformers and load_usage how to use a transformer."""
     types = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
     modules = [
         {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
@@ -238,7 +241,7 @@ def save_usage(folder: Path, usage: Usage, width: int) -> None:
 
 
 def load_usage(folder: Path) -> Usage:
-    """What save_usage wrote."""
+    """Read what save_usage wrote."""
     pooling = json.loads((folder / "1_Pooling/config.json").read_text())
     prompts = json.loads((folder / "config_sentence_transformers.json").read_text())["prompts"]
     length = json.loads((folder / "sentence_bert_config.json").read_text())["max_seq_length"]

@@ -1,4 +1,4 @@
-"""Fit a small BERT from nothing, without labels: two pieces of one passage are closer than pieces of others.
+"""Fit a small BERT from scratch, without labels: two pieces of one passage become closer than pieces of two.
 
 A pair, from a passage of three sentences:
 
@@ -17,6 +17,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from bitter_retrieval.encoders.encoder import Encoder, Usage
+from bitter_retrieval.encoders.settings import EncoderFit
 from bitter_retrieval.models.schedules import schedule
 from bitter_retrieval.models.vocabulary import fit_wordpiece_tokenizer
 from bitter_retrieval.records import Row, passage_texts
@@ -26,11 +27,8 @@ SHORTEST_CROP = 0.3  # of a passage's words
 MICRO_BATCH = 8192  # tokens encoded at once
 
 
-def fit_encoder(rows: list[Row], usage: Usage, settings: Any, on_step: Callable[[int, float], None]) -> Encoder:
-    """Fit an encoder on the passages of prepared rows; `settings` is params.encoders[name].fit.
-
-    Same input, same weights.
-    """
+def fit_encoder(rows: list[Row], usage: Usage, settings: EncoderFit, on_step: Callable[[int, float], None]) -> Encoder:
+    """Fit an encoder on the passages of prepared rows. Same input, same weights."""
     torch.manual_seed(settings.seed)
     texts = list(passage_texts(rows).values())
     tokenizer = fit_wordpiece_tokenizer([*texts, *(row["query"] for row in rows)], settings.vocabulary)
@@ -52,7 +50,7 @@ def fit_encoder(rows: list[Row], usage: Usage, settings: Any, on_step: Callable[
     return encoder.eval()
 
 
-def build_bert(settings: Any, tokenizer: Any, max_length: int) -> Any:
+def build_bert(settings: EncoderFit, tokenizer: Any, max_length: int) -> Any:
     """An untrained BERT without dropout, of the size that `settings` names."""
     from transformers import BertConfig, BertModel
 
@@ -67,10 +65,10 @@ def build_bert(settings: Any, tokenizer: Any, max_length: int) -> Any:
         attention_probs_dropout_prob=0.0,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return BertModel(config)  # with its unused pooler: AutoModel would add one with random weights
+    return BertModel(config)  # with the pooler that nothing uses: AutoModel would add one with random weights
 
 
-def _pairs(texts: list[str], settings: Any) -> Iterator[tuple[list[str], list[str]]]:
+def _pairs(texts: list[str], settings: EncoderFit) -> Iterator[tuple[list[str], list[str]]]:
     """(left texts, right texts), `batch` of each, for every step."""
     rng = np.random.default_rng(settings.seed)
     for _ in range(settings.steps):

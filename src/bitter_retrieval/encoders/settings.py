@@ -12,12 +12,12 @@ class EncoderFit(Fit):
     """A small BERT and its unsupervised start."""
 
     feed_forward: Count
-    temperature: Positive
+    temperature: Positive  # of InfoNCE
 
 
 @dataclass(frozen=True)
 class EncoderParams:
-    """An encoder: its weights and how texts are given to it."""
+    """An encoder: its weights and how it reads texts."""
 
     model: Model
     revision: str | None  # commit of a hub id, 40 hex digits; else null
