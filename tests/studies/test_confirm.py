@@ -1,4 +1,4 @@
-"""study confirm: which worlds are queued, and what several worlds say of a difference."""
+"""study confirm: which worlds are queued, and statistics over worlds."""
 
 import copy
 import json
@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import markdown_tables
 import pytest
 from scipy.stats import ttest_1samp
 
@@ -22,7 +23,7 @@ NAMES = ["world-101", "world-102", "world-103", "world-104", "world-105"]
 
 
 def report(kl: float) -> dict[str, Any]:
-    """What analyse reads of metrics/report.json; mse is 10 points below the baseline, all else follows kl."""
+    """The part of metrics/report.json that analyse reads; mse is 10 points below the baseline, all else follows kl."""
     scores = {"infonce": 0.6, "mse": 0.5, "kl": 0.6 + kl, "bm25": 0.4}
     differences = {"mse": {"mean": -0.1}, "kl": {"mean": kl}}
     about = {"baseline": "infonce", "primary": "kl", "reader": "a", "readers": ["a", "b"], "seeds": 3}
@@ -50,7 +51,7 @@ def reports() -> dict[str, dict[str, Any]]:
 # -- statistics ----------------------------------------------------------------------------------------------------
 
 
-def test_an_interval_is_that_of_the_book() -> None:
+def test_an_interval_follows_the_t_table() -> None:
     """Mean .04, sd .02, SE .02 / sqrt 3; t(.975) with 2 degrees of freedom is 4.302653, from any table."""
     found = replicated(KL, 0.02)
     reach = 4.302653 * 0.02 / math.sqrt(3)
@@ -101,7 +102,7 @@ def test_the_primary_run_is_tested_alone_and_the_others_together() -> None:
     assert found["runs"]["kl"]["em"] == pytest.approx(0.64) and found["controls"] == {"bm25": pytest.approx(0.4)}
 
 
-def test_beside_the_primary_figure_stand_support_retrieval_and_the_other_reader() -> None:
+def test_further_measures_are_support_retrieval_and_the_other_reader() -> None:
     beside = analyse(reports())["beside"]
     assert [(one["metric"], one["reader"]) for one in beside] == [("success", "a"), ("retrieval", "a"), ("em", "b")]
     assert beside[2] == {"metric": "em", "reader": "b"} | replicated([kl / 2 for kl in KL], 0.02, tests=3)
@@ -130,14 +131,15 @@ def test_a_world_without_the_difference_is_named() -> None:
 
 
 def test_the_page_has_the_figures_of_every_run_and_world() -> None:
-    lines = markdown(analyse(reports()), ["python src/study.py confirm table"]).splitlines()
+    page = markdown(analyse(reports()), ["python src/study.py confirm table"])
+    lines, rows = page.splitlines(), markdown_tables.rows(page)
     assert "    python src/study.py confirm table" in lines
     assert any("kl minus infonce: +4.0 [−1.0, +9.0] points, p .074, above 0 in 3 of 3" in line for line in lines)
-    assert "| infonce (baseline) | human | 60.0 | - | - | - | - |" in lines
-    assert "| kl (primary) | reader_a | 64.0 | +4.0 [−1.0, +9.0] | .074 | 3 of 3 | inconclusive |" in lines
-    assert "| retrieval | −20.0 [−20.0, −20.0] | <.001 | 0 of 3 | worse |" in lines
-    assert lines[lines.index("| run | world-101 | world-102 | world-103 |") + 2] == "| kl | +4.0 | +2.0 | +6.0 |"
-    assert lines[lines.index("| bm25 |") + 2] == "| 40.0 |"
+    assert ["infonce (baseline)", "human", "60.0", "-", "-", "-", "-"] in rows
+    assert ["kl (primary)", "reader_a", "64.0", "+4.0 [−1.0, +9.0]", ".074", "3 of 3", "inconclusive"] in rows
+    assert ["retrieval", "−20.0 [−20.0, −20.0]", "<.001", "0 of 3", "worse"] in rows
+    assert rows[rows.index(["run", "world-101", "world-102", "world-103"]) + 1] == ["kl", "+4.0", "+2.0", "+6.0"]
+    assert rows[rows.index(["bm25"]) + 1] == ["40.0"]
 
 
 # -- the command ---------------------------------------------------------------------------------------------------
@@ -145,7 +147,7 @@ def test_the_page_has_the_figures_of_every_run_and_world() -> None:
 
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """What is asked of DVC, which knows the first and the last of the worlds, in a folder with profile confirm."""
+    """The calls of a DVC that knows the first and the last world, in a folder with profile confirm."""
     asked: list[tuple[str, ...]] = []
 
     def dvc(*arguments: str) -> str:
@@ -209,7 +211,7 @@ def test_table_writes_the_page_or_says_what_is_missing(
     assert study.main(["confirm", "table", "--rev", "v1"]) == 0
     page = Path("docs/confirm.md").read_text()
     assert all(f"    {line}\n" in page for line in study.commands_of("confirm", "confirm"))
-    assert "| kl | +10.1 | +10.2 | +10.3 | +10.4 | +10.5 |" in page
+    assert ["kl", "+10.1", "+10.2", "+10.3", "+10.4", "+10.5"] in markdown_tables.rows(page)
 
 
 def test_parameters_that_were_not_frozen_are_refused() -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import markdown_tables
 import pytest
 
 import study
@@ -98,9 +99,9 @@ def test_an_experiment_of_other_params_or_without_interval_is_refused() -> None:
 
 def test_the_page_has_a_row_an_experiment_and_says_where_nothing_is_shown() -> None:
     page = markdown(points(everything(), GRID), GRID, ["python src/study.py sweep queue"], "../plots/sweep.png")
-    rows = [line for line in page.splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + 4 and len({row.count("|") for row in rows}) == 1
-    assert "| skim | 0.4 | 52.6 | 40.0 | 58.0 | 60.0 | +18.0 [+15.0, +21.0] |" in rows
+    (rows,) = markdown_tables.tables(page)
+    assert len(rows) == 1 + 4
+    assert ["skim", "0.4", "52.6", "40.0", "58.0", "60.0", "+18.0 [+15.0, +21.0]"] in rows
     assert "is shown at: skim 0, uniform 0." in page
 
 
@@ -117,7 +118,7 @@ def test_the_picture_is_the_same_twice_also_for_values_that_are_words(tmp_path: 
 
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """What is asked of DVC, which knows the experiments of `everything` save one."""
+    """The calls of DVC, which knows the experiments of `everything`, except one."""
     asked: list[tuple[str, ...]] = []
 
     def dvc(*arguments: str) -> str:

@@ -5,7 +5,8 @@ system      labels      EM         F1         accuracy   NLL         retrieval  
 infonce     human       54.9 ±3.1  57.0 ±3.0  54.9 ±3.1  2.10 ±0.15  61.2 ±2.9   60.4 ±3.0
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from io import StringIO
 from typing import Any
 
 from rich import box
@@ -27,6 +28,19 @@ def console(**settings: Any) -> Console:
     settings = {"markup": False, "highlight": False} | settings
     found = Console(**settings)
     return found if found.is_terminal else Console(**{"width": WIDE} | settings)
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of a Markdown page, as wide as its cells. A bar in a cell is escaped, a line break becomes a space."""
+    table = Table(box=box.MARKDOWN)
+    for head in heads:
+        table.add_column(Text(head), no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(" ".join(cell.split("\n")).replace("|", "\\|")) for cell in row))
+    whole = Console(width=_width(table), color_system=None, file=StringIO())
+    with whole.capture() as shown:
+        whole.print(table)
+    return "\n".join(line for line in shown.get().splitlines() if line.strip())  # the box has an empty line at its ends
 
 
 def everything(report: Report, width: int) -> Iterator[RenderableType]:

@@ -1,12 +1,12 @@
-"""The confirmation: the whole experiment on worlds that nobody looked at, each world one independent replication.
+"""Confirmation: the whole experiment on unseen worlds, each of them one independent replication.
 
     reports = {"world-101": {…metrics/report.json…}, "world-102": {…}, …}
     analyse(reports)["runs"]["kl"]["difference"]
         {"mean": 0.031, "low": 0.008, "high": 0.054, "p": 0.019, "verdict": "better", "worlds": [0.04, …], …}
     markdown(analyse(reports), commands)          docs/confirm.md
 
-Differences are run minus baseline, in share of questions: first within a world, as its report has it, then Student's t
-over worlds. The primary run's is tested alone; all other runs share one Bonferroni correction.
+Differences are run minus baseline, as a share of questions: each world's is the one in its report, and Student's t is
+taken over worlds. The primary run is tested alone; all other runs share one Bonferroni correction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,13 @@ from scipy.stats import t as student
 
 from bitter_retrieval.params import Params
 from bitter_retrieval.reporting import wording
+from bitter_retrieval.reporting.tables import markdown_table
 from bitter_retrieval.studies.experiments import ExperimentError, Result, Wanted
 
 WORLDS = 5
 LEVEL = 0.05
 POWER = 0.8
-DECIMALS = 12  # beyond them only the order of summing shows
+DECIMALS = 12  # later digits depend on the order of summation
 AGREED = ("baseline", "primary", "reader", "readers", "label_source", "human_source", "seeds", "equivalence", "judge")
 Report = Mapping[str, Any]
 
@@ -35,9 +36,9 @@ class ConfirmError(ExperimentError):
 
 
 def worlds(params: Params) -> Wanted:
-    """Settings of the experiments by name, from data.seed on: the world and what annotators draw of it.
+    """Settings of the experiments by name, from data.seed on: the seeds of a world and of its annotators.
 
-    Raises ConfirmError if data.seed is no unseen world.
+    Raises ConfirmError unless data.seed is that of an unseen world.
     """
     data, annotators = params.data, [name for name, made in params.labels.items() if made.kind == "annotators"]
     remedy = "`python src/use_profile.py confirm` writes parameters for unseen worlds."
@@ -59,8 +60,8 @@ def check_frozen(found: Mapping[str, Result], wanted: Wanted) -> None:
         keys = (key for key in {**usual, **params} if usual.get(key) != params.get(key) and key not in drawn)
         if (key := next(keys, None)) is not None:
             raise ConfirmError(
-                f"experiments {first} and {name} differ in {key}: {usual.get(key)} and {params.get(key)}. Parameters "
-                "are to be frozen: `dvc exp remove` the one that is wrong, then queue it again."
+                f"experiments {first} and {name} differ in {key}: {usual.get(key)} and {params.get(key)}. Only "
+                "seeds may differ: `dvc exp remove` the wrong one, then queue it again."
             )
 
 
@@ -70,13 +71,14 @@ def _flat(tree: Any, at: str = "") -> dict[str, Any]:
     return {key: leaf for part, below in tree.items() for key, leaf in _flat(below, f"{at}.{part}".strip(".")).items()}
 
 
-# -- what they say together ------------------------------------------------------------------------------------------
+# -- analysis over worlds --------------------------------------------------------------------------------------------
 
 
 def analyse(reports: Mapping[str, Report]) -> dict[str, Any]:
-    """Means and differences over worlds. Raises ConfirmError on fewer than two reports, or on unlike ones.
+    """Means and differences over worlds. Raises ConfirmError on fewer than two reports, or on different experiments.
 
-    runs: exact match of the primary reader. beside: of the primary run, true support, retrieval and the other readers.
+    runs: exact match of the primary reader. beside: further measures of the primary run, which are true support,
+    retrieval and the other readers' exact match.
     """
     _check_alike(reports)
     first = next(iter(reports.values()))
@@ -104,14 +106,14 @@ def analyse(reports: Mapping[str, Report]) -> dict[str, Any]:
 
 
 def replicated(values: Sequence[float], equivalence: float, tests: int = 1) -> dict[str, Any]:
-    """What n independent worlds say of a difference, d_1 … d_n, that is one of `tests`.
+    """Statistics of a difference over n independent worlds, d_1 … d_n; it is one of `tests` that hold together.
 
     SE = sd / sqrt(n), sd with n - 1 degrees of freedom. Interval: mean -+ t(1 - .05 / (2 tests), n - 1) SE (Student
     1908, Biometrika 6(1), 1-25); p: tests x the two-sided p of mean / SE, 1 at most. That is Bonferroni's inequality:
     all `tests` intervals hold at once with 95% (Dunn 1961, JASA 56(293), 52-64). p_equivalent: the larger p of two
-    one-sided t tests against -+equivalence (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15(6), 657-680), of this
-    difference alone. mde: what a two-sided test of it alone finds with 80% power, about (t(.975) + t(.8)) SE. Better
-    and worse go before equivalent.
+    one-sided t tests against -+equivalence (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15(6), 657-680), for this
+    difference alone. mde: what a two-sided test of it alone detects with 80% power, about (t(.975) + t(.8)) SE. Better
+    and worse take precedence over equivalent.
     """
     d = np.asarray(values, dtype=np.float64)
     mean, free = round(float(d.mean()), DECIMALS), len(d) - 1
@@ -137,7 +139,7 @@ def replicated(values: Sequence[float], equivalence: float, tests: int = 1) -> d
 
 
 def _above(distance: float, error: float, free: int) -> float:
-    """One-sided p of a distance from 0; without spread it is certain, and at 0 nothing is shown."""
+    """One-sided p of a distance above 0. Without spread the sign decides (0 or 1), and a distance of 0 gives 0.5."""
     if error == 0:
         return 0.5 if distance == 0 else float(distance < 0)
     return float(student.sf(distance / error, free))
@@ -145,7 +147,7 @@ def _above(distance: float, error: float, free: int) -> float:
 
 def _check_alike(reports: Mapping[str, Report]) -> None:
     if len(reports) < 2:
-        raise ConfirmError(f"{len(reports)} world: worlds are the unit, so two are needed for any interval.")
+        raise ConfirmError(f"{len(reports)} world: two are needed for an interval, as worlds are the unit.")
     said = {name: _said(report) for name, report in reports.items()}
     (first, wanted), *others = said.items()
     for name, found in others:
@@ -172,18 +174,18 @@ def _named(report: Report, kind: str) -> list[str]:
 def _em(reports: Mapping[str, Report], system: str) -> float | None:
     """Mean over worlds of the primary reader's exact match; None if a world has none."""
     scores = [report["systems"][system]["scores"].get(report["about"]["reader"]) for report in reports.values()]
-    means = [score["em"]["mean"] if score and score["em"] else None for score in scores]
-    return None if None in means else float(np.mean(means))
+    means = [score["em"]["mean"] for score in scores if score and score["em"]]
+    return float(np.mean(means)) if len(means) == len(scores) else None
 
 
 def _differences(reports: Mapping[str, Report], reader: str, metric: str, run: str) -> list[float]:
-    """One a world: of pairs (seed, question), run minus baseline."""
+    """One a world: run minus baseline, averaged over pairs (seed, question)."""
     found = {name: report["differences"][reader][metric].get(run) for name, report in reports.items()}
     for name, difference in found.items():
         if difference is None or difference["mean"] is None:
             raise ConfirmError(
                 f"{name}: its report has no difference of {run} in {metric} of {reader}. compare.primary must be "
-                "another run than compare.baseline, with scores on the same questions."
+                "a run other than compare.baseline, scored on the same questions."
             )
     return [difference["mean"] for difference in found.values()]
 
@@ -192,7 +194,7 @@ def _differences(reports: Mapping[str, Report], reader: str, metric: str, run: s
 
 
 def markdown(found: Mapping[str, Any], commands: Sequence[str]) -> str:
-    """A page with the primary difference in a sentence, the runs, the primary run's other measures, and each world."""
+    """The page: a sentence on the primary difference, all runs, further measures of the primary run, and each world."""
     about, runs = found["about"], found["runs"]
     count, primary, reader = len(about["worlds"]), about["primary"], about["reader"]
     difference = runs[primary]["difference"]
@@ -200,23 +202,24 @@ def markdown(found: Mapping[str, Any], commands: Sequence[str]) -> str:
         [
             f"# Confirmation on {count} unseen worlds",
             "",
-            "Written by `python src/study.py confirm table` from DVC experiments. Again:",
+            "Written by `python src/study.py confirm table` from DVC experiments. To make it again:",
             "",
             *["    " + command for command in commands],
             "",
             f"**Primary: exact match of {reader}, {primary} minus {about['baseline']}: {wording.points(difference)} "
             f"points, p {wording.probability(difference['p'])}, above 0 in {difference['above']} of {count} worlds: "
             f"{difference['verdict']}.**",
-            f"{count} worlds that vary as these do show {wording.size(difference['mde'])} points with 80% power.",
+            f"{count} worlds that vary as these do detect {wording.size(difference['mde'])} points with 80% power.",
             "",
-            "A world is the whole experiment again under frozen parameters: the generator draws other entities, facts,",
-            "passages and questions, readers and encoder are fitted on them, a reader and annotators label them, and",
-            f"every run is trained {about['seeds']} times. Nobody looked at these worlds while developing. The unit is",
-            "the world: one difference each, Student's t over them. So the intervals hold for further worlds of this",
-            "generator under these parameters, and for no other text. Annotators err anew in each. All worlds share",
-            "the seeds of initial weights and of batches: what others would change, the intervals do not cover.",
+            "Each world repeats the whole experiment with frozen parameters: the generator draws other entities,",
+            "facts, passages and questions, readers and encoder are fitted on them, a reader and annotators label",
+            f"them, and every run is trained {about['seeds']} times. These worlds were not looked at in development.",
+            "The unit is the world: one difference each, and Student's t over them. The intervals therefore hold for",
+            "further worlds of this generator with these parameters, and for no other text. Annotators' errors are",
+            "drawn anew in each world. All worlds share the seeds of initial weights and batches; the intervals do",
+            "not cover other seeds.",
             "",
-            *_table(
+            markdown_table(
                 ["run", "labels", "EM %", "difference, points [95%]", "p", "worlds above 0", "verdict"],
                 [
                     [_marked(run, about), one["labels"], wording.size(one["em"]), *_cells(one["difference"], count)]
@@ -224,23 +227,23 @@ def markdown(found: Mapping[str, Any], commands: Sequence[str]) -> str:
                 ],
             ),
             "",
-            "EM is the mean over worlds. The primary interval stands alone. The other runs are secondary: their",
-            "intervals hold all at once, p is adjusted to match (Bonferroni). Equivalent: shown to be within",
+            "EM is the mean over worlds. The primary run is tested alone. The other runs are secondary: their",
+            "intervals hold simultaneously, and p is adjusted to match (Bonferroni). Equivalent: shown to be within",
             f"±{100 * about['equivalence']:g} points by two one-sided t tests of that difference alone.",
             "",
-            f"Other measures of {primary} minus {about['baseline']}, secondary too; their {len(found['beside'])} "
-            "intervals hold at once:",
+            f"Other measures of {primary} minus {about['baseline']}, also secondary; their {len(found['beside'])} "
+            "intervals hold simultaneously:",
             "",
-            *_table(
+            markdown_table(
                 ["measure", "difference, points [95%]", "p", "worlds above 0", "verdict"],
                 [[_measure(one), *_cells(one, count)] for one in found["beside"]],
             ),
             "",
             "Success: the passage shown truly supports the answer. Retrieval: the annotators selected it.",
             "",
-            f"Difference to {about['baseline']} in each world, points of exact match of {reader}:",
+            f"Difference to {about['baseline']} in each world, in points of exact match of {reader}:",
             "",
-            *_table(
+            markdown_table(
                 ["run", *about["worlds"]],
                 [
                     [run, *(wording.signed(value) for value in one["difference"]["worlds"])]
@@ -251,7 +254,7 @@ def markdown(found: Mapping[str, Any], commands: Sequence[str]) -> str:
             "",
             f"Controls, EM % of {reader}, mean over worlds:",
             "",
-            *_table(list(found["controls"]), [[wording.size(em) for em in found["controls"].values()]]),
+            markdown_table(list(found["controls"]), [[wording.size(em) for em in found["controls"].values()]]),
             "",
         ]
     )
@@ -271,7 +274,3 @@ def _cells(difference: Mapping[str, Any] | None, count: int) -> list[str]:
         return [wording.NOTHING] * 4
     above = f"{difference['above']} of {count}"
     return [wording.points(difference), wording.probability(difference["p"]), above, difference["verdict"]]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]

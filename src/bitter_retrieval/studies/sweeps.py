@@ -1,10 +1,10 @@
-"""Sweeps: the product of some settings as DVC experiments, and what `dvc exp show --json` says of them afterwards.
+"""Sweeps: every combination of some settings as a DVC experiment, and the results from `dvc exp show --json`.
 
     grid = {"labels.human.annotator": ["skim", "uniform"], "labels.human.noise": ["0", "0.1"]}
     experiments(grid)["annotator-skim-noise-0-1"]    {"labels.human.annotator": "skim", "labels.human.noise": "0.1"}
     points(shown, grid)[1]                           Point(values=("skim", "0.1"), baseline="infonce", soft="kl", …)
 
-Values are kept as they were written; the last key of the grid is drawn along the axis, those before it part the panels.
+Values are kept as written. The last key of the grid runs along the axis; those before it separate the panels.
 """
 
 import itertools
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bitter_retrieval.reporting import wording
+from bitter_retrieval.reporting.tables import markdown_table
 from bitter_retrieval.studies.experiments import SUMMARY, ExperimentError, Shown, results
 
 Grid = Mapping[str, Sequence[str]]
@@ -37,7 +38,7 @@ class Point:
 
 
 def parse_grid(settings: Sequence[str]) -> Grid:
-    """Grid from "KEY=V1,V2" arguments; that of the annotators if there are none."""
+    """Grid from "KEY=V1,V2" arguments, ANNOTATORS without any. Raises SweepError on another form."""
     grid = {key: values.split(",") for key, _, values in (setting.partition("=") for setting in settings)}
     for key, values in grid.items():
         if not key or not all(values):
@@ -46,7 +47,7 @@ def parse_grid(settings: Sequence[str]) -> Grid:
 
 
 def experiments(grid: Grid) -> dict[str, dict[str, str]]:
-    """Settings by name of experiment. A name has no dots, which git and DVC would read otherwise."""
+    """Settings by name of experiment; names have no dots, as they mean something else to git and DVC."""
     products = (dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values()))
     return {"-".join(_part(key, value) for key, value in settings.items()): settings for settings in products}
 
@@ -56,7 +57,7 @@ def _part(key: str, value: str) -> str:
 
 
 def points(shown: Shown, grid: Grid) -> list[Point]:
-    """Results in the grid's order. Raises ExperimentError that names the experiments without one."""
+    """Results in the grid's order. Raises ExperimentError naming the experiments without one."""
     wanted = experiments(grid)
     found = results(shown, wanted)
     return [_point(name, settings, found[name].data) for name, settings in wanted.items()]
@@ -77,7 +78,7 @@ def _point(name: str, settings: Mapping[str, str], data: Mapping[str, Any]) -> P
 
 
 def markdown(found: Sequence[Point], grid: Grid, commands: Sequence[str], picture: str) -> str:
-    """A page with the picture, a table and where no difference is shown."""
+    """The page: the picture, a table, and the settings at which no difference is shown."""
     first = found[0]
     heads = [key.split(".")[-1] for key in grid]
     runs = [first.baseline, first.soft, *first.others]
@@ -87,27 +88,24 @@ def markdown(found: Sequence[Point], grid: Grid, commands: Sequence[str], pictur
         *(f"{run}, EM %" for run in runs),
         f"{first.soft} − {first.baseline}, points [95%]",
     ]
-    lines = [
-        "| " + " | ".join(cells) + " |"
-        for cells in (head, ["---"] * len(head), *(_cells(point, runs) for point in found))
-    ]
-    open_ones = [" ".join(point.values) for point in found if point.difference["low"] <= 0 <= point.difference["high"]]
+    without = [point for point in found if point.difference["low"] <= 0 <= point.difference["high"]]
+    unproven = ", ".join(" ".join(point.values) for point in without)
     return "\n".join(
         [
             f"# Sweep of {', '.join(grid)}",
             "",
-            "Written by `python src/study.py sweep draw` from DVC experiments. Again:",
+            "Written by `python src/study.py sweep draw` from DVC experiments. To make it again:",
             "",
             *["    " + command for command in commands],
             "",
             f"![Exact match, and its difference, by {heads[-1]}]({picture})",
             "",
-            *lines,
+            markdown_table(head, [_cells(point, runs) for point in found]),
             "",
-            "An interval holds for all runs of one experiment at once, not for all experiments. Disagreement is that",
-            "of the lowest-loss passage with the human label on test.",
+            "Intervals hold simultaneously for all runs of one experiment, not across experiments. Disagreement: share",
+            "of test questions whose lowest-loss passage is not the one with the human label.",
             "",
-            f"No difference of {first.soft} to {first.baseline} is shown at: {', '.join(open_ones) or 'none of them'}.",
+            f"No difference between {first.soft} and {first.baseline} is shown at: {unproven or 'none of them'}.",
             "",
         ]
     )

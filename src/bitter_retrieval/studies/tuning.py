@@ -1,27 +1,28 @@
-"""Tuning: every run gets the same number of trials, judged alike by the answers to validation questions.
+"""Tuning: every run gets the same number of trials, all judged by the answers to validation questions.
 
     trials(params)["trial-3"]        {"++runs.kl.learning_rate": "0.001", "runs.kl.temperature.teacher": "0.4", …}
     outcomes(params, reports)["kl"]  Outcome(settings=[{…}, …], em=[0.61, …], se=[0.02, …], best=4, chosen=0)
 
 A trial sets all runs at once. A run's grid is the product of three learning rates and three values of its own dial: the
-temperature or margin of its heaviest loss. A loss that has neither (mse) gets as many learning rates instead. The first
-trial is where the run starts from, and of trials within one standard error of the best the first one is taken: a run
-leaves its starting values only where that shows.
+temperature or margin of its heaviest loss. A loss that has neither (mse) gets as many learning rates instead. Trial 0
+has the starting values, and the first trial within one standard error of the best is taken: a run leaves its starting
+values only for a visible gain.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bitter_retrieval.params import Params
 from bitter_retrieval.reporting import wording
+from bitter_retrieval.reporting.tables import markdown_table
 from bitter_retrieval.studies.experiments import ExperimentError, Wanted
 from bitter_retrieval.training.settings import LOSSES, Run
 
 FACTORS = (1, 0.5, 2)  # of the learning rate, and of the dial
 MORE_FACTORS = (1, 0.5, 2, 0.25, 4, 0.71, 1.41, 0.125, 8)  # of the learning rate alone
-DIALS = ("margin", "temperature.teacher", "temperature.student")  # a run is tuned by the first that its loss has
-NORMAL = 1.96  # half-widths of a 95% interval are so many standard errors
+DIALS = ("margin", "temperature.teacher", "temperature.student")  # a run's dial is the first that its loss reads
+NORMAL = 1.96  # standard errors in half a 95% interval
 Settings = dict[str, float]
 
 
@@ -31,7 +32,7 @@ class TuningError(ExperimentError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one run: its trials in order, and which of them is taken."""
+    """The trials of one run in order, and which of them is taken."""
 
     settings: list[Settings]  # learning_rate, and the dial if it has one
     em: list[float]  # exact match on validation, a share
@@ -54,12 +55,12 @@ def grid(run: Run, learning_rate: float) -> list[Settings]:
 
 
 def _short(value: float) -> float:
-    """Two significant digits: what is published is what was run."""
+    """Two significant digits, so that the published value is the one that ran."""
     return float(f"{value:.2g}")
 
 
 def trials(params: Params) -> Wanted:
-    """Settings of each experiment by name. Raises TuningError if it would be the test questions that are answered."""
+    """Settings of each experiment by name. Raises TuningError unless validation questions are answered."""
     if params.evaluate.split != "validation":
         raise TuningError(
             f"evaluate.split is {params.evaluate.split}: settings are chosen on validation. "
@@ -81,7 +82,7 @@ def _grids(params: Params) -> dict[str, list[Settings]]:
 
 
 def outcomes(params: Params, reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Outcome]:
-    """By run, what its trials gave. reports: metrics/report.json by name, in the order of trials()."""
+    """Outcome by run. reports: metrics/report.json by name, in the order of trials()."""
     found = {}
     for name, settings in _grids(params).items():
         scores = [report["systems"][name]["scores"][params.compare.reader]["em"] for report in reports.values()]
@@ -99,37 +100,43 @@ def choose(em: Sequence[float], se: Sequence[float]) -> tuple[int, int]:
 
 
 def markdown(found: Mapping[str, Outcome], about: Mapping[str, Any], commands: Sequence[str]) -> str:
-    """A page with what was chosen, and every trial of every run."""
+    """The page: what was chosen, and every trial of every run."""
+    chosen = [[name, *_taken(one)] for name, one in found.items()]
     lines = [
         "# Tuning",
         "",
-        "Written by `python src/study.py tune table` from DVC experiments. Again:",
+        "Written by `python src/study.py tune table` from DVC experiments. To make it again:",
         "",
         *["    " + command for command in commands],
         "",
         f"Every run has {len(MORE_FACTORS)} trials: three learning rates times three values of its own temperature or",
         "margin, or as many learning rates where its loss has neither. The criterion is the same for all: exact match",
-        f"of {about['reader']} on {about['questions']} validation questions, {about['seeds']} seed. Taken is the first",
-        "trial within one standard error of the best; the first of all is where the run started from. Test questions",
-        "had no part in it.",
+        f"of {about['reader']} on {about['questions']} validation questions, {about['seeds']} seed. The trial taken is",
+        "the first within one standard error of the best; trial 0 has the starting values. Test questions played no",
+        "part.",
         "",
-        "| run | taken | EM % | best | EM % ± se |",
-        "| --- | --- | --- | --- | --- |",
+        markdown_table(["run", "taken", "EM %", "best", "EM % ± se"], chosen),
+        "",
+        "The grid, EM %; **taken**, *best*:",
+        "",
     ]
     for name, one in found.items():
-        taken, best = one.chosen, one.best
-        best_em = f"{wording.size(one.em[best])} ± {wording.size(one.se[best])}"
-        cells = name, _said(one.settings[taken]), wording.size(one.em[taken]), _said(one.settings[best]), best_em
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "The grid, EM %; **taken**, *best*:", ""]
-    for name, one in found.items():
-        lines += [f"**{name}**", "", "| trial | settings | EM % | se |", "| --- | --- | --- | --- |"]
-        for place, settings in enumerate(one.settings):
-            mark = "**" * (place == one.chosen) or "*" * (place == one.best)
-            em = f"{mark}{wording.size(one.em[place])}{mark}"
-            lines.append(f"| {place} | {_said(settings)} | {em} | {wording.size(one.se[place])} |")
-        lines.append("")
+        lines += [f"**{name}**", "", markdown_table(["trial", "settings", "EM %", "se"], _trials(one)), ""]
     return "\n".join(lines)
+
+
+def _taken(one: Outcome) -> list[str]:
+    """Cells on the trial that is taken, and on the best."""
+    taken, best = one.chosen, one.best
+    best_em = f"{wording.size(one.em[best])} ± {wording.size(one.se[best])}"
+    return [_said(one.settings[taken]), wording.size(one.em[taken]), _said(one.settings[best]), best_em]
+
+
+def _trials(one: Outcome) -> Iterator[list[str]]:
+    """A row of cells a trial."""
+    for place, settings in enumerate(one.settings):
+        mark = "**" * (place == one.chosen) or "*" * (place == one.best)
+        yield [str(place), _said(settings), f"{mark}{wording.size(one.em[place])}{mark}", wording.size(one.se[place])]
 
 
 def _said(settings: Settings) -> str:
