@@ -134,8 +134,8 @@ def fingerprint(encoder: Any, sets: Any, run: Any, settings: Any) -> str:
     """Key of all that decides what training gives, but for the seed.
 
     encoder: where training starts from; sets: training and validation set; run: params.runs[name]; settings:
-    params.train. The code that training imports, the versions of torch and transformers and what computes have a part in
-    it.
+    params.train. It also covers the code that training imports, the versions of torch and transformers, and what
+    computes.
     """
     content = {"weights": encoder.state_dict(), "sets": sets, "code": _code()}
     return content_key(
