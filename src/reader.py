@@ -3,8 +3,8 @@
     python src/reader.py reader_a
 
 A reader with `model: fit` is fitted on data/prepared/reader.parquet; for any other, models/readers/<reader>/ points to
-its weights. metrics/reader/<reader>.json tells how often it answers right with a supporting, a random and no passage,
-on groups of reader.parquet that it was not fitted on; and how many of these prompts it cannot be asked, if any.
+its weights. metrics/reader/<reader>.json holds its exact match with a supporting, a random and no passage, on groups of
+reader.parquet that it was not fitted on; and how many of these prompts it cannot be asked, if any.
 """
 
 import json
@@ -22,13 +22,14 @@ from bitter_retrieval.readers.fit import fit_reader, supports
 from bitter_retrieval.readers.generation import generate_answers
 from bitter_retrieval.readers.language_model import Reader, ReaderError, ReaderSettings, load_reader, save_settings
 from bitter_retrieval.readers.prompts import Prompt
+from bitter_retrieval.readers.settings import ReaderFit, ReaderParams
 from bitter_retrieval.records import PREPARED, Row, read_rows
 from bitter_retrieval.scoring import exact_match
 
 ROWS = Path("data/prepared/reader.parquet")
 MODELS = Path("models/readers")
 METRICS = Path("metrics/reader")
-CHECKED_GROUPS = 250  # groups a reader that is not fitted here is checked on
+CHECKED_GROUPS = 250  # that check a reader that is not fitted here
 BATCH_TOKENS = 8192
 
 
@@ -37,7 +38,7 @@ def main() -> None:
     keep_freed_memory()
     fitting, held_out = divide(read_rows(ROWS, PREPARED), settings.fit.held_out if settings.fit else CHECKED_GROUPS)
     if settings.fit:
-        fit(name, fitting, settings)
+        fit(name, fitting, settings, settings.fit)
     else:
         write_pointer(MODELS / name, settings.model, settings.revision)
     save_settings(MODELS / name, ReaderSettings(**{f.name: getattr(settings, f.name) for f in fields(ReaderSettings)}))
@@ -53,10 +54,10 @@ def divide(rows: list[Row], held_out: int) -> tuple[list[Row], list[Row]]:
     return [r for r in rows if r["group_id"] not in checked], [r for r in rows if r["group_id"] in checked]
 
 
-def fit(name: str, rows: list[Row], settings: object) -> None:
-    with bar(f"fit {name}", settings.fit.steps, "step") as advance:
+def fit(name: str, rows: list[Row], reader: ReaderParams, settings: ReaderFit) -> None:
+    with bar(f"fit {name}", settings.steps, "step") as advance:
         model, tokenizer = fit_reader(
-            rows, Prompt(settings.prompt), settings.max_length, settings.fit, lambda step, losses: advance(1)
+            rows, Prompt(reader.prompt), reader.max_length, settings, lambda step, losses: advance(1)
         )
     model.save_pretrained(MODELS / name)
     tokenizer.save_pretrained(MODELS / name)
@@ -65,8 +66,8 @@ def fit(name: str, rows: list[Row], settings: object) -> None:
 def accuracy(reader: Reader, rows: list[Row]) -> dict[str, float | None]:
     """Exact match with a supporting candidate, a random passage of another group, no passage, and by role.
 
-    None of what no row can show: data without a split for readers has no rows at all. What the reader cannot be asked
-    is not answered right, and counted.
+    None if no row has such a context: data without a split for readers has no rows at all. A prompt that the reader
+    cannot be asked counts as answered wrongly, and in not_asked.
     """
     unasked: list[ReaderError] = []
     rng = np.random.default_rng(0)
@@ -81,6 +82,7 @@ def accuracy(reader: Reader, rows: list[Row]) -> dict[str, float | None]:
             group, text = pool[rng.integers(len(pool))]
             if group != row["group_id"]:
                 return text
+        return None
 
     def em(context: Callable[[Row], str | None]) -> float | None:
         return _em(reader, rows, context, unasked.append)

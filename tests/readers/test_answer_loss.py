@@ -28,7 +28,7 @@ PACKS = pytest.mark.parametrize("packs", [True, False], ids=["packed", "padded"]
 
 
 def triples(count: int = 6) -> list[Triple]:
-    """Distinct ones: supporting, other and no passage, and answers of one to many tokens."""
+    """Distinct triples: supporting, other and no passage, and answers of one to many tokens."""
     found = [
         Triple(row["query"], passage, answer)
         for row, odd in zip(tiny.world(count), tiny.ODD_ANSWERS, strict=False)
@@ -132,7 +132,7 @@ class Calls:
         monkeypatch.setattr(Scorer, "_forward", forward)
 
     def taken(self) -> list[list[tuple[int, ...]]]:
-        """The batches so far, forgotten here."""
+        """The batches so far; forgets them."""
         batches, self.batches = self.batches, []
         return batches
 
@@ -157,7 +157,7 @@ def test_equal_triples_are_scored_once(packs: bool, calls: Calls) -> None:
 @PACKS
 @pytest.mark.parametrize("row", [1, 10])
 def test_batches_keep_to_the_budget(row: int, packs: bool, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row of logits counts as `row` tokens; what is padded, as long as the longest of its batch."""
+    """A row of logits counts as `row` tokens; a padded sequence, as the longest of its batch."""
     reader, asked = bpe_reader(packs), [*triples(), Triple("a?", "goat " * 80, "hen"), *triples()[:3]]
     assert row_cost(reader.model) == 1
     monkeypatch.setattr(answer_loss, "row_cost", lambda model: row)
@@ -186,7 +186,7 @@ def test_batches_are_halved_until_memory_suffices(monkeypatch: pytest.MonkeyPatc
     limit, scorer = 100, Scorer(reader, 10**6)
     assert close(scorer.score(asked), wanted) and scorer.work.halvings > 1
     limit = 30
-    with pytest.raises(ReaderError, match="memory does not suffice.*readers.tiny.max_length"):
+    with pytest.raises(ReaderError, match="not enough memory.*readers.tiny.max_length"):
         Scorer(reader, 10**6).score(asked)
 
 
@@ -266,7 +266,7 @@ def test_another_budget_finds_the_values_that_are_there(calls: Calls, tmp_path: 
 
 
 def test_two_at_once_on_one_journal_give_the_same_values(calls: Calls, tmp_path: Path) -> None:
-    """The second starts, and ends, while the first is at its third batch; their orders of triples differ."""
+    """The second starts and ends while the first is at its third batch; their orders of triples differ."""
     reader, asked, path = bpe_reader(), triples(), tmp_path / "j.sqlite"
     with Journal(path) as first, Journal(path) as second:
         told: list[list[Score | None]] = []
@@ -282,7 +282,7 @@ def test_two_at_once_on_one_journal_give_the_same_values(calls: Calls, tmp_path:
 
 
 def test_two_that_start_at_once_agree_on_what_was_known(tmp_path: Path) -> None:
-    """Between the first look into the journal and the plan, another job's rows and another process's plan come in."""
+    """Another job's rows and another process's plan arrive between the first look into the journal and the plan."""
     reader, asked, path = bpe_reader(), triples(), tmp_path / "j.sqlite"
 
     class Late(Journal):
@@ -340,7 +340,7 @@ def refused() -> tuple[list[ReaderError], Callable[[ReaderError], None]]:
 
 
 def broken_reader(packs: bool, broken: float) -> Reader:
-    """A reader that cannot read a passage with a hen in it, and is well otherwise."""
+    """A reader whose losses are broken for passages with a hen, and right otherwise."""
     tokenizer = tiny.tokenizer_of("word")
     model = tiny.tiny_model("qwen3", len(tokenizer), tie_word_embeddings=False)
     model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("hen")] = broken
@@ -370,7 +370,7 @@ def test_broken_losses_that_are_skipped_leave_the_others_as_they_are(packs: bool
     well = Scorer(healthy, BUDGET).score(asked)
     wanted = [None if triple in bad else score for triple, score in zip(asked, well, strict=True)]
     with Journal(tmp_path / "j.sqlite") as journal:
-        for _ in range(2):  # nothing broken was journalled: it is told again
+        for _ in range(2):  # nothing broken was journalled: it is reported again
             (errors, on_bad), counts = refused(), []
             assert close(Scorer(reader, BUDGET, journal).score(asked, counts.append, on_bad), wanted)
             assert len(errors) == len(bad) and sum(counts) == len(asked)
@@ -380,7 +380,7 @@ def test_broken_losses_that_are_skipped_leave_the_others_as_they_are(packs: bool
 
 
 def dropping_reader() -> Reader:
-    """A reader whose tokenizer drops what it has never seen."""
+    """A reader whose tokenizer drops unknown words."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=["<pad>", "<end>"], show_progress=False)

@@ -1,7 +1,7 @@
 """Scores of many architectures and tokenizers against a slow reference that shares no code with the scorer.
 
-The reference encodes a text with the tokenizer's rules alone (tiny_tokenizers.py), runs a float64 copy of the model on
-one sequence at a time and takes the logits of every place.
+The reference encodes a text by the tokenizer's rules alone (tiny_tokenizers.py), runs a float64 copy of the model on
+one sequence at a time and takes the logits of all places.
 """
 
 import copy
@@ -75,7 +75,7 @@ def prompt_text(query: str, passage: str) -> str:
 
 
 def reference(model: Any, ids: Sequence[int], start: int) -> Score:
-    """The score of ids[start:] after what stands before, in float64."""
+    """The score of ids[start:] after ids[:start], in float64."""
     with torch.no_grad():
         logits = in_float64(model)(input_ids=torch.tensor([ids]), use_cache=False).logits[0].double()
     return score_of(logits, ids, start)
@@ -311,5 +311,5 @@ def test_batch_far_under_the_budget_is_halved_and_not_the_budget(monkeypatch: py
 
 def test_single_sequence_too_large_for_memory_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     Memory(20, monkeypatch)
-    with pytest.raises(ReaderError, match="memory does not suffice"):
+    with pytest.raises(ReaderError, match="not enough memory"):
         Scorer(make_reader("qwen3", "llama3"), BUDGET).score(asked()[:4])

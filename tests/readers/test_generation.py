@@ -19,9 +19,10 @@ import yaml
 
 from bitter_retrieval.journal import content_key
 from bitter_retrieval.models.checkpoints import fingerprint
-from bitter_retrieval.params import ParamsError, load_params
+from bitter_retrieval.params import load_params
 from bitter_retrieval.readers.generation import Answer, end_tokens, generate_answers, generate_tokens
 from bitter_retrieval.readers.language_model import Reader, ReaderError, ReaderSettings, load_reader, save_settings
+from bitter_retrieval.typed_yaml import ParamsError
 
 BUDGET = 400  # tokens with the longest answers: several batches, of several prompts of unequal length each
 ITEMS = [(row["query"], p["text"]) for row in tiny.world(6) for p in [*row["passages"], {"text": ""}]]
@@ -121,7 +122,7 @@ def talker(architecture: str, asked: str = "plain") -> Reader:
 
 
 def alone(reader: Reader, prompt: list[int]) -> tuple[list[int], list[float]]:
-    """What `generate` says to one prompt without padding; at each step, how far its two best logits are apart."""
+    """What `generate` says to one prompt without padding, and the gap between its two best logits at each step."""
     ends = end_tokens(reader)
     made = reader.model.generate(
         torch.tensor([prompt]),
@@ -145,7 +146,7 @@ def alone(reader: Reader, prompt: list[int]) -> tuple[list[int], list[float]]:
 
 @pytest.mark.parametrize(("architecture", "asked"), CASES)
 def test_tokens_are_those_of_the_library_alone(architecture: str, asked: str) -> None:
-    """Wherever its two best logits are not close; answers that part there are counted, and are few."""
+    """Unless two best logits are close: answers that part at such a step are counted, and are few."""
     reader = talker(architecture, asked)
     encoded = reader.encode(*zip(*ITEMS, strict=True), None)
     assert any(item.truncated for item in encoded) == (asked == "cut")
@@ -163,7 +164,7 @@ def test_tokens_are_those_of_the_library_alone(architecture: str, asked: str) ->
 
 @contextmanager
 def rows_computed(reader: Reader) -> Iterator[list[int]]:
-    """Rows of each call of the model while it lasts."""
+    """Rows of each call of the model within it."""
     assert reader.packs is not None  # calls the model to find out
     rows: list[int] = []
     hook = reader.model.register_forward_pre_hook(
@@ -177,7 +178,7 @@ def rows_computed(reader: Reader) -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("architecture", ["qwen3", "gemma3_text", "mamba"])
 def test_what_has_ended_is_no_longer_computed(architecture: str) -> None:
-    """At most one row beside each that goes on; where states cannot be dropped, all until the last one has ended."""
+    """At most one ended row for each that goes on; if states cannot be dropped, all rows until the last has ended."""
     reader = talker(architecture, "word")  # has no line break
     prompts = [item.ids for item in reader.encode(*zip(*ITEMS, strict=True), None)]
     with rows_computed(reader) as rows:
@@ -195,7 +196,7 @@ def test_what_has_ended_is_no_longer_computed(architecture: str) -> None:
 
 
 def batches_made(reader: Reader, monkeypatch: pytest.MonkeyPatch, most: float = float("inf")) -> list[tuple[int, int]]:
-    """Rows and columns of the batches that are begun; beyond `most` tokens, prompts and answers, memory is out."""
+    """Rows and columns of the batches begun; beyond `most` tokens, prompts and answers, memory runs out."""
     begun: list[tuple[int, int]] = []
     generate = reader.model.generate
 
@@ -226,10 +227,10 @@ def test_batches_are_halved_until_memory_suffices(monkeypatch: pytest.MonkeyPatc
     assert generate_answers(reader, ITEMS, 10**6) == wanted
     tokens = [rows * (columns + reader.max_new_tokens) for rows, columns in begun]
     failed = [spent for spent in tokens if spent > 300]
-    assert 1 < len(failed) < 5 and tokens[: len(failed)] == failed  # what has been learnt holds
+    assert 1 < len(failed) < 5 and tokens[: len(failed)] == failed  # the smaller budget is kept
     monkeypatch.undo()
     batches_made(reader, monkeypatch, 40)
-    with pytest.raises(ReaderError, match="memory does not suffice.*readers.tiny.max_length"):
+    with pytest.raises(ReaderError, match="not enough memory.*readers.tiny.max_length"):
         generate_answers(reader, ITEMS, 10**6)
 
 
@@ -248,7 +249,7 @@ def test_other_errors_are_not_taken_for_want_of_memory(monkeypatch: pytest.Monke
 
 
 def scripted(*tokens: str) -> Reader:
-    """A reader that says these tokens one after the other, whatever is asked, and then the last of them for ever.
+    """A reader that says these tokens one after the other to any prompt, and then the last of them for ever.
 
     Its layers add nothing to the residual stream, so the next token depends on the last one alone.
     """
@@ -409,7 +410,7 @@ def test_stop_texts_that_cannot_be_meant_are_refused(stop: object, tmp_path: Pat
 
 
 def test_reader_without_stop_texts_is_the_one_that_it_was(saved: Path) -> None:
-    """Or its journalled scores and answers would be asked for again."""
+    """Otherwise its journalled scores and answers would be computed again."""
     stated = json.loads((saved / "reader.json").read_text())
     assert list(stated) == ["prompt", "dtype", "max_length", "max_new_tokens", "chat", "answer_end"]
     reader = load_reader(saved)

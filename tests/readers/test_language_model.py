@@ -1,4 +1,4 @@
-"""Readers: how prompt and answer become tokens, what is cut when they do not fit, saving and loading."""
+"""Readers: how prompt and answer become tokens, how they are cut to fit, saving and loading."""
 
 import copy
 from dataclasses import replace
@@ -53,7 +53,7 @@ def refusal(reader: Reader, passage: str, answer: str | None, query: str = QUERY
 
 
 def shown_passage(reader: Reader, encoded: Encoded, query: str = QUERY) -> str:
-    """What stands between 'Context: ' and the 'Answer:' of a BPE reader's prompt."""
+    """The text between 'Context: ' and 'Answer:' in a BPE reader's prompt."""
     text = reader.tokenizer.decode(encoded.ids[: encoded.answer_start])
     before, after = f"Question: {query}\nContext: ", "\nAnswer:"
     assert text.startswith(before) and text.endswith(after)
@@ -117,7 +117,7 @@ def test_token_that_a_tokenizer_puts_in_front_stands_there_once() -> None:
 
 
 def starting(tokenizer: Any) -> PreTrainedTokenizerFast:
-    """A copy that begins every text with <end>, as Llama's begins with <|begin_of_text|>."""
+    """A copy that begins every text with <end>, as Llama's does with <|begin_of_text|>."""
     copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     end = copy.token_to_id("<end>")
     copy.post_processor = processors.Sequence(
@@ -138,7 +138,7 @@ TEMPLATE = """{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}<end>
 
 
 def chat_reader(**changes: Any) -> Reader:
-    """A BPE reader with a template in the manner of Qwen3's, which ends in a line that switches thinking off."""
+    """A BPE reader with a template like Qwen3's, which ends in a line that switches thinking off."""
     tokenizer = copy.deepcopy(tiny.tokenizer_of("bpe"))
     tokenizer.chat_template = TEMPLATE
     return tiny.tiny_reader(tokenizer_object=tokenizer, **{"chat": True, "max_length": 200, **changes})
@@ -188,7 +188,7 @@ def test_a_template_that_refuses_what_was_cut_is_no_fault_of_the_item() -> None:
         reader.encode([QUERY], [LONG], ["Ashby"])
 
 
-# Llama 3.2's way with the date, and that of templates which take no date from outside.
+# How Llama 3.2 gets the date, and how templates get it that take none from outside.
 DATED = (
     "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
     "Today: {{ date_string }}\n" + TEMPLATE
@@ -312,7 +312,7 @@ def test_question_and_answer_that_do_not_fit_are_refused(reader: Reader, passage
     reader.max_length = needed - 1
     message = refusal(reader, passage, "Ashby")
     assert message == (
-        f"reader tiny: question {QUERY!r} with answer ' Ashby' alone needs {needed} tokens, {needed - 1} are there. "
+        f"reader tiny: question {QUERY!r} with answer ' Ashby' alone needs {needed} tokens, {needed - 1} fit. "
         "Raise readers.tiny.max_length."
     )
 

@@ -1,4 +1,4 @@
-"""Packs hold every sequence, what is common once, and give each the logits that it has alone.
+"""Packs hold every sequence, a common beginning once, and give each the logits that it has alone.
 
 Attention is compared with a dense one in float64, a sequence at a time; the arrays for CUDA's kernels with a slow
 emulation of such a kernel.
@@ -25,7 +25,7 @@ PACKABLE = ["qwen3", "olmo2", "llama", "gpt2", "granite", "mistral", "phi3", "ge
 
 
 def sequences(seed: int) -> list[list[int]]:
-    """Up to twenty-two that begin like one another, some of them equal or all that another begins with."""
+    """Up to twenty-two that begin alike; some are equal, or the beginning of another."""
     draw = random.Random(seed)
     found: list[list[int]] = []
     for _ in range(draw.randint(2, 20)):
@@ -109,7 +109,7 @@ def attend_densely(query: Tensor, key: Tensor, value: Tensor, scale: float | Non
 
 
 def attend(pack: Pack, parts: tuple[Tensor, Tensor, Tensor], scale: float | None, window: int | None) -> Tensor:
-    """[T, H, D] by what transformers is given."""
+    """[T, H, D] by the function that transformers gets."""
     arguments = {"attention_mask": None, "scaling": scale, "sliding_window": window}
     return forward_pack(lambda **_: packing._attend(torch.nn.Module(), *parts, **arguments)[0][0], pack)
 

@@ -1,4 +1,4 @@
-"""The stage reader: what it measures of a reader that cannot be asked everything."""
+"""The stage reader: its metrics of a reader that cannot be asked everything."""
 
 import tiny
 import tiny_tokenizers

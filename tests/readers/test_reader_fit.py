@@ -107,7 +107,7 @@ def test_no_row_with_support_is_refused() -> None:
 
 
 class Seen:
-    """Batches that the losses were computed on, in place of fitting."""
+    """Batches that the losses were computed on, instead of fitting."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.batches: list[tuple[torch.Tensor, torch.Tensor]] = []

@@ -1,12 +1,12 @@
-"""The loss of an answer given a passage: what soft labels, and the answer NLL of an evaluation, are made of.
+"""The loss of an answer given a passage, from which soft labels and an evaluation's answer NLL are made.
 
     Scorer(reader, budget=8192).score([Triple("Where was …?", "… was born in Caldbury.", "Caldbury")])
     [Score(nll_sum=0.03, n_tokens=1, truncated=False, exact=True)]
 
 -log p(answer | prompt), summed over the answer's tokens, in nats: float32 log-softmax of float32 logits at answer
-positions only. Sequences are packed (packing.py): nothing is padded, and what neighbours begin with is computed once,
-a question for all its candidates, a prompt for all its reference answers. A model that cannot be packed gets sequences
-of like length in padded batches, on the right, where causal attention never looks.
+positions only. Sequences are packed (packing.py): nothing is padded, and a common beginning of neighbours is computed
+once: a question for all its candidates, a prompt for all its reference answers. A model that cannot be packed gets
+batches of similar lengths, padded on the right, where causal attention never looks.
 """
 
 import time
@@ -27,11 +27,11 @@ from bitter_retrieval.models.memory import is_out_of_memory
 from bitter_retrieval.readers.language_model import BrokenReader, Encoded, Reader, ReaderError, refuse
 from bitter_retrieval.readers.packing import HALF, forward_pack, pack_sequences, packed_attention
 
-CHUNK = 1024  # triples that are planned at once, while the next ones are tokenised
+CHUNK = 1024  # triples planned together; meanwhile the next ones are tokenised
 
 
 class InfiniteLoss(BrokenReader):
-    """A loss that is not finite, as of a broken checkpoint or where a precision overflows."""
+    """A loss that is not finite: a broken checkpoint, or a precision that overflows."""
 
 
 class Triple(NamedTuple):
@@ -55,10 +55,10 @@ class Work:
 
     triples: int = 0  # distinct ones
     known: int = 0  # of them, taken from the journal
-    tokens: int = 0  # of the sequences that were computed
-    computed: int = 0  # places that were computed for them: less by what they share, more by padding
+    tokens: int = 0  # of the sequences computed
+    computed: int = 0  # places computed for them: fewer by sharing, more by padding
     seconds: float = 0.0  # computing
-    halvings: int = 0  # of the budget, as memory ran out
+    halvings: int = 0  # of the budget, when memory ran out
 
 
 @dataclass
@@ -75,9 +75,9 @@ class Scorer:
     """Scores triples with one reader, in batches under a budget.
 
     `budget` bounds a batch's memory, in tokens; a row of logits counts as the tokens that take as much (row_cost).
-    The batches follow from the triples, their order and what the journal had at the start alone, and the journal keeps
-    that start: a killed process goes on with the same batches, so its result is the same bytes. Where memory runs out,
-    a batch is halved, and all that follow with it; its values then differ by rounding.
+    Batches depend only on the triples, their order and the journal's content at the start, which the journal records
+    as a plan: a killed process goes on with the same batches, so its result is the same bytes. When memory runs out,
+    this batch and all later ones are halved; their values then differ by rounding.
     """
 
     def __init__(self, reader: Reader, budget: int, journal: Journal | None = None) -> None:
@@ -92,9 +92,9 @@ class Scorer:
         on_scored: Callable[[int], None] = lambda count: None,
         on_bad: Callable[[ReaderError], None] = refuse,
     ) -> list[Score | None]:
-        """Score each triple; equal ones once, which on_scored counts.
+        """Score each triple, equal ones once. on_scored: called with numbers of distinct triples that are done.
 
-        Raises ReaderError for a triple that cannot be scored, unless on_bad takes the error: then its score is None.
+        Raises ReaderError for a triple that cannot be scored, unless on_bad accepts the error: its score is then None.
         """
         distinct = list(dict.fromkeys(triples))
         scores: dict[Triple, Score | None] = {}
@@ -106,7 +106,7 @@ class Scorer:
         return [scores[triple] for triple in triples]
 
     def _ahead(self, triples: list[Triple]) -> Iterator[tuple[Chunk, Future[list[Encoded | ReaderError]]]]:
-        """Chunks with the tokens of what is to be computed; the next one is tokenised while this one is scored."""
+        """Chunks with the tokens of their todo; the next one is tokenised while this one is scored."""
         starts = range(0, len(triples), CHUNK)
         with ThreadPoolExecutor(1) as background:
             waiting = None
@@ -123,7 +123,10 @@ class Scorer:
         return self._reader.encode(*zip(*triples, strict=True)) if triples else []
 
     def _start(self, triples: list[Triple]) -> Chunk:
-        """What the journal had when a process first came upon these triples, and what was to be computed then."""
+        """The chunk, with its todo as planned by the first process that saw these triples.
+
+        Batches decide rounding: a later process must form the same ones, though the journal has grown since.
+        """
         keys = [content_key(kind="score", reader=self._reader.identity, triple=list(triple)) for triple in triples]
         known = self._known(keys)
         self.work.triples += len(keys)
@@ -135,7 +138,7 @@ class Scorer:
             plan = content_key(kind="plan", budget=self._budget, keys=keys)
             self._journal.put({plan: [place for place, key in enumerate(keys) if key in known]})
             had = set(self._journal.get([plan])[plan])
-            known = self._known([keys[place] for place in had])  # the plan may be of a process that saw more
+            known = self._known([keys[place] for place in had])  # another process may have planned, and seen more
             todo = [place for place in range(len(keys)) if place not in had]
         self.work.known += len(keys) - len(todo)
         planned = {keys[place] for place in todo}
@@ -155,13 +158,13 @@ class Scorer:
         items = [item for _, item in usable]
         for places in self._batches(items, self._budget):
             batch = {chunk.keys[usable[place][0]]: usable[place] for place in places}
-            found = self._known(list(batch))
+            found = self._known(list(batch))  # by another process, or before a kill
             if len(found) == len(batch):
                 self.work.known += len(batch)
-            else:
+            else:  # all of it: a part of the batch would round differently
                 found = dict(zip(batch, self._compute([item for _, item in batch.values()]), strict=True))
                 for key, (place, _) in batch.items():
-                    if not -1e-3 <= found[key].nll_sum < float("inf"):
+                    if not -1e-3 <= found[key].nll_sum < float("inf"):  # rounding may fall below 0
                         on_bad(self._infinite(chunk.triples[place], found.pop(key).nll_sum))
                 found = self._keep(found)
             chunk.scores |= found
@@ -172,7 +175,7 @@ class Scorer:
         return {key: Score(*value) for key, value in found.items()}
 
     def _keep(self, scores: dict[str, Score]) -> dict[str, Score]:
-        """Journal the scores; where another process was first, its scores hold."""
+        """Journal the scores. If another process was first, its scores count."""
         if self._journal is None:
             return scores
         self._journal.put(scores)
@@ -197,7 +200,7 @@ class Scorer:
         return [row * (len(item.ids) - item.answer_start) for item in items]
 
     def _compute(self, items: Sequence[Encoded]) -> list[Score]:
-        """In smaller batches once memory has run out."""
+        """Scores of the items, in smaller batches once memory has run out."""
         scores: dict[int, Score] = {}
         waiting = self._batches(items, self._limit)
         while waiting:
@@ -210,7 +213,7 @@ class Scorer:
                 if len(part) == 1:
                     raise self._too_long(part[0]) from error
                 found = None
-            if found is None:  # outside the handler, which keeps what the failed attempt held alive
+            if found is None:  # outside the handler: there the error keeps the failed attempt's tensors alive
                 torch.cuda.empty_cache()
                 self.work.halvings += 1
                 spent = sum(len(item.ids) for item in part) + sum(self._logit_costs(part))
@@ -225,13 +228,15 @@ class Scorer:
     def _too_long(self, item: Encoded) -> ReaderError:
         name = self._reader.name
         return ReaderError(
-            f"reader {name}: memory does not suffice for one sequence of {len(item.ids)} tokens. Lower "
+            f"reader {name}: not enough memory for one sequence of {len(item.ids)} tokens. Lower "
             f"readers.{name}.max_length, or set its dtype to bfloat16."
         )
 
     def _forward(self, items: Sequence[Encoded]) -> list[Score]:
         started = time.perf_counter()
         sequences, model = [item.ids for item in items], self._reader.model
+        places: Sequence[Sequence[int]]
+        forward: Callable[[], Any]
         with torch.inference_mode():
             if self._reader.packs:
                 pack = pack_sequences(sequences, model.device)
@@ -250,7 +255,7 @@ class Scorer:
 
 
 def row_cost(model: Any) -> int:
-    """Tokens whose states take as much memory as a row of logits: some eight vectors of hidden size live at a time."""
+    """Tokens whose states take as much memory as a row of logits, at some eight live vectors of hidden size each."""
     config = model.config.get_text_config()
     return config.vocab_size // (8 * config.hidden_size)
 
@@ -258,7 +263,8 @@ def row_cost(model: Any) -> int:
 def _answer_scores(
     model: Any, forward: Callable[[], Any], items: Sequence[Encoded], places: Sequence[Sequence[int]]
 ) -> list[Score]:
-    """places: of each item, where its tokens are among the states that the output head sees."""
+    """Scores by one forward pass. places: of each item's tokens, among the states that reach the output head."""
+    # The state at a token predicts the next one: an answer is predicted from the place before it on.
     before = [p for item, own in zip(items, places, strict=True) for p in own[item.answer_start - 1 : -1]]
     wanted = torch.tensor([t for item in items for t in item.ids[item.answer_start :]], device=model.device)
     with _float32_head(model, torch.tensor(before, device=model.device)):
@@ -274,15 +280,15 @@ def _answer_scores(
 
 @contextmanager
 def _float32_head(model: Any, places: Tensor) -> Iterator[None]:
-    """While it lasts, the model's logits are float32 and of these places of the batch alone, [n, vocabulary].
+    """Within it, the model's logits are float32 and only of these places of the batch, [n, vocabulary].
 
-    The head is handed the places inside the model's own forward, as some architectures scale (Granite, Cohere) or cap
-    (Gemma 2) what comes out of it.
+    The places are picked inside the model's own forward, as some architectures scale (Granite, Cohere) or cap (Gemma 2)
+    the output of the head.
     """
     head = model.get_output_embeddings()
     hook = head.register_forward_pre_hook(lambda _, states: (states[0].flatten(0, -2)[places],))
     half = isinstance(head, torch.nn.Linear) and head.weight.dtype in HALF
-    if half:  # else every logit would be rounded to three digits
+    if half:  # otherwise logits would be rounded to three digits
         head.forward = partial(_float32_linear, weight=head.weight, bias=head.bias)
     try:
         yield

@@ -1,9 +1,13 @@
-"""Fit a small reader from nothing: a causal language model that copies the answer out of a passage.
+"""Fit a small reader from scratch: a causal language model that copies the answer out of a passage.
 
-Input are prepared rows (records.PREPARED). A training example is a question with a passage that states the answer
-(generated world: roles plain and hard; real data: the selected passage), or, for a fixed share, no passage or one that
-does not help, so that the loss without support means something. Contexts are one or two sentences at first, whole
-passages later.
+Input: prepared rows (records.PREPARED). A training example is a question with a passage that states the answer
+(generated world: roles plain and hard; real data: the selected passage). A fixed share has no passage, or one that does
+not help, so that the loss without support is meaningful. Contexts are one or two sentences at first, whole passages
+later:
+
+    Question: Where was Aldan Brenley born?
+    Context: Aldan Brenley works as a baker. The birthplace of Aldan Brenley is Caldbury.
+    Answer: Caldbury<end>
 """
 
 import re
@@ -19,18 +23,19 @@ from torch.nn.functional import cross_entropy
 from bitter_retrieval.models.schedules import schedule
 from bitter_retrieval.models.vocabulary import fit_bpe_tokenizer, fit_word_tokenizer
 from bitter_retrieval.readers.prompts import Prompt, answer_text
+from bitter_retrieval.readers.settings import ReaderFit
 from bitter_retrieval.records import SUPPORTING_ROLES, Row
 
 SHORT_CONTEXTS = 0.3  # share of the steps that show one or two sentences
 WITHOUT_SUPPORT = 0.2  # share of examples without a supporting passage; half of them have no passage at all
 WARM_UP = 0.05  # share of the steps with rising learning rates
 INIT_STD = 0.08  # standard deviation of initial weights; the libraries' 0.02 learns too late for a budget of seconds
-POOL = 4  # batches drawn together and divided by length, so that little is padded
+POOL = 4  # batches drawn together, then divided by length to pad little
 
 
 @dataclass(frozen=True)
 class Example:
-    """One question with passages that state the answer and others."""
+    """One question with passages that state the answer, and others."""
 
     query: str
     answer: str
@@ -55,9 +60,13 @@ def supports(passage: Row) -> bool:
 
 
 def fit_reader(
-    rows: list[Row], prompt: Prompt, max_length: int, settings: Any, on_step: Callable[[int, dict[str, float]], None]
+    rows: list[Row],
+    prompt: Prompt,
+    max_length: int,
+    settings: ReaderFit,
+    on_step: Callable[[int, dict[str, float]], None],
 ) -> tuple[Any, Any]:
-    """Fit a reader; `settings` is params.readers[name].fit. Returns (model, tokenizer). Same input, same weights."""
+    """Fit a reader. Returns (model, tokenizer). Same input, same weights."""
     torch.manual_seed(settings.seed)
     examples = examples_of(rows)
     if not examples:
@@ -79,7 +88,7 @@ def fit_reader(
     return model.eval(), tokenizer
 
 
-def build_causal_lm(settings: Any, tokenizer: Any, max_length: int) -> Any:
+def build_causal_lm(settings: ReaderFit, tokenizer: Any, max_length: int) -> Any:
     """An untrained model of the architecture that `settings` names."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -103,7 +112,7 @@ def build_causal_lm(settings: Any, tokenizer: Any, max_length: int) -> Any:
     return AutoModelForCausalLM.from_config(config)
 
 
-def _fit_tokenizer(rows: list[Row], prompt: Prompt, settings: Any) -> Any:
+def _fit_tokenizer(rows: list[Row], prompt: Prompt, settings: ReaderFit) -> Any:
     def texts() -> Iterator[str]:
         seen: set[str] = set()
         for row in rows:
@@ -118,7 +127,7 @@ def _fit_tokenizer(rows: list[Row], prompt: Prompt, settings: Any) -> Any:
     return fit(texts(), settings.vocabulary)
 
 
-def _optimisers(model: Any, settings: Any) -> list[torch.optim.Optimizer]:
+def _optimisers(model: Any, settings: ReaderFit) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for embeddings and norms."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
@@ -136,7 +145,7 @@ def _set_rates(optimisers: list[torch.optim.Optimizer], factor: float) -> None:
 
 
 def _batches(
-    examples: list[Example], tokenizer: Any, prompt: Prompt, max_length: int, settings: Any
+    examples: list[Example], tokenizer: Any, prompt: Prompt, max_length: int, settings: ReaderFit
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """(ids [B, T], answer mask [B, T]) for every step; questions in epochs of random order."""
     rng = np.random.default_rng(settings.seed)
@@ -179,7 +188,7 @@ def _sequence(
 ) -> tuple[tuple[int, ...], int]:
     """Token ids of prompt, answer and end, and where the answer starts. A long context loses its tail.
 
-    The parts are split where Reader.encode's joint text has a token end: a space before the passage belongs to it.
+    Parts are split where a token of Reader.encode's whole text ends: a space before the passage belongs to the passage.
     """
     before, after = prompt.parts(example.query)
     space = before[len(before.rstrip(" ")) :]
@@ -201,7 +210,7 @@ def _pad(sequences: list[tuple[tuple[int, ...], int]], pad: int) -> tuple[torch.
 
 
 def _losses(model: Any, ids: torch.Tensor, answer: torch.Tensor, pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean cross-entropy of the answers' tokens and of the others, in nats. Padding is on the right, out of sight."""
+    """Mean cross-entropy of answer tokens and of the others, in nats. Padding is on the right, where nothing looks."""
     targets, in_answer = ids[:, 1:], answer[:, 1:]
     real = (targets != pad) | in_answer
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]

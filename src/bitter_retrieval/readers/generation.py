@@ -1,14 +1,14 @@
-"""What a reader answers: batched greedy generation.
+"""A reader's answers: batched greedy generation.
 
     generate_answers(reader, [("Where was …?", "… was born in Caldbury.")], budget=8192)
     [Answer(text="caldbury", truncated=False)]
 
-Greedy is the most probable token at every step and nothing else: of a checkpoint's generation_config.json the end
-tokens count, its sampling, penalties, forced tokens and lengths do not. An answer ends at an end token, before a line
-break or one of the reader's stop texts, or after max_new_tokens. Prompts of like length share a batch, padded on the
-left. Once half of its answers have ended, the others go on without them: the cached states are then copied for those
-alone, which over a whole batch costs less than copying them all once. A model that attends in its own way
-(Reader.packs) may keep other states than keys and values: its batches stay whole until the last answer has ended.
+Greedy means the most probable token at every step: of a checkpoint's generation_config.json only the end tokens count,
+not its sampling, penalties, forced tokens or lengths. An answer ends at an end token, before a line break or one of the
+reader's stop texts, or after max_new_tokens. Prompts of similar length share a batch, padded on the left. Once half of
+its answers have ended, the others go on without them. Cached states are copied for those only, so that all copies of a
+batch cost less than copying all states once. A model that attends in its own way (Reader.packs) may keep other states
+than keys and values: its batches stay whole until the last answer has ended.
 """
 
 import re
@@ -27,7 +27,7 @@ from bitter_retrieval.readers.language_model import Encoded, Reader, ReaderError
 LINE_BREAK = "\n"
 
 Tokens = list[list[int]]  # of several prompts or answers
-Once = Callable[[Tokens, Callable[[], Tokens]], Tokens]  # a batch's prompts, and what answers them
+Once = Callable[[Tokens, Callable[[], Tokens]], Tokens]  # answers a batch's prompts by the function, or from memory
 
 
 class Answer(NamedTuple):
@@ -36,6 +36,7 @@ class Answer(NamedTuple):
 
 
 def at_once(prompts: Tokens, work: Callable[[], Tokens]) -> Tokens:
+    """Nothing is known beforehand."""
     return work()
 
 
@@ -48,8 +49,8 @@ def generate_answers(
 ) -> list[Answer | None]:
     """Answer each (query, passage); `budget` and `once` as in generate_tokens.
 
-    Raises ReaderError for an item that the reader cannot be asked, unless on_bad takes the error: then its answer is
-    None. Where that is every item, the first error is raised all the same: then it is the reader that is asked wrongly.
+    Raises ReaderError for an item that the reader cannot be asked, unless on_bad accepts the error: its answer is then
+    None. If that is every item, the first error is raised anyway: the fault lies in how the reader is asked.
     """
     encoded = reader.encode([query for query, _ in items], [passage for _, passage in items], None)
     asked = [item for item in encoded if isinstance(item, Encoded)]
@@ -68,9 +69,9 @@ def _text(reader: Reader, tokens: list[int]) -> str:
 def generate_tokens(reader: Reader, prompts: Sequence[list[int]], budget: int, once: Once = at_once) -> Tokens:
     """Tokens of each answer, up to its end token or through the token that completes a stop text.
 
-    budget: tokens of a batch, prompts and the longest possible answers with padding, as all of them are held in its
-    cache. Where memory runs out, the batch is halved, and all that follow with it. once: may know what a batch's work
-    would give; batches are planned from all prompts before it is asked, so what it knows decides none of them.
+    budget: tokens of a batch, prompts and the longest possible answers with padding, as its cache holds all of them.
+    When memory runs out, this batch and all later ones are halved. once: may know a batch's answers already; batches
+    are planned from all prompts before it is called, so what it knows does not change them.
     """
     lengths = [len(prompt) + reader.max_new_tokens for prompt in prompts]
     said: dict[int, list[int]] = {}
@@ -86,7 +87,7 @@ def generate_tokens(reader: Reader, prompts: Sequence[list[int]], budget: int, o
             if len(batch) == 1:
                 raise _too_long(reader, lengths[batch[0]]) from error
             found = None
-        if found is None:  # outside the handler, which keeps what the failed attempt held alive
+        if found is None:  # outside the handler: there the error keeps the failed attempt's tensors alive
             torch.cuda.empty_cache()
             budget = min(budget, lengths[batch[-1]] * len(batch)) // 2
             rest = [place for batch in waiting for place in batch]
@@ -99,7 +100,7 @@ def generate_tokens(reader: Reader, prompts: Sequence[list[int]], budget: int, o
 
 def _too_long(reader: Reader, length: int) -> ReaderError:
     return ReaderError(
-        f"reader {reader.name}: memory does not suffice for one prompt and its answer, {length} tokens. Lower "
+        f"reader {reader.name}: not enough memory for one prompt and its answer, {length} tokens. Lower "
         f"readers.{reader.name}.max_length or max_new_tokens, or set its dtype to bfloat16."
     )
 
@@ -133,7 +134,7 @@ def _generate(reader: Reader, prompts: Tokens) -> Tokens:
 
 @contextmanager
 def _checkpoint_settings_aside(model: Any) -> Iterator[None]:
-    """While it lasts, `generate` does what it is told: it would take what it is not told from the checkpoint's file."""
+    """Within it, `generate` obeys its arguments alone: it would take other settings from the checkpoint's file."""
     from transformers import GenerationConfig
 
     theirs, model.generation_config = model.generation_config, GenerationConfig()
@@ -144,11 +145,11 @@ def _checkpoint_settings_aside(model: Any) -> Iterator[None]:
 
 
 class _Ending:
-    """A stopping criterion of `generate` that takes down each answer as it ends."""
+    """A stopping criterion of `generate` that records each answer as it ends."""
 
     def __init__(self, reader: Reader, width: int, count: int) -> None:
         self.said: dict[int, list[int]] = {}  # by row of the whole batch
-        self.rows = list(range(count))  # those that the batch now has
+        self.rows = list(range(count))  # still in the batch
         self._reader = reader
         self._width = width  # of the prompts
         self._end_tokens = end_tokens(reader)
@@ -169,7 +170,7 @@ class _Ending:
         return torch.full((len(self.rows),), stop, device=ids.device)
 
     def drop_ended(self) -> list[int]:
-        """Places in the batch of the rows that go on; only these stay."""
+        """Drop the rows that have ended. Returns the places in the batch of those that go on."""
         kept = [place for place, row in enumerate(self.rows) if row not in self.said]
         self.rows = [self.rows[place] for place in kept]
         return kept
@@ -180,9 +181,9 @@ def _stops(reader: Reader) -> re.Pattern[str]:
 
 
 def end_tokens(reader: Reader) -> set[int]:
-    """The tokenizer's, those that the checkpoint names (a chat model's end of turn, say), stop texts that are tokens.
+    """Tokens that end an answer: the tokenizer's, the checkpoint's (a chat model's end of turn, say), the reader's.
 
-    A stop text may be a special token, which no decoded text shows.
+    The reader's are stop texts that are special tokens, which decoded text does not show.
     """
     named = reader.model.generation_config.eos_token_id
     special = {str(token): place for place, token in reader.tokenizer.added_tokens_decoder.items()}

@@ -1,7 +1,9 @@
 """Readers: frozen causal language models with their tokenizer, prompt and limits.
 
-`models/readers/<name>/` holds a fitted checkpoint, or `source.json` that names where the weights are (checkpoints.py);
-in both cases `reader.json` says how the reader is asked.
+`models/readers/<name>/` holds a fitted checkpoint, or a `source.json` that says where the weights are (checkpoints.py);
+in both cases with a `reader.json` on how the reader is asked:
+
+    {"prompt": "Question: {query}\nContext: {passage}\nAnswer:", "dtype": "bfloat16", "max_length": 1024, …}
 """
 
 import json
@@ -24,18 +26,18 @@ from bitter_retrieval.readers.prompts import Prompt, answer_text
 
 SETTINGS = "reader.json"
 END_TOKEN = "<eos>"
-DATE = "26 Jul 2024"  # what Llama 3's templates say where there is no clock: today's would change prompts by the day
+DATE = "26 Jul 2024"  # Llama 3's templates take it if they get no date; today's would change prompts daily
 
 
 @dataclass(frozen=True)
 class ReaderSettings:
-    """How a reader is asked, and the precision that it runs in: fields of params.readers[name]."""
+    """How a reader is asked, and its precision: fields of params.readers[name]."""
 
     prompt: str
     dtype: str  # of the weights
     max_length: int  # tokens of prompt and answer
     max_new_tokens: int
-    chat: bool = False  # put the prompt into the tokenizer's chat template, as what the user says
+    chat: bool = False  # put the prompt into the tokenizer's chat template, as the user's message
     answer_end: str = ""  # scored after every answer: "" nothing, <eos> the tokenizer's end token, else this text
     stop: Sequence[str] | None = None  # texts that end a generated answer, as a line break does
     attention: str | None = None  # flash, varlen or sdpa; None is auto, the fastest that there is
@@ -44,7 +46,7 @@ class ReaderSettings:
         object.__setattr__(self, "attention", None if self.attention == "auto" else self.attention)
 
     def stated(self) -> dict[str, Any]:
-        """The fields without those that are left out: a reader stays the same one when there is more to leave out."""
+        """The fields that are set, so that a new optional field leaves the identity of readers as it is."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -53,10 +55,11 @@ class ReaderError(ValueError):
 
 
 class BrokenReader(ReaderError):
-    """What is wrong with the reader, whatever it is asked."""
+    """A fault of the reader itself, for any question."""
 
 
 def refuse(error: ReaderError) -> None:
+    """Accept no error: what on_bad is by default."""
     raise error
 
 
@@ -87,13 +90,13 @@ class Reader:
 
     @property
     def pad(self) -> int:
-        """Token that fills batches up; never looked at."""
+        """Token that fills up batches; nothing looks at it."""
         pad = self.tokenizer.pad_token_id
         return self.tokenizer.eos_token_id if pad is None else pad
 
     @cached_property
     def kernel(self) -> str:
-        """What its packs attend by (attention.py)."""
+        """Attention of its packs (attention.py)."""
         return chosen(self.attention, self.model.dtype in HALF) if self.model.device.type == "cuda" else "sdpa"
 
     @cached_property
@@ -103,7 +106,8 @@ class Reader:
 
     @cached_property
     def _beginning(self) -> list[int]:
-        """What the tokenizer puts before every text: [BOS] for most, nothing for some."""
+        """Tokens that the tokenizer puts before every text: [BOS] for most, none for some."""
+        # A tokenizer may drop "a": then its words are tried until one has tokens.
         for text in ("a", *self.tokenizer.get_vocab()):
             plain, whole = (self.tokenizer(text, add_special_tokens=special).input_ids for special in (False, True))
             if plain:
@@ -112,7 +116,7 @@ class Reader:
 
     @cached_property
     def _special(self) -> re.Pattern[str]:
-        """Texts that the tokenizer would take for something else than text."""
+        """Texts of the tokenizer's special tokens; (?!), which matches nothing, if there are none."""
         added = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
         return re.compile("|".join(map(re.escape, sorted(added))) or "(?!)")
 
@@ -124,11 +128,11 @@ class Reader:
     def encode(
         self, queries: Sequence[str], passages: Sequence[str], answers: Sequence[str] | None
     ) -> list[Encoded | ReaderError]:
-        """Prompt and answer of each item as one sequence; the passage alone is cut when it does not fit.
+        """Prompt and answer of each item as one sequence; only the passage is cut if it does not fit.
 
-        With `answers` None, room is left for max_new_tokens. An item gives a ReaderError when the rest does not fit,
-        when its answer is empty or has no tokens, or when the prompt's tokens are not a prefix of the whole. Raises
-        BrokenReader.
+        With `answers` None, room is left for max_new_tokens. An item gives a ReaderError if the rest does not fit, its
+        answer is empty or has no tokens, a text holds a special token, or the prompt's tokens are not a prefix of the
+        whole. Raises BrokenReader.
         """
         if answers is None:
             room, tails = self.max_length - self.max_new_tokens, [""] * len(queries)
@@ -173,7 +177,7 @@ class Reader:
             ) from error
 
     def _tail(self, answer: str) -> str:
-        """The answer as it continues the prompt: after one space, or as the beginning of what the assistant says."""
+        """The answer as it continues the prompt: after one space, or at the start of the assistant's message."""
         end = "" if self.answer_end == END_TOKEN else self.answer_end
         return (answer.strip() if self.chat else answer_text(answer)) + end
 
@@ -192,7 +196,7 @@ class Reader:
         return [self.tokenizer.eos_token_id]
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
-        """A chat template writes its special tokens out; in any other text, what looks like one is text."""
+        """A chat template spells out its special tokens; in any other text, what looks like one is text."""
         if not texts:
             return []
         chat = self.chat
@@ -202,9 +206,9 @@ class Reader:
         return [self._beginning + own for own in ids] if self._beginning and not chat else ids
 
     def _refuse_special(self, query: str, passage: str, answer: str, whole: list[int]) -> None:
-        """Of text that would be read as the end of a text, or as another one's turn to speak."""
+        """Raise ReaderError for text that would end the prompt, or begin another speaker's turn."""
         if self.chat:
-            found = self._special.search("\0".join([query, passage, answer]))
+            found = self._special.search("\0".join([query, passage, answer])) is not None
         else:  # some vocabularies hold special tokens as pieces of text too
             found = not self._special_ids.isdisjoint(whole[len(self._beginning) :])
         if found:
@@ -214,12 +218,12 @@ class Reader:
             )
 
     def _cut(self, query: str, passage: str, tail: str, room: int) -> tuple[list[int], list[int]]:
-        """Prompt and sequence with the passage's last tokens taken away until the sequence fits."""
+        """Prompt and sequence, with the passage cut by tokens from its end until the sequence fits."""
         offsets = self.tokenizer(
             passage, return_offsets_mapping=True, add_special_tokens=False, split_special_tokens=not self.chat
         ).offset_mapping
         keep = len(offsets)
-        while True:
+        while True:  # a cut text may have other tokens than the beginning of the whole one
             text = self._text(query, passage)
             prompt, whole = self._ids([text, text + tail])
             excess = len(whole) - room
@@ -228,7 +232,7 @@ class Reader:
             if keep == 0:
                 raise ReaderError(
                     f"reader {self.name}: question {query!r} with answer {tail!r} alone needs {len(whole)} tokens, "
-                    f"{room} are there. Raise readers.{self.name}.max_length."
+                    f"{room} fit. Raise readers.{self.name}.max_length."
                 )
             keep = max(0, keep - excess)
             passage = passage[: offsets[keep - 1][1]] if keep else ""
@@ -242,13 +246,13 @@ class Reader:
                 f"{asked}: the tokens of the prompt are not a prefix of prompt + answer. End "
                 f"readers.{self.name}.prompt where a token ends (no trailing space)."
             )
-        text_end = self.answer_end not in ("", END_TOKEN)  # which could be all that is scored
+        text_end = self.answer_end not in ("", END_TOKEN)  # else the end alone could be scored
         if len(whole) == len(prompt) or (text_end and not self._ids([answer.strip()])[0][len(self._beginning) :]):
             raise ReaderError(f"{asked} has no tokens in this reader's vocabulary. Leave it out of the data.")
 
 
 def save_settings(folder: Path, settings: ReaderSettings) -> None:
-    """Write how the reader in `folder` is asked, so that whatever loads it depends on that folder alone."""
+    """Write how the reader in `folder` is asked, so that loading it needs that folder alone."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SETTINGS).write_text(json.dumps(settings.stated(), indent=2) + "\n")
 
@@ -262,9 +266,9 @@ def load_reader(folder: Path) -> Reader:
 def open_reader(name: str, model: str, revision: str | None, settings: ReaderSettings) -> Reader:
     """Load a causal language model: frozen, in evaluation mode, on CUDA where there is one.
 
-    model: path, pkg://package/folder or hub id. A hub id without a revision is identified by the commit it now has.
-    Raises CheckpointError with what to do: of what is not to be had, does not fit, or is no such model. BrokenReader of
-    a chat reader that cannot be asked anything.
+    model: path, pkg://package/folder or hub id. A hub id without a revision is identified by its current commit.
+    Raises CheckpointError, with the remedy, if it is unavailable, does not fit, or is no such model; BrokenReader for a
+    chat reader without a usable template.
     """
     from transformers import AutoModelForCausalLM
 
@@ -281,7 +285,7 @@ def open_reader(name: str, model: str, revision: str | None, settings: ReaderSet
         tokenizer = load_tokenizer(path, config)
         loaded = load_model(AutoModelForCausalLM, path, config, dtype)
         if kernel == "flash" and (attention == "flash" or loaded._supports_flash_attn):
-            loaded.set_attn_implementation("flash_attention_2")  # where sequences are padded; packs bring their own
+            loaded.set_attn_implementation("flash_attention_2")  # for padded batches; packs bring their own
     except CheckpointError:
         raise
     except (OSError, RuntimeError, ValueError, ImportError) as error:
@@ -300,7 +304,7 @@ def open_reader(name: str, model: str, revision: str | None, settings: ReaderSet
         settings.stop or (),
         attention,
     )
-    # A template may write what no file says, such as the day, which it can ask for itself.
+    # A template may write what no file says, such as the date of the day: its text is part of the identity.
     rendered = {"rendered": reader._text("?", "")} if settings.chat else {}
     weights = fingerprint(path, config._commit_hash)
     reader.identity = content_key(weights=weights, settings=settings.stated(), device=device, **rendered)

@@ -1,14 +1,14 @@
-"""Sequences of tokens end to end in one row, what several begin with held once, and attention that keeps them apart.
+"""Packs: token sequences end to end in one row, common beginnings held once, and attention that keeps them apart.
 
     pack_sequences([[5, 6, 7, 8], [5, 6, 7, 9, 2]], shared=3)
         ids        5 6 7 | 8 | 9 2
         positions  0 1 2 | 3 | 3 4
         places     [0, 1, 2, 3]  and  [0, 1, 2, 4, 5]
 
-A padded batch computes its padding, and the question once for every candidate that it is asked of; a pack does neither.
-Attention runs by segment: a run of tokens attends to itself and to the runs that its sequences begin with. That is one
-call of a variable-length kernel where there is one (attention.py), else a call of scaled_dot_product_attention for all
-segments of like length. can_pack asks a model whether all this holds for it.
+A padded batch computes its padding, and the question anew for every candidate; a pack does neither. Its segments (runs
+of tokens) form trees: each attends to itself and to the segments before it on the path from the root, which together
+are the beginning of a sequence. A variable-length kernel does that in one call (attention.py); without one, segments of
+similar length share a call of scaled_dot_product_attention. can_pack tries whether a model gives the same logits so.
 """
 
 import logging
@@ -25,14 +25,14 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from bitter_retrieval.models import attention
 
-SHARED = 8  # tokens from which on a common beginning is worth a segment of its own
-LIKE = 8  # segments whose lengths lie within the same multiples share a call of attention
+SHARED = 8  # tokens that make a common beginning worth a segment
+LIKE = 8  # segments of 1 to 8, 9 to 16, … tokens share a call of attention
 NAME = "bitter_retrieval_packed"  # among transformers' attention implementations
 HALF = {torch.bfloat16, torch.float16}
 
 
 class PackingError(RuntimeError):
-    """A model whose attention packs cannot serve."""
+    """A model whose attention packs do not support."""
 
 
 class Segment(NamedTuple):
@@ -41,33 +41,33 @@ class Segment(NamedTuple):
     start: int  # place of its first token in the pack
     stop: int
     position: int  # of its first token in its sequences
-    before: tuple["Segment", ...]  # what its sequences begin with, first one first
+    before: tuple["Segment", ...]  # the beginning of its sequences, from the root on
 
 
 class Groups(NamedTuple):
-    """Segments by the call of attention that serves them, all calls one after the other."""
+    """Places of all segments, ordered by their call of attention."""
 
-    queries: Tensor  # places
+    queries: Tensor
     keys: Tensor
-    results: Tensor  # where what is attended to goes
-    shapes: list[tuple[int, int, int]]  # of each call: segments, tokens before them, tokens of their own
+    results: Tensor  # where the results of the queries go
+    shapes: list[tuple[int, int, int]]  # of each call: segments, tokens before each, own tokens of each
 
 
 class Pack:
-    """What a model is given for several sequences at once."""
+    """A model's input for several sequences at once."""
 
     def __init__(self, ids: list[int], segments: list[Segment], places: list[list[int]], device: torch.device) -> None:
         self.ids = torch.tensor([ids], device=device)  # [1, T]
         self.segments = segments
-        self.places = places  # of each sequence: where in the pack its tokens are
+        self.places = places  # of each sequence's tokens in the pack
         positions = [place for s in segments for place in range(s.position, s.position + s.stop - s.start)]
         self.positions = torch.tensor([positions], device=device)  # [1, T]
-        self.windows: set[int | None] = set()  # of local attention, that attention was told of
-        self.masked_windows: set[int] = set()  # that the model wanted a mask for
+        self.windows: set[int | None] = set()  # of local attention, given to the attention function
+        self.masked_windows: set[int] = set()  # for which the model asked for a mask
         self._masks: dict[tuple[int, int, int | None], Tensor] = {}
 
     def mask(self, before: int, length: int, window: int | None) -> Tensor:
-        """[length, before + length] what a run may look at that follows `before` tokens; `window` tokens in all."""
+        """Keys that a segment after `before` tokens may look at [length, before + length]; at most `window` each."""
         known = self._masks.get((before, length, window))
         if known is not None:
             return known
@@ -78,10 +78,10 @@ class Pack:
         return mask
 
     @cached_property
-    def groups(self) -> "Groups":
-        """Segments of like length after as many tokens share a call of attention, in which the longest sets the width.
+    def groups(self) -> Groups:
+        """Segments of similar length after equally many tokens share a call of attention, as wide as the longest.
 
-        The others are filled up at their ends, where causal attention does not look; what comes of that goes to T.
+        Shorter ones repeat their last token, where causal attention does not look; results of the fill go to place T.
         """
         by_shape: dict[tuple[int, int], list[Segment]] = {}
         for segment in self.segments:
@@ -96,11 +96,12 @@ class Pack:
                 queries += own
                 keys += [place for part in s.before for place in range(part.start, part.stop)] + own
                 results += [*range(s.start, s.stop), *[self.ids.shape[1]] * fill]
-        return Groups(*(torch.tensor(places, device=self.ids.device) for places in (queries, keys, results)), shapes)
+        tensors = [torch.tensor(places, device=self.ids.device) for places in (queries, keys, results)]
+        return Groups(tensors[0], tensors[1], tensors[2], shapes)
 
     @cached_property
     def varlen(self) -> tuple[Tensor | None, Tensor, Tensor, int, int]:
-        """For a variable-length kernel: places of all keys (None: as they stand), cumulative lengths, longest ones."""
+        """For a variable-length kernel: places of all keys (None: in their order), cumulative lengths, longest ones."""
         runs = [(*s.before, s) for s in self.segments]
         own = [s.stop - s.start for s in self.segments]
         seen = [s.position + length for s, length in zip(self.segments, own, strict=True)]
@@ -116,10 +117,11 @@ class Pack:
 
 
 def pack_sequences(sequences: Sequence[list[int]], device: torch.device | str = "cpu", shared: int = SHARED) -> Pack:
-    """Lay the sequences end to end; `shared` common tokens at least, at a beginning, are held once.
+    """Lay the sequences end to end; a common beginning of at least `shared` tokens is held once.
 
-    Only causal attention may share: there a token's state depends on what stands before it alone.
+    Only causal attention allows that: there a token's state depends on the tokens before it alone.
     """
+    # Sorted, sequences with a common beginning are neighbours: common[i] tokens of order[i] are those of order[i - 1].
     order = sorted(range(len(sequences)), key=sequences.__getitem__)
     pairs = zip(order, order[1:], strict=False)
     common = [0, *(len(os.path.commonprefix([sequences[a], sequences[b]])) for a, b in pairs)]
@@ -128,8 +130,8 @@ def pack_sequences(sequences: Sequence[list[int]], device: torch.device | str = 
     places: list[list[int]] = [[] for _ in sequences]
 
     def lay(first: int, last: int, depth: int, before: tuple[Segment, ...]) -> None:
-        """Sequences order[first:last], whose first `depth` tokens lie in `before`."""
-        while first < last:
+        """Lay order[first:last], whose first `depth` tokens are in `before` already."""
+        while first < last:  # neighbours that share enough get one segment, then the rest of each its own
             end = first + 1
             while end < last and common[end] - depth >= shared:
                 end += 1
@@ -159,7 +161,7 @@ _chosen = "sdpa"
 
 @contextmanager
 def packed_attention(model: Any, chosen: str = "sdpa") -> Iterator[None]:
-    """While it lasts, `model` attends within packs and is to be called by forward_pack alone.
+    """Within it, `model` attends within packs; call it by forward_pack only.
 
     chosen: flash, varlen or sdpa, of attention.chosen.
     """
@@ -193,7 +195,7 @@ def _register() -> None:
 
 
 def _no_mask(*args: Any, local_size: int | None = None, **kwargs: Any) -> None:
-    """In place of transformers' masks: what is local must be said to the attention function, as its window."""
+    """Instead of transformers' masks. A window must reach the attention function too: can_pack compares the two."""
     if _current is not None and local_size:
         _current.masked_windows.add(local_size)
 
@@ -209,10 +211,10 @@ def _attend(
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """An attention function of transformers: query [1, H, T, D], key and value [1, G, T, D] to [1, T, H, D]."""
+    """transformers' attention interface: query [1, H, T, D], key and value [1, G, T, D] to [1, T, H, D]."""
     used = attention.changes(kwargs)
     if used or attention_mask is not None or dropout or not getattr(module, "is_causal", True):
-        raise PackingError(f"{type(module).__name__} attends in a way that packs do not serve ({', '.join(used)}).")
+        raise PackingError(f"{type(module).__name__} attends in a way that packs do not support ({', '.join(used)}).")
     assert _current is not None, "a model under packed_attention is called by forward_pack"
     _current.windows.add(sliding_window)
     repeats = query.shape[1] // key.shape[1]
@@ -226,7 +228,7 @@ def _attend(
 def _by_group(
     pack: Pack, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None
 ) -> Tensor:
-    """A call over each group of segments."""
+    """One call of scaled_dot_product_attention for each group of segments."""
     _, heads, length, width = query.shape
     queries, keys, results, shapes = pack.groups
     q = query[0].index_select(1, queries).split([n * own for n, _, own in shapes], dim=1)
@@ -236,8 +238,8 @@ def _by_group(
     for place, (n, before, own) in enumerate(shapes):
         masked = before > 0 or (window is not None and own > window)
         mask = pack.mask(before, own, window) if masked else None
-        parts = (states[place].view(heads, n, -1, width).transpose(0, 1) for states in (q, k, v))
-        found = scaled_dot_product_attention(*parts, attn_mask=mask, is_causal=not masked, scale=scaling)
+        own_q, own_k, own_v = (states[place].view(heads, n, -1, width).transpose(0, 1) for states in (q, k, v))
+        found = scaled_dot_product_attention(own_q, own_k, own_v, mask, is_causal=not masked, scale=scaling)
         attended.append(found.transpose(1, 2).reshape(n * own, heads, width))
     result = query.new_empty(length + 1, heads, width)
     result[results] = torch.cat(attended)
@@ -247,7 +249,7 @@ def _by_group(
 def _by_kernel(
     pack: Pack, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None
 ) -> Tensor:
-    """One call over all segments; the last query of each is aligned with its last key."""
+    """One call over all segments: causal, with the last query of each aligned with its last key."""
     places, own, seen, longest_own, longest_seen = pack.varlen
     q, k, v = (states[0].transpose(0, 1).contiguous() for states in (query, key, value))
     if places is not None:
@@ -263,8 +265,8 @@ def _by_kernel(
 def can_pack(model: Any, chosen: str = "sdpa") -> bool:
     """Whether the model gives sequences in a pack the logits that it gives them alone.
 
-    A model that attends in its own way (state space models, soft caps, position biases) does not; which it is, is
-    measured on random tokens, with a common beginning and longer than any local window is likely to be.
+    Models that attend in their own way (state space models, soft caps, position biases) do not: this is measured, on
+    random tokens with a common beginning.
     """
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randint(0, model.config.get_text_config().vocab_size, (64,), generator=generator).tolist()
@@ -275,14 +277,14 @@ def can_pack(model: Any, chosen: str = "sdpa") -> bool:
         with packed_attention(model, chosen):
             pack = pack_sequences(sequences, device)
             logits = forward_pack(model, pack).logits[0]
-        if not pack.masked_windows <= pack.windows:
+        if not pack.masked_windows <= pack.windows:  # which logits do not show if the window exceeds these sequences
             raise PackingError("its attention is local by a mask alone.")
-    except Exception as error:  # whatever a foreign model may raise, it runs without packing
+    except Exception as error:  # a model may raise anything: it then runs without packing
         logging.getLogger(__name__).warning("%s is not packed: %s", type(model).__name__, error)
         return False
     pairs = [(logits[places].float(), wanted.float()) for places, wanted in zip(pack.places, alone, strict=True)]
     difference = max((_relative_difference(packed, wanted) for packed, wanted in pairs))
-    within = 1e-3 if model.dtype == torch.float32 else 0.1  # rounding stays far below, what leaks is about 1
+    within = 1e-3 if model.dtype == torch.float32 else 0.1  # rounding stays far below, leaks are near 1
     if difference > within:
         logging.getLogger(__name__).warning(
             "%s is not packed: its logits differ by %.2g", type(model).__name__, difference

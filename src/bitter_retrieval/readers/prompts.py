@@ -1,4 +1,4 @@
-"""What a reader is asked: a question with a passage, and where the answer begins.
+"""A reader's prompt: a question with a passage, and where the answer begins.
 
     Question: Where was Aldan Brenley born?
     Context: The birthplace of Aldan Brenley is Caldbury. …
@@ -15,12 +15,12 @@ PASSAGE_SEPARATOR = "\n"
 
 @dataclass(frozen=True)
 class Prompt:
-    """A template with {query} and {passage}; an empty passage means that none is shown."""
+    """A template with {query} and {passage}; an empty passage shows none."""
 
     template: str
 
     def parts(self, query: str) -> tuple[str, str]:
-        """The text before and after the passage. The passage alone may be cut to fit."""
+        """The text before and after the passage. Only the passage may be cut to fit."""
         before, after = self.template.split("{passage}")
         return before.replace("{query}", query), after.replace("{query}", query)
 

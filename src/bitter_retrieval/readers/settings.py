@@ -24,8 +24,8 @@ class ReaderFit(Fit):
     architecture: Literal["qwen3", "olmo2", "llama"]
     tokenizer: Literal["word", "bpe"]
     muon_learning_rate: Positive  # of matrices; learning_rate is that of the rest
-    lm_weight: NotNegative  # of the language model's loss beside the answer's
-    held_out: Count  # questions that measure the fit
+    lm_weight: NotNegative  # of the other tokens' loss, added to the answer's
+    held_out: Count  # groups of reader.parquet that measure the fit, at most a third
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ReaderParams:
     max_length: Count  # tokens of prompt and answer; a longer context loses its tail
     max_new_tokens: Count
     fit: ReaderFit | None = None  # exactly when model is fit
-    chat: bool = False  # the prompt is what the user says in the tokenizer's chat template
+    chat: bool = False  # the prompt is the user's message in the tokenizer's chat template
     answer_end: str = ""  # scored after every answer: nothing, <eos>, or this text
     stop: Stops | None = None  # texts that end a generated answer
     attention: Attention = "auto"
