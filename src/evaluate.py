@@ -1,10 +1,10 @@
-"""Stage evaluate: what the readers answer from the passages that a trained run retrieves.
+"""Stage evaluate: the readers' answers from the passages that a trained run retrieves.
 
     python src/evaluate.py kl
 
 Every seed of the run retrieves from the passages of the evaluated split and distractors of corpus.parquet, both in
-data/prepared; every reader answers from as many of them as evaluate.shown says, once for each number. Questions from
-another domain (beyond.parquet, beyond_corpus.parquet), where there are any, are answered too, with the first number.
+data/prepared. Every reader answers once for each number in evaluate.shown, from that many passages. Questions from
+another domain (beyond.parquet, beyond_corpus.parquet), if there are any, are answered too, with the first number.
 Writes data/predictions/runs/<run>.parquet (records.PREDICTIONS).
 """
 
@@ -52,7 +52,7 @@ def main() -> None:
                     shown = top(part.rows, rankings, count)
                     rows += predict(name, reader, seed, count, shown, part.corpus, budget, journal, part.beyond)
                 advance(1)
-            del reader  # memory may not hold the next one beside it
+            del reader  # memory may not hold two
             gc.collect()
     predictions = list(chain.from_iterable(answered))
     write_rows(PREDICTED / f"{name}.parquet", predictions, PREDICTIONS)

@@ -3,8 +3,8 @@
     python src/evaluate_file.py --encoder sentence-transformers/all-MiniLM-L6-v2 --reader Qwen/Qwen3-0.6B-Base \
         --input dev-v1.1.json --examples 500 --output found
 
-Writes predictions.parquet (records.PREDICTIONS) and summary.json into the folder --output, and the summary on the
-terminal. What was embedded and answered once is kept in .journal.
+Writes predictions.parquet (records.PREDICTIONS) and summary.json into the folder --output, and prints the summary.
+Embeddings and answers are kept in .journal and not computed again.
 """
 
 import argparse
@@ -44,8 +44,8 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Retrieve and answer with any encoder and reader over a file of questions, and say how well, with "
-        "95% intervals."
+        description="Retrieve and answer with any encoder and reader over a file of questions, and measure how well, "
+        "with 95% intervals."
     )
     parser.add_argument(
         "--encoder", required=True, help=f"path, pkg://package/folder or hub id of a bi-encoder; or {BM25}"
@@ -69,13 +69,12 @@ def parse() -> argparse.Namespace:
         type=row_range,
         default=(0, None),
         metavar="FIRST:LAST",
-        help="rows that are read, LAST left out: their passages are searched (default: all)",
+        help="rows to read, without LAST; their passages are searched (default: all)",
     )
     parser.add_argument(
         "--examples",
         type=positive,
-        help="how many of the questions are asked, from the first on; the "
-        "passages of the others are searched too (default: all)",
+        help="questions to ask, from the first on; the passages of the others are searched too (default: all)",
     )
     parser.add_argument(
         "--corpus", type=Path, help="further passages to search: parquet or JSONL with passage_id and text"
@@ -94,13 +93,13 @@ def parse() -> argparse.Namespace:
         "how the encoder is used",
         "By default as its sentence-transformers files say, and profiles/presets.yaml where they do not.",
     )
-    encoder.add_argument("--encoder-revision", help="commit of a hub id (default: the one that it now has)")
-    encoder.add_argument("--pooling", choices=["mean", "cls"], help="needed where it carries no such files")
+    encoder.add_argument("--encoder-revision", help="commit of a hub id (default: the current one)")
+    encoder.add_argument("--pooling", choices=["mean", "cls"], help="needed if it has no such files")
     encoder.add_argument("--query-prefix", help="text before a question")
     encoder.add_argument("--passage-prefix", help="text before a passage")
-    encoder.add_argument("--encoder-max-length", type=positive, help="tokens that are read of a text")
+    encoder.add_argument("--encoder-max-length", type=positive, help="tokens read of a text")
     reader = parser.add_argument_group("how the reader is asked", "By default as its reader.json says, or as follows.")
-    reader.add_argument("--reader-revision", help="commit of a hub id (default: the one that it now has)")
+    reader.add_argument("--reader-revision", help="commit of a hub id (default: the current one)")
     reader.add_argument("--prompt", type=prompt, help=f"with {{query}} and {{passage}}; default: {ASKED.prompt!r}")
     reader.add_argument("--chat", action="store_true", default=None, help="put it into the tokenizer's chat template")
     reader.add_argument("--answer-end", help="text scored after every reference, or <eos> (default: none)")
@@ -159,7 +158,7 @@ def evaluate_file(arguments: argparse.Namespace) -> None:
 def retrieve_given(
     rows: list[Row], corpus: dict[str, str], top_k: int, arguments: argparse.Namespace
 ) -> tuple[list[Ranking], dict[str, Any]]:
-    """Rankings by the encoder that the arguments name, and what it is."""
+    """Rankings by the encoder that the arguments name, and a description of it."""
     usage = stated(
         arguments,
         pooling="pooling",
@@ -176,7 +175,7 @@ def retrieve_given(
 
 
 def preset(encoder: str) -> dict[str, Any]:
-    """The ready entry of that model; empty where there is none."""
+    """The entry of that model in profiles/presets.yaml; empty if there is none."""
     ready = read_yaml(PRESETS)["encoders"].values() if PRESETS.is_file() else []
     return next((entry for entry in ready if entry["model"] == encoder), {})
 

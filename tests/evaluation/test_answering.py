@@ -91,7 +91,7 @@ def test_the_first_passages_of_a_ranking_are_shown() -> None:
 
 
 def test_the_empty_passage_is_no_passage_to_the_reader(journal: Journal) -> None:
-    """Retrieved alone it is the question without a passage; among others it leaves no blank line."""
+    """Alone it is the question without a passage; among others it leaves no blank line."""
     reader, texts = tiny.tiny_reader(), TEXTS | {"": ""}
     alone, none, among, without = (
         predict("kl", reader, 0, 1, [replace(item, passage_ids=ids(item)) for item in shown()], texts, BUDGET, journal)
@@ -146,7 +146,7 @@ def test_answer_without_a_reference_that_can_be_scored_has_no_loss_and_counts_in
         assert rows[1]["answer_nll"] is None and rows[1]["em"] == 0
         others = [rows[place]["answer_nll"] for place in (0, 2, 3)]
         assert others == pytest.approx([usual[place]["answer_nll"] for place in (0, 2, 3)], abs=2e-5)
-    assert "1 of 4 answers have no answer loss, the first of them of tiny to query 'q1'" in without_loss(rows)
+    assert "1 of 4 answers have no answer loss, the first by tiny to query 'q1'" in without_loss(rows)
     assert without_loss(usual) == ""
 
 
@@ -170,7 +170,7 @@ def test_what_the_reader_cannot_be_asked_is_answered_wrongly_and_told(journal: J
             assert rows[place]["answer"] == usual[place]["answer"]
             assert rows[place]["answer_nll"] == pytest.approx(usual[place]["answer_nll"], abs=2e-5)
     told = without_loss(rows)
-    assert "1 of 4 answers have no answer loss, the first of them of tiny to query 'q1'" in told
+    assert "1 of 4 answers have no answer loss, the first by tiny to query 'q1'" in told
     assert "1 of them are empty, and wrong" in told
 
 
@@ -210,7 +210,7 @@ class Killed(BaseException):
 
 
 def limited(monkeypatch: pytest.MonkeyPatch, most: float = float("inf")) -> list[tuple[str, int]]:
-    """Batches of answers and chunks of losses that are computed, with their sizes; the process is killed after some."""
+    """Batches of answers and chunks of losses computed, with their sizes; the process is killed after some."""
     done: list[tuple[str, int]] = []
 
     def counted(what: str, work: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Embeddings are those of the encoder, are computed once, and know what decides them."""
+"""Embeddings are the encoder's, are computed once, and are keyed by all that decides them."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many texts each call of an encoder gets."""
+    """Numbers of texts in the calls of an encoder."""
     embed, told = Encoder.embed_tokens, []
 
     def counted(self: Encoder, sequences: list[list[int]], *rest: Any) -> np.ndarray:

@@ -137,7 +137,7 @@ def test_references_that_no_reader_can_score_are_told(
     for rows in (predict(), control.main() or controlled("bm25")):
         assert {row["query_id"] for row in rows if row["answer_nll"] is None} == {"q5"}
     told = capsys.readouterr().err
-    assert "evaluate kl: 8 of 48 answers have no answer loss, the first of them of reader_a to query 'q5'" in told
+    assert "evaluate kl: 8 of 48 answers have no answer loss, the first by reader_a to query 'q5'" in told
     assert "control bm25: 4 of 24 answers have no answer loss" in told
 
 
@@ -164,7 +164,7 @@ FAR = [selected(row) | {"query_id": f"q{number}"} for number, row in enumerate(t
 
 
 def parted(rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    """Those about questions of the data, and those about another domain."""
+    """Rows on questions of the data, and rows on another domain."""
     return [row for row in rows if not row["beyond"]], [row for row in rows if row["beyond"]]
 
 
@@ -236,7 +236,7 @@ def test_controls_that_rank_are_read_for_every_number_and_the_others_once(projec
 
 
 def test_the_oracle_shows_the_first_of_the_best_candidates(project: Path) -> None:
-    """The second and third are within a tie; the first has a loss of an easy reference alone, so it is not compared."""
+    """The second and third tie; the first has the loss of an easy reference only, so it is not compared."""
     losses = [[None, 0.01], [0.5 + 5e-7, 3.0], [0.5, 3.0], [2.0, 0.1]]
     ids = [[*(passage["passage_id"] for passage in row["passages"]), ""] for row in ROWS]
     assert all(len(names) == len(losses) for names in ids)

@@ -41,7 +41,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the command runs: questions.jsonl, of which the last has no selected passage."""
+    """The command's folder, with questions.jsonl, of which the last has no selected passage."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -59,7 +59,7 @@ def run(*arguments: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(*arguments: Any, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The line that the command ends with; it has written nothing."""
+    """The last line of a command that writes nothing."""
     message = commands.refused(evaluate_file, *arguments, monkeypatch=monkeypatch)
     assert not Path("out").exists()
     return message
@@ -196,7 +196,7 @@ def test_an_encoder_of_which_nothing_says_its_prefixes_is_told(
         run("--encoder", "mine", *stated, *given, monkeypatch=monkeypatch)
         told = capsys.readouterr().err
         assert told.count("encoder 'mine': nothing says which prefixes its authors use") == times
-        assert told.count("Say --query-prefix and --passage-prefix.\n") == times
+        assert told.count("Pass --query-prefix and --passage-prefix.\n") == times
 
 
 def test_a_corpus_adds_passages(folder: Path, evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,9 +245,9 @@ def test_reader_of_the_project_is_asked_as_it_says_unless_told(
             "cannot be reached, and the cache does not hold it. Connect; or run `hf download absent`",
         ),
         ({"--encoder": "./absent"}, "model './absent': no such folder"),
-        ({"--encoder": "qwen"}, "encoder 'qwen': does not carry 1_Pooling/config.json. Say --pooling"),
+        ({"--encoder": "qwen"}, "encoder 'qwen': has no 1_Pooling/config.json. Pass --pooling"),
         ({"--encoder": "qwen", "--pooling": "mean"}, "qwen is a decoder"),
-        ({"--encoder-max-length": 9999}, "max_length is 9999. Say --encoder-max-length"),
+        ({"--encoder-max-length": 9999}, "max_length is 9999. Pass --encoder-max-length"),
         (
             {"--reader": "absent"},
             "cannot be reached, and the cache does not hold it. Connect; or run `hf download absent`",

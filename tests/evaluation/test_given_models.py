@@ -1,4 +1,4 @@
-"""Encoders as users have them: which way of use is read from their files, and what is refused."""
+"""Encoders as users have them: the usage read from their files, and what is refused."""
 
 import json
 import shutil
@@ -66,7 +66,7 @@ def test_files_of_other_versions_are_read(bert: Path) -> None:
     warned: list[str] = []
     assert used(bert, warn=warned.append) == Usage("mean", "", "", positions)
     assert used(bert, warn=warned.append, query_prefix="Q: ") == Usage("mean", "Q: ", "", positions)
-    options = [line.partition("none is used. Say ")[2] for line in warned]
+    options = [line.partition("none is used. Pass ")[2] for line in warned]
     assert options == ["--query-prefix and --passage-prefix.", "--passage-prefix."]
     assert used(bert, query_prefix="Q: ", passage_prefix="") == Usage("mean", "Q: ", "", positions)
     edit(bert / "config_sentence_transformers.json", prompts={"query": "Q: ", "passage": "P: "})
@@ -108,7 +108,7 @@ def test_several_models_in_one_are_no_encoder(bert: Path) -> None:
 
 def test_a_bare_transformer_needs_a_pooling(bert: Path) -> None:
     bare(bert)
-    with pytest.raises(CheckpointError, match="does not carry 1_Pooling/config.json. Say --pooling"):
+    with pytest.raises(CheckpointError, match="has no 1_Pooling/config.json. Pass --pooling"):
         used(bert)
     stated = {"query_prefix": "", "passage_prefix": "P: ", "max_length": 9}
     assert used(bert, pooling="mean", **stated) == Usage("mean", "", "P: ", 9)
@@ -137,7 +137,7 @@ def test_use_that_is_not_ours_is_refused(bert: Path) -> None:
     pooling = bert / "1_Pooling/config.json"
     whole = pooling.read_text()
     edit(pooling, pooling_mode_mean_tokens=True)
-    with pytest.raises(CheckpointError, match="pools by .* Say --pooling mean or cls"):
+    with pytest.raises(CheckpointError, match="pools by .* Pass --pooling mean or cls"):
         used(bert)
     pooling.write_text(whole)
     edit(pooling, include_prompt=False)
@@ -147,7 +147,7 @@ def test_use_that_is_not_ours_is_refused(bert: Path) -> None:
     modules = json.loads((bert / "modules.json").read_text())
     dense = {"idx": 3, "name": "3", "path": "3_Dense", "type": "sentence_transformers.models.Dense"}
     (bert / "modules.json").write_text(json.dumps([*modules, dense]))
-    with pytest.raises(CheckpointError, match="ask for Dense, which is not done here"):
+    with pytest.raises(CheckpointError, match="ask for Dense, which is not supported here"):
         used(bert)
     (bert / "modules.json").write_text("{")
     with pytest.raises(CheckpointError, match="no encoder can be loaded from there"):

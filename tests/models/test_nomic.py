@@ -135,7 +135,7 @@ def test_vectors_are_those_of_the_layout_it_was_published_in(checkpoint: Path, t
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"activation_function": "gelu"}, "asks for {'activation_function': 'gelu'}, which NomicBert does not do"),
+        ({"activation_function": "gelu"}, "asks for {'activation_function': 'gelu'}, which NomicBert cannot do"),
         ({"activation_function": "drop"}, "asks for {'activation_function': None}"),
         ({"prenorm": True}, "{'prenorm': True}"),
         ({"qkv_proj_bias": "drop"}, "{'qkv_proj_bias': None}"),

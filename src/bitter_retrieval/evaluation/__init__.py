@@ -1,1 +1,1 @@
-"""What is searched for a question, what is found, and what a reader answers from it."""
+"""Retrieval for questions, and the readers' answers from the passages found."""

@@ -2,11 +2,11 @@
 
     {"system": "kl", "query_id": "test-3-1", "shown_ids": ["test-3-p0"], "answer": "Calder", "answer_nll": 0.02, …}
 
-One call is one (system, reader, seed, number of passages shown): its batches depend on its own questions alone, so what
-it writes is the same bytes whichever systems ran before, and a further reader, seed or number costs only itself. Each
-finished batch of answers, and each finished chunk of losses, goes to the journal: a killed process loses the last one.
-Where a reader can score none of a question's references, answer_nll is None, and the answer counts in all else. So it
-is with a question, or passages, that it cannot be asked: the answer is empty, which is wrong.
+One call is one (system, reader, seed, number of passages shown). Its batches depend on its own questions alone: its
+rows are the same bytes whichever systems ran before, and a further reader, seed or number costs only itself. Each
+finished batch of answers and chunk of losses goes to the journal: a killed process loses the last one.
+If a reader can score none of a question's references, answer_nll is None, and the answer counts in all other figures.
+Likewise for a question, or passages, that it cannot be asked: the answer is then empty, which is wrong.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ NOT_ASKED = Answer("", truncated=False)  # of a question that the reader cannot 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a question's reader sees, and the ranking that it came from (None where nothing was retrieved)."""
+    """Passages that a reader sees with a question, and their ranking (None if nothing was retrieved)."""
 
     row: Row  # prepared question
     passage_ids: list[str]
@@ -76,24 +76,24 @@ def predict(
 
 
 def without_loss(rows: Sequence[Row]) -> str:
-    """How many answers have no loss, in a line for the terminal; "" where all have one."""
+    """The number of answers without a loss, in a line for the terminal; "" if there are none."""
     bad = [row for row in rows if row["answer_nll"] is None]
     if not bad:
         return ""
     empty = sum(not row["answer"] for row in bad)
     unasked = (
-        f" {empty:,} of them are empty, and wrong, as where the reader cannot be asked: question or passages hold its "
-        "special tokens, or the question alone exceeds its max_length."
+        f" {empty:,} of them are empty, and wrong: for instance, question or passages hold the reader's special "
+        "tokens, or the question alone exceeds its max_length."
     )
     return (
-        f"{len(bad):,} of {len(rows):,} answers have no answer loss, the first of them of {bad[0]['reader']} to query "
+        f"{len(bad):,} of {len(rows):,} answers have no answer loss, the first by {bad[0]['reader']} to query "
         f"{bad[0]['query_id']!r}: their references have no tokens in the reader's vocabulary or, with the question, "
         "exceed its max_length. They count in all other figures." + (unasked if empty else "")
     )
 
 
 def _losses(reader: Reader, triples: Sequence[Triple], budget: int, journal: Journal) -> dict[Triple, float | None]:
-    """Nats a token of each, None where the reader cannot score it. Chunks are those that the Scorer would make."""
+    """Nats a token of each triple, None if the reader cannot score it. Chunks are as the Scorer would make them."""
     scorer, distinct = Scorer(reader, budget), list(dict.fromkeys(triples))
     losses: dict[Triple, float | None] = {}
     for start in range(0, len(distinct), CHUNK):
@@ -108,18 +108,18 @@ def _score(scorer: Scorer, chunk: Sequence[Triple]) -> list[float | None]:
 
 
 def _leave_out(error: ReaderError) -> None:
-    """Raises what says of the reader, not of one answer, that it is broken."""
+    """Accept errors of one item; raise those of the reader itself."""
     if isinstance(error, BrokenReader):
         raise error
 
 
 def _once(journal: Journal, reader: Reader, kind: str, batch: Sequence[Any], work: Callable[[], list]) -> list:
-    """What comes of a batch: from the journal, or else of `work`, and then it is there."""
+    """Results of a batch: from the journal, or else by `work`, and then journalled."""
     versions = [torch.__version__, version("transformers")]
     key = content_key(kind=kind, method=METHOD, versions=versions, reader=reader.identity, batch=batch)
     if not (known := journal.get([key])):
         journal.put({key: work()})
-        known = journal.get([key])  # where another process was first, what it found holds
+        known = journal.get([key])  # if another process was first, its results count
     return known[key]
 
 

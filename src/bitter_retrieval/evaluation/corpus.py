@@ -1,4 +1,4 @@
-"""What is asked, and the corpus that is searched for it: which passages an encoder or BM25 has to choose from.
+"""The questions, and the corpus searched for them: the passages that an encoder or BM25 chooses from.
 
     questions of the evaluated split come with p1 p2 p3, corpus.parquet holds d1 p1 p2 d2 p3 d3
 
@@ -24,7 +24,7 @@ class CorpusError(ValueError):
 
 
 class Asked(NamedTuple):
-    """Questions, what is searched for each of them, and how many passages a reader is shown, each number once."""
+    """Questions, the corpus searched for each of them, and the numbers of passages that a reader is shown."""
 
     rows: list[Row]  # prepared
     corpus: dict[str, str]  # texts by passage_id
@@ -33,9 +33,9 @@ class Asked(NamedTuple):
 
 
 def asked_in(folder: Path, settings: Evaluate) -> list[Asked]:
-    """The evaluated split and, where there are any, the questions from another domain.
+    """The evaluated split and, if there are any, the questions from another domain.
 
-    Those are read with the first number of passages alone. folder: where the stage prepare writes.
+    The latter are answered with the first number of passages only. folder: of the stage prepare's files.
     """
     rows, beyond = (read_rows(folder / f"{name}.parquet", PREPARED) for name in (settings.split, "beyond"))
     corpora = [read_rows(folder / f"{name}.parquet", CORPUS) for name in ("corpus", "beyond_corpus")]
@@ -49,7 +49,7 @@ def asked_in(folder: Path, settings: Evaluate) -> list[Asked]:
 def searched_corpus(corpus: Iterable[Row], rows: Sequence[Row], settings: Evaluate) -> dict[str, str]:
     """Texts by passage_id, from rows of records.CORPUS and the prepared rows that are evaluated.
 
-    Where settings.empty_passage holds, the empty passage is one more, beyond the size and last.
+    If settings.empty_passage holds, the empty passage comes last, in addition to the size. Raises CorpusError.
     """
     pooled = passage_texts(rows)
     everything = {row["passage_id"]: row["text"] for row in corpus} | pooled

@@ -1,12 +1,12 @@
-"""Embeddings that are computed once: unit vectors of texts, in files that are mapped into memory.
+"""Embeddings computed once: unit vectors of texts, in files that are mapped into memory.
 
     known = Embeddings(Path("models/runs/kl/seed0"), 8192, journal_folder() / "embeddings")
     known.of(texts, "passage")         [3080, 128] float32, .journal/embeddings/5e0c1f….npy
 
-A file's name is the content key of all that decides its vectors: weights and tokenizer, how they are used, texts,
-batch, and what computes: device, torch, transformers, and METHOD for this package's own code. None is out of date, as
-long as METHOD is raised with changes of that code; the folder may be deleted at any time, and costs computing then.
-Beyond BOUND, files go that were used longest ago.
+A file's name is the content key of all that decides its vectors: weights and tokenizer, usage, texts, batch, device,
+versions of torch and transformers, and METHOD for this package's own code. No file is out of date, as long as METHOD is
+raised with that code. The folder may be deleted at any time; its vectors are then computed again. Beyond BOUND, files
+go that were used longest ago.
 """
 
 import hashlib
@@ -31,23 +31,23 @@ from bitter_retrieval.models.checkpoints import fingerprint, resolve_checkpoint
 METHOD = 1  # part of every key: raise it when a change of the code (encoder.py, say) alters vectors
 TEXTS_AT_ONCE = 65_536  # tokenised and embedded together
 BOUND = 20 * 2**30  # bytes that the folder may hold
-ABANDONED = 24 * 3600.0  # seconds after which a file that nobody has finished is that of a killed process
+ABANDONED = 24 * 3600.0  # seconds after which an unfinished file is a killed process's
 
 
 class EmbeddingsError(RuntimeError):
-    """Embeddings that cannot be kept."""
+    """Embeddings that cannot be stored."""
 
 
 class Embeddings:
-    """What the encoder in a folder makes of texts. It is loaded for texts alone that are not known yet."""
+    """Texts embedded by the encoder in a folder, which is loaded only for texts that are not known yet."""
 
     def __init__(self, folder: Path, budget: int, known: Path) -> None:
         """budget: tokens encoded at once; known: the folder of the files."""
         self._folder, self._budget, self._known = folder, budget, known
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"  # load_encoder's
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"  # as load_encoder chooses
 
     def of(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
-        """Unit vectors [n, d] float32, read-only. Raises EmbeddingsError where the disk is full."""
+        """Unit vectors [n, d] float32, read-only. Raises EmbeddingsError if the disk is full."""
         path = self._known / f"{self._key(texts, kind)}.npy"
         try:
             os.utime(path)  # the time of the latest use
@@ -75,7 +75,7 @@ class Embeddings:
         )
 
     def _written(self, path: Path, texts: Sequence[str], kind: Kind) -> np.ndarray:
-        """The file appears whole or not at all. It is mapped before another process may delete it to make room."""
+        """Embed and store. The file appears whole or not at all, and is mapped before another process can delete it."""
         encoder, cut = self._encoder.side(kind), 0
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.stem}.{os.getpid()}.partial")
@@ -102,13 +102,16 @@ class Embeddings:
         if cut:
             logging.getLogger(__name__).warning(
                 "%s: %s of %s texts lost their tail at %s tokens.",
-                *(self._folder, f"{cut:,}", f"{len(texts):,}", encoder.usage.max_length),
+                self._folder,
+                f"{cut:,}",
+                f"{len(texts):,}",
+                encoder.usage.max_length,
             )
         return vectors
 
 
 def _digest(texts: Sequence[str]) -> str:
-    """SHA-256 of the texts and where each ends."""
+    """SHA-256 of the texts and their lengths."""
     digest = hashlib.sha256()
     for text in texts:
         encoded = text.encode()
@@ -117,9 +120,9 @@ def _digest(texts: Sequence[str]) -> str:
 
 
 def _make_room(folder: Path) -> None:
-    """Delete what a killed process left and, until the rest is within BOUND, what was used longest ago.
+    """Delete leftovers of killed processes and, beyond BOUND, the files that were used longest ago.
 
-    The latest file stays. A process that has mapped a deleted one keeps it.
+    The latest file stays. A process that has mapped a deleted file keeps it.
     """
     for partial in folder.glob(".*.partial"):
         if time.time() - partial.stat().st_mtime > ABANDONED:

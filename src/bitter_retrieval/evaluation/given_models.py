@@ -1,12 +1,12 @@
-"""Encoders and readers as a user names them: a folder, pkg://package/folder, a hub id, or what a stage has made.
+"""Encoders and readers as a user names them: a folder, pkg://package/folder, a hub id, or a stage's output.
 
     sentence-transformers/all-MiniLM-L6-v2, no revision     {"model": "sentence-transformers/all-MiniLM-L6-v2",
                                                              "revision": "c9745ed1…", "pooling": "mean", "max_length":
                                                              256, "query_prefix": "", "passage_prefix": ""}
 
-How an encoder is used is read from its sentence-transformers files, of whichever version wrote them, and where those do
-not say, from the project's own entry of that model; what the user states goes before. A checkpoint that
-sentence-transformers would use otherwise than encoder.py does is refused.
+How an encoder is used comes from the user's options, else from its sentence-transformers files (of any version), else
+from the project's preset for that model. A checkpoint that sentence-transformers would use otherwise than encoder.py
+does is refused.
 """
 
 import json
@@ -23,14 +23,14 @@ from bitter_retrieval.readers.language_model import SETTINGS, Reader, ReaderSett
 
 MODULES = {"Transformer", "Pooling", "Normalize"}
 POOLING = {"mean": "mean", "cls": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
-PREFIXES = {"query_prefix": ("query",), "passage_prefix": ("document", "passage")}  # by what they are called there
-UNBOUNDED = 10**6  # tokenizers without a limit name a number far beyond
+PREFIXES = {"query_prefix": ("query",), "passage_prefix": ("document", "passage")}  # by their names there
+UNBOUNDED = 10**6  # tokenizers without a limit state a far larger number
 
 
 def open_given_reader(
     model: str, revision: str | None, readers: Path, stated: Mapping[str, Any], otherwise: ReaderSettings
 ) -> tuple[Reader, ReaderSettings]:
-    """The reader, and how it is asked: as `stated`, else as the reader.json beside its weights says, else `otherwise`.
+    """The reader, and how it is asked: as `stated`, else by the reader.json next to its weights, else `otherwise`.
 
     model: a name in the folder `readers`, or what open_reader takes.
     """
@@ -52,16 +52,16 @@ def point_to_encoder(
     preset: Mapping[str, Any],
     warn: Callable[[str], None],
 ) -> tuple[Path, dict[str, Any]]:
-    """A folder that load_encoder takes, `folder` unless the model's own is one; and what it is: weights and usage.
+    """A folder for load_encoder (`folder`, or the model's own), and a description of its weights and usage.
 
-    stated: fields of Usage; preset: the same, for what the model's files leave open. warn: gets a line where nothing
-    says which prefixes to use. A hub id without a revision is that of the commit that it now has.
+    stated: fields of Usage; preset: the same, for gaps in the model's files. warn: gets a line if nothing says which
+    prefixes to use. A hub id without a revision gets its current commit. Raises CheckpointError.
     """
     given = Path(model)
-    if (given / PASSAGE_ENCODER).is_file():  # another encoder embeds its passages, which files of ours alone can say
+    if (given / PASSAGE_ENCODER).is_file():  # another encoder embeds its passages: only our own files say so
         if stated:
             raise CheckpointError(
-                f"encoder {model!r}: its passages have an encoder of their own ({PASSAGE_ENCODER}), so that "
+                f"encoder {model!r}: its passages have an encoder of their own ({PASSAGE_ENCODER}), so "
                 f"{', '.join(stated)} cannot be set. Leave the options out."
             )
         return given, {"model": model, "revision": None, **asdict(load_usage(given))}
@@ -81,8 +81,8 @@ def point_to_encoder(
         ) from error
     if usage.max_length > (getattr(config, "max_position_embeddings", None) or usage.max_length):
         raise CheckpointError(
-            f"encoder {model!r}: has {config.max_position_embeddings} positions, max_length is {usage.max_length}. Say "
-            f"--encoder-max-length {length} or less."
+            f"encoder {model!r}: has {config.max_position_embeddings} positions, max_length is {usage.max_length}. "
+            f"Pass --encoder-max-length {length} or less."
         )
     write_pointer(folder, str(Path(path).resolve()) if Path(path).is_dir() else path, commit)
     save_usage(folder, usage, size)
@@ -90,7 +90,7 @@ def point_to_encoder(
 
 
 def _reads(path: str, revision: str | None) -> tuple[Any, int | None]:
-    """The model's configuration, and how many tokens it reads, None where neither that nor its tokenizer says."""
+    """The model's configuration, and how many tokens it reads: None if neither it nor the tokenizer says."""
     config = read_config(path, revision)
     tokenizer = load_tokenizer(path, config)
     known = [getattr(config, "max_position_embeddings", None), tokenizer.model_max_length]
@@ -115,7 +115,7 @@ def _usage(
         "pooling": _pooling(pooling) if pooling else preset.get("pooling"),
         "max_length": sentence.get("max_seq_length") or preset.get("max_length") or length,
     }
-    for field, names in PREFIXES.items():  # "" is what sentence-transformers writes of itself, too
+    for field, names in PREFIXES.items():  # "" says nothing: sentence-transformers writes it by default
         own = next((prompts[name] for name in names if prompts.get(name)), None)
         carried[field] = own or preset.get(field) or ""
     usage = Usage(**{**carried, **stated})
@@ -123,29 +123,29 @@ def _usage(
     if unknown or pooling.get("include_prompt") is False:
         raise CheckpointError(
             f"encoder {model!r}: its sentence-transformers files ask for {', '.join(unknown) or 'include_prompt false'}"
-            ", which is not done here: its vectors would be others. Give another encoder."
+            ", which is not supported here: its vectors would differ. Name another encoder."
         )
     if usage.pooling is None:
-        found = f"pools by {pooling}" if pooling else "does not carry 1_Pooling/config.json"
-        raise CheckpointError(f"encoder {model!r}: {found}. Say --pooling mean or cls, as its authors do.")
+        found = f"pools by {pooling}" if pooling else "has no 1_Pooling/config.json"
+        raise CheckpointError(f"encoder {model!r}: {found}. Pass --pooling mean or cls, as its authors do.")
     if usage.max_length is None:
-        raise CheckpointError(f"encoder {model!r}: does not say how many tokens it reads. Say --encoder-max-length.")
+        raise CheckpointError(f"encoder {model!r}: does not say how many tokens it reads. Pass --encoder-max-length.")
     said = {**stated, **preset}
     unsaid = [field for field, names in PREFIXES.items() if field not in said and not prompts.keys() & names]
     if unsaid:
         options = " and ".join(f"--{field.replace('_', '-')}" for field in unsaid)
-        warn(f"encoder {model!r}: nothing says which prefixes its authors use, and none is used. Say {options}.")
+        warn(f"encoder {model!r}: nothing says which prefixes its authors use, and none is used. Pass {options}.")
     return usage
 
 
 def _pooling(config: Mapping[str, Any]) -> str | None:
-    """mean or cls; None where the file is absent, or names another pooling or several."""
+    """mean or cls; None if the file is absent, or names another pooling or several."""
     chosen = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
     mode = config.get("pooling_mode", chosen[0] if len(chosen) == 1 else None)
     return POOLING.get(mode) if isinstance(mode, str) else None
 
 
-def _carried(path: str, name: str, revision: str | None) -> dict[str, Any] | list[Any] | None:
-    """What a file beside the weights holds; None where there is none."""
+def _carried(path: str, name: str, revision: str | None) -> Any:
+    """JSON in a file next to the weights; None if there is no such file."""
     found = hub.find(path, name, revision)
     return None if found is None else json.loads(found.read_text())

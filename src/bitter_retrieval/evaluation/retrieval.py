@@ -2,9 +2,9 @@
 
     Ranking(ids=["p31", "p7", …], scores=[0.82, 0.71, …], candidate_ranks=[2, 114])
 
-Ties go to the passage that stands first in the corpus. Scores are computed a block of queries by passages at a time and
-made into integers of score and place, of which no two tie: about 300 MB whatever the corpus, and on a GPU a block of
-vectors beside it.
+Ties go to the passage that comes first in the corpus. Scores are computed in blocks of queries by passages, and made
+into integer keys of score and place, of which no two tie. That takes about 300 MB for any corpus, and on a GPU a block
+of vectors more.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-QUERIES_AT_ONCE = 256  # sides of a block of scores; a corpus within one block has the scores of one product
+QUERIES_AT_ONCE = 256  # sides of a block of scores; a corpus within one block is one product
 PASSAGES_AT_ONCE = 32_768
 PLACES = 2**32  # more than passages of a corpus
 Scores = Callable[[slice, slice], Tensor]  # of these queries with these passages, [q, p] float32
 
 
 class RetrievalError(ValueError):
-    """Scores by which nothing can be ranked."""
+    """Scores that cannot be ranked."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def rank_by_vectors(
     k: int,
     device: str = "cpu",
 ) -> list[Ranking]:
-    """Rank the corpus by dot product. queries [Q, d], passages [P, d] float32 (or a memory map), ids of the P passages.
+    """Rank the corpus by dot product: queries [Q, d], passages [P, d] float32 (or a memory map), ids of the P passages.
 
     candidates: passage ids of each query's own candidates; all must be in the corpus (KeyError otherwise).
     """
@@ -55,7 +55,7 @@ def rank_by_bm25(
 ) -> list[Ranking]:
     """Rank the corpus by BM25 (Lucene's variant, k1 1.5, b 0.75), without stop words or stemming.
 
-    Words are lower-cased and have two letters or more; a query without any finds nothing and ties all passages.
+    Words are lower-cased and have two letters or more; for a query without any, all passages tie.
     """
     import bm25s
 
@@ -69,8 +69,13 @@ def rank_by_bm25(
     for at, words in enumerate(asked):
         scores = torch.from_numpy(index.get_scores(words) if words else nothing)[None]
         one = slice(at, at + 1)
-        rankings += _rankings(lambda _, block, scores=scores: scores[:, block], own[one], ids, candidates[one], k)
+        rankings += _rankings(_known(scores), own[one], ids, candidates[one], k)
     return rankings
+
+
+def _known(scores: Tensor) -> Scores:
+    """Scores [1, P] of a single query, by blocks."""
+    return lambda _, block: scores[:, block]
 
 
 def _places(ids: Sequence[str], candidates: Sequence[Sequence[str]], queries: int) -> Tensor:
@@ -143,17 +148,18 @@ def _largest(keys: Tensor, k: int) -> Tensor:
     return keys.topk(min(k, keys.shape[1])).values
 
 
-# A key is the score's bits, as an integer that grows with it, times PLACES, less the passage's place.
+# A key is the score's bits, as an integer that grows with it, times PLACES, less the passage's place: comparing keys
+# compares scores, and among equal scores prefers the first place, whatever the device or the blocks.
 
 
 def _keys(scores: Tensor, first: int) -> Tensor:
     """Keys [q, p] int64 of scores [q, p] float32 of the passages from place `first` on: the larger ranks higher."""
     if not scores.isfinite().all():
         raise RetrievalError(
-            "a similarity is not a finite number, so that nothing can be ranked. Delete .journal/embeddings and run "
-            "again; if it stays, train the encoder with a lower learning rate."
+            "a similarity is not a finite number, so passages cannot be ranked. Delete .journal/embeddings and run "
+            "again; if that does not help, train the encoder with a lower learning rate."
         )
-    ordered = _ordered((scores + 0.0).view(torch.int32)).long()  # + 0: the negative zero equals the positive one
+    ordered = _ordered((scores + 0.0).view(torch.int32)).long()  # + 0 makes -0 into 0, whose bits differ
     return ordered * PLACES - torch.arange(first, first + scores.shape[1], device=scores.device)
 
 
@@ -166,5 +172,8 @@ def _score_of(keys: Tensor) -> Tensor:
 
 
 def _ordered(bits: Tensor) -> Tensor:
-    """Bits of floats as integers in the order of the floats, and back: those below 0 count the other way."""
+    """Bits of floats to integers in the order of the floats, and back.
+
+    Bits below the sign grow with the magnitude (IEEE 754), so they are inverted for negative floats.
+    """
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)

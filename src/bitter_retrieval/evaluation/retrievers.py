@@ -1,10 +1,10 @@
-"""What retrieves for prepared questions: the encoder in a folder, or BM25.
+"""Retrievers for prepared questions: the encoder in a folder, or BM25.
 
     rank_by_encoder(Path("models/runs/kl/seed0"), rows, {"p7": "Warsaw lies on …", …}, 10, 8192)
     rank_by_bm25(rows, {"p7": "Warsaw lies on …", …}, 10)
 
-Each gives a Ranking (retrieval.py) a row: the `k` best passages of the corpus, and the ranks of the row's candidates,
-which must all be in the corpus.
+Each returns a Ranking (retrieval.py) for every row: the `k` best passages of the corpus, and the ranks of the row's
+candidates, all of which must be in the corpus.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from bitter_retrieval.records import Row
 
 
 def rank_by_encoder(folder: Path, rows: list[Row], corpus: dict[str, str], k: int, budget: int) -> list[Ranking]:
-    """corpus: texts by passage_id; budget: tokens encoded at once. What was embedded once comes from the journal."""
+    """corpus: texts by passage_id; budget: tokens encoded at once. Known embeddings come from the journal."""
     known = Embeddings(folder, budget, journal_folder() / "embeddings")
     queries, passages = known.of(_queries(rows), "query"), known.of(list(corpus.values()), "passage")
     return retrieval.rank_by_vectors(queries, passages, list(corpus), _candidates(rows), k, known.device)
