@@ -40,7 +40,14 @@ from bitter_retrieval.reporting.summary import summary
 from bitter_retrieval.statistics.comparison import CONTROLS, Settings, System, compare, plain
 from bitter_retrieval.statistics.differing import most_differing
 from bitter_retrieval.statistics.label_agreement import SourceAgreement, source_agreements
-from bitter_retrieval.statistics.outcomes import NEEDED, Questions, Verdicts, outcomes, questions, readings
+from bitter_retrieval.statistics.outcomes import (
+    NEEDED,
+    EvaluatedQuestions,
+    JudgedAnswers,
+    evaluated_questions,
+    outcomes,
+    readings,
+)
 from bitter_retrieval.statistics.statistics import Design
 from bitter_retrieval.statistics.utility import Known
 
@@ -57,7 +64,7 @@ def main() -> None:
     sweep(CURVES, params.runs)
     split, known = params.evaluate.split, read_known(params)
     (rows, corpus, *_), *others = asked_in(PREPARED_DIR, params.evaluate)
-    asked, beyond = questions(rows, human(split, params), known), from_elsewhere(others, known)
+    asked, beyond = evaluated_questions(rows, human(split, params), known), from_elsewhere(others, known)
     judge = make_judge(params.judge)
     verdicts = read_verdicts(judge)
     systems = read_systems(params, asked, beyond, verdicts)
@@ -153,20 +160,22 @@ def read_unaided(beyond: bool) -> dict[str, dict[str, float]]:
     return found
 
 
-def from_elsewhere(others: list[Asked], known: Known) -> Questions:
+def from_elsewhere(others: list[Asked], known: Known) -> EvaluatedQuestions:
     """Questions from another domain, whose labels are what their data select; no reader has labelled them."""
     rows = [row for other in others for row in other.rows]
     there = dataclasses.replace(known, losses={}, unaided=read_unaided(beyond=True))
-    return questions(rows, selected_labels(rows), there)
+    return evaluated_questions(rows, selected_labels(rows), there)
 
 
-def read_verdicts(judge: Named) -> Verdicts:
+def read_verdicts(judge: Named) -> JudgedAnswers:
     """What this judge said; verdicts of another one are not looked at."""
     found = {row["key"]: (row["verdict"], row["reason"]) for row in read_rows(JUDGED, JUDGEMENTS)}
-    return Verdicts(found, lambda *content: judgement_key(*content, judge.name, judge.model))
+    return JudgedAnswers(found, lambda *content: judgement_key(*content, judge.name, judge.model))
 
 
-def read_systems(params: Params, asked: Questions, beyond: Questions, verdicts: Verdicts) -> dict[str, System]:
+def read_systems(
+    params: Params, asked: EvaluatedQuestions, beyond: EvaluatedQuestions, verdicts: JudgedAnswers
+) -> dict[str, System]:
     """Runs that params declare, then controls, each with its outcomes by reader."""
     systems = {}
     for name, run in track(params.runs.items(), "read predictions", unit="runs"):
@@ -184,7 +193,12 @@ def read_systems(params: Params, asked: Questions, beyond: Questions, verdicts: 
 
 
 def read_by(
-    name: str, rows: list[Row], params: Params, asked: Questions, beyond: Questions, verdicts: Verdicts
+    name: str,
+    rows: list[Row],
+    params: Params,
+    asked: EvaluatedQuestions,
+    beyond: EvaluatedQuestions,
+    verdicts: JudgedAnswers,
 ) -> dict[str, Any]:
     """Outcomes by reader with the first number of passages shown, by number with the others, and in another domain."""
     parts = readings(row for row in rows if not row["beyond"])
@@ -214,7 +228,11 @@ def read_curves(path: Path) -> dict[str, list[float | None]]:
 
 
 def write(
-    report: dict[str, Any], params: Params, asked: Questions, systems: dict[str, System], corpus: dict[str, str]
+    report: dict[str, Any],
+    params: Params,
+    asked: EvaluatedQuestions,
+    systems: dict[str, System],
+    corpus: dict[str, str],
 ) -> None:
     """All files of the stage."""
     pictures = {name: PLOTS / f"{name}.png" for name in ("answer_accuracy", "answer_vs_retrieval", "training_curves")}
@@ -230,7 +248,7 @@ def write(
 
 
 def differing(
-    params: Params, asked: Questions, systems: dict[str, System], corpus: dict[str, str]
+    params: Params, asked: EvaluatedQuestions, systems: dict[str, System], corpus: dict[str, str]
 ) -> list[dict[str, Any]]:
     """The questions on which runs differ most, with the primary reader's answers."""
     runs = {name: systems[name].outcomes[params.compare.reader] for name in params.runs}

@@ -4,10 +4,10 @@ question  group  annotators  lowest loss  truly supports
 q0        g0     a           a            a
 q1        g0     b           a            a
 q2        g1     a           a and b      a
-q3        g1     nobody      b            a
+q3        g1     -           b            a
 
 Losses are those of reader_a, which gives the labels; reader_b's are a quarter of a nat higher. Without a passage
-readers answer q3 alone. What retrieves is read again with five passages shown, of which there are two.
+readers answer only q3. Systems that retrieve are also read with five passages shown, of which there are two.
 """
 
 import json
@@ -31,7 +31,7 @@ from bitter_retrieval.records import (
     Row,
     write_rows,
 )
-from bitter_retrieval.statistics.outcomes import Questions, Verdicts, questions
+from bitter_retrieval.statistics.outcomes import EvaluatedQuestions, JudgedAnswers, evaluated_questions
 from bitter_retrieval.statistics.utility import Known
 
 REPOSITORY = Path(__file__).parents[1]
@@ -39,7 +39,7 @@ ROLES = {"a": "plain", "b": "mention", "c": "other"}
 GROUPS = ["g0", "g0", "g1", "g1"]
 ANNOTATED = {"q0": "a", "q1": "b", "q2": "a"}
 LOSSES = {"q0": [0.1, 2, 3], "q1": [0.2, 1, 3], "q2": [0.5, 0.5, 3], "q3": [2, 0.5, 3]}
-# By system: what stands first for q0 to q3 and which answers are right ("+"), a seed each.
+# By system: the first passage for q0 to q3 and which answers are right ("+"), one text a seed.
 RUNS = {
     "infonce": ["aabb++--", "aabc+---"],
     "kl": ["aaab+++-", "aaaa++++"],
@@ -134,9 +134,9 @@ def _prediction(system: str, reader: str, seed: int, shown: int, number: int, pa
     }
 
 
-def beyond(rows: Sequence[Row] = ()) -> Questions:
+def beyond(rows: Sequence[Row] = ()) -> EvaluatedQuestions:
     """Questions from another domain: none, or these with the passages that their data select."""
-    return questions(rows, selected_labels(list(rows)), replace(known(), losses={}, unaided={}))
+    return evaluated_questions(rows, selected_labels(list(rows)), replace(known(), losses={}, unaided={}))
 
 
 def far() -> list[Row]:
@@ -163,15 +163,15 @@ def known(**changes: Any) -> Known:
     return Known(**{"losses": losses, "labeller": "reader_a", "unaided": unaided} | changes)
 
 
-def asked(roles: bool = True, **changes: Any) -> Questions:
-    return questions(prepared(roles), human(), known(**changes))
+def asked(roles: bool = True, **changes: Any) -> EvaluatedQuestions:
+    return evaluated_questions(prepared(roles), human(), known(**changes))
 
 
-def judged(answers: Sequence[str] = ("the Calder", "<b>Oskal</b>")) -> Verdicts:
+def judged(answers: Sequence[str] = ("the Calder", "<b>Oskal</b>")) -> JudgedAnswers:
     """Verdicts on these answers; a key is simply the content."""
     said = {answer: ("correct" if "Calder" in answer else "incorrect", None) for answer in answers}
     found = {f"{row['query']} {answer}": verdict for row in prepared() for answer, verdict in said.items()}
-    return Verdicts(found, lambda query, references, answer: f"{query} {answer}")
+    return JudgedAnswers(found, lambda query, references, answer: f"{query} {answer}")
 
 
 def params() -> dict[str, Any]:
@@ -190,7 +190,7 @@ def write_beyond(folder: Path, rows: Sequence[Row]) -> None:
 
 
 def write_workspace(folder: Path, roles: bool = True, judge: bool = True) -> None:
-    """Everything that the stage compare reads."""
+    """Write everything that the stage compare reads."""
     write_beyond(folder, [])
     (folder / "params.yaml").write_text(yaml.safe_dump(params(), sort_keys=False), encoding="utf-8")
     rows = prepared(roles)

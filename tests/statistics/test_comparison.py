@@ -24,19 +24,19 @@ from bitter_retrieval.reporting.summary import summary
 from bitter_retrieval.statistics.comparison import Settings, System, compare, plain
 from bitter_retrieval.statistics.differing import most_differing
 from bitter_retrieval.statistics.metrics import METRICS
-from bitter_retrieval.statistics.outcomes import ComparisonError, Outcomes, Verdicts, outcomes
+from bitter_retrieval.statistics.outcomes import ComparisonError, JudgedAnswers, Outcomes, outcomes
 from bitter_retrieval.statistics.statistics import Design
 
 SETTINGS = Settings("test", "infonce", "kl", "reader_a", world.READERS, "reader_a", "human", 2, 200, 0, 0.02, (1, 5))
 LABELS = {"infonce": "human", "kl": "reader_a", "kl_permuted": "permuted"}
 
 
-def found(name: str, told: list[str], verdicts: Verdicts | None = None, **changes: Any) -> dict[str, Outcomes]:
+def found(name: str, told: list[str], verdicts: JudgedAnswers | None = None, **changes: Any) -> dict[str, Outcomes]:
     rows = [row | changes for row in world.predictions(name, told)]
     return outcomes(name, rows, world.asked(), verdicts or world.judged())
 
 
-def systems(verdicts: Verdicts, roles: bool = True, **told: list[str]) -> dict[str, System]:
+def systems(verdicts: JudgedAnswers, roles: bool = True, **told: list[str]) -> dict[str, System]:
     """Runs and controls of the made-up world, some of them with other outcomes."""
     made = {}
     for name, usual in (world.RUNS | world.CONTROLS).items():
@@ -51,7 +51,7 @@ def systems(verdicts: Verdicts, roles: bool = True, **told: list[str]) -> dict[s
     return made
 
 
-def report(verdicts: Verdicts | None = None, roles: bool = True, **told: list[str]) -> dict[str, Any]:
+def report(verdicts: JudgedAnswers | None = None, roles: bool = True, **told: list[str]) -> dict[str, Any]:
     verdicts = verdicts or world.judged()
     made = compare(world.asked(roles), systems(verdicts, roles, **told), verdicts, SETTINGS, world.beyond())
     made["about"] |= {"judge": "a rule; not a language model", "corpus": 13, "origin": "data/raw"}
@@ -212,7 +212,7 @@ def test_the_summary_has_em_by_run_and_the_primary_difference() -> None:
 
 def test_one_question_gets_a_mean_and_no_interval() -> None:
     row, verdicts = world.prepared()[:1], world.judged()
-    asked = world.questions(row, world.human(), world.known())
+    asked = world.evaluated_questions(row, world.human(), world.known())
     read = {n: outcomes(n, world.predictions(n, world.RUNS[n])[:1], asked, verdicts) for n in ("infonce", "kl")}
     made = {name: System("run", "", LABELS[name], False, found) for name, found in read.items()}
     one = compare(
@@ -306,7 +306,7 @@ def test_other_seeds_of_the_same_number_are_paired_in_order() -> None:
 FAR = world.RUNS | {"untrained": ["aacc---+"], "bm25": ["abcc+---"], "no_passage": ["    ----"]}
 
 
-def systems_beyond(verdicts: Verdicts, **changes: Any) -> dict[str, System]:
+def systems_beyond(verdicts: JudgedAnswers, **changes: Any) -> dict[str, System]:
     """The systems with answers to questions from another domain; no other control has any."""
     beyond = world.beyond(world.far())
     read = {name: outcomes(name, world.far_predictions(name, told), beyond, verdicts) for name, told in FAR.items()}
@@ -314,7 +314,7 @@ def systems_beyond(verdicts: Verdicts, **changes: Any) -> dict[str, System]:
     return made | {name: replace(made[name], beyond=found) for name, found in (read | changes).items()}
 
 
-def report_beyond(made: dict[str, System], verdicts: Verdicts) -> dict[str, Any]:
+def report_beyond(made: dict[str, System], verdicts: JudgedAnswers) -> dict[str, Any]:
     return compare(world.asked(), made, verdicts, SETTINGS, world.beyond(world.far()))
 
 

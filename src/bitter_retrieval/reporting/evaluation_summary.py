@@ -93,8 +93,8 @@ def tables(summary: Summary) -> Iterator[RenderableType]:
     for shown, found in summary["answers"].items():
         passages = "passage" if shown == "1" else "passages"
         table.add_row(Text(f"Answers from {shown} {passages}", style="bold"))
-        for metric in PREDICTED:
-            table.add_row(f"  {METRICS[metric].title}", *_cells(found[metric]), end_section=metric == PREDICTED[-1])
+        for name in PREDICTED:
+            table.add_row(f"  {METRICS[name].title}", *_cells(found[name]), end_section=name == PREDICTED[-1])
     table.add_row(Text("Retrieval", style="bold"))
     for metric in _of_rankings():
         table.add_row(f"  {metric.title}", *_cells(summary["retrieval"][metric.name]))

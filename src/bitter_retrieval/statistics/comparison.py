@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from bitter_retrieval.statistics.metrics import METRICS
-from bitter_retrieval.statistics.outcomes import ComparisonError, Outcomes, Questions, Verdicts
+from bitter_retrieval.statistics.outcomes import ComparisonError, EvaluatedQuestions, JudgedAnswers, Outcomes
 from bitter_retrieval.statistics.statistics import Design
 
 CONTROLS = {
@@ -74,11 +74,11 @@ class System:
 
 
 def compare(
-    asked: Questions,
+    asked: EvaluatedQuestions,
     systems: Mapping[str, System],
-    verdicts: Verdicts,
+    verdicts: JudgedAnswers,
     settings: Settings,
-    beyond: Questions,
+    beyond: EvaluatedQuestions,
     watch: Callable[[Iterable[str]], Iterable[str]] = iter,
 ) -> dict[str, Any]:
     """The report. Raises ComparisonError where a run lacks a reader, a question or a seed that the baseline has.
@@ -119,7 +119,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _about(asked: Questions, systems: Mapping[str, System], settings: Settings) -> dict[str, Any]:
+def _about(asked: EvaluatedQuestions, systems: Mapping[str, System], settings: Settings) -> dict[str, Any]:
     return dataclasses.asdict(settings) | {
         "questions": len(asked.rows),
         "groups": len(set(asked.groups)),
@@ -149,7 +149,7 @@ def _estimate(design: Design, scores: np.ndarray) -> Any:
 
 
 def _further(
-    design: Design, systems: Mapping[str, System], shown: int, asked: Questions, settings: Settings
+    design: Design, systems: Mapping[str, System], shown: int, asked: EvaluatedQuestions, settings: Settings
 ) -> dict[str, Any]:
     """What changes where the reader sees `shown` passages. Raises ComparisonError where a run lacks answers to them."""
     read = {
@@ -167,7 +167,7 @@ def _further(
     }
 
 
-def _beyond(systems: Mapping[str, System], asked: Questions, settings: Settings) -> dict[str, Any]:
+def _beyond(systems: Mapping[str, System], asked: EvaluatedQuestions, settings: Settings) -> dict[str, Any]:
     """What becomes of another domain. Raises ComparisonError where a run lacks answers to its questions."""
     design = Design(asked.groups, settings.seeds, settings.draws, settings.seed)
     read = {name: replace(system, outcomes=system.beyond) for name, system in systems.items()}
@@ -241,7 +241,7 @@ def _learnt(
     return found
 
 
-def _check(systems: Mapping[str, System], settings: Settings, asked: Questions, shown: str) -> None:
+def _check(systems: Mapping[str, System], settings: Settings, asked: EvaluatedQuestions, shown: str) -> None:
     for name, system in systems.items():
         for reader in settings.readers:
             if system.kind == "run":
@@ -259,7 +259,9 @@ def _check_control(name: str, found: Outcomes, settings: Settings) -> None:
         )
 
 
-def _check_run(name: str, answers_of: str, found: Outcomes | None, settings: Settings, asked: Questions) -> None:
+def _check_run(
+    name: str, answers_of: str, found: Outcomes | None, settings: Settings, asked: EvaluatedQuestions
+) -> None:
     remedy = f"run `dvc repro evaluate@{name}`."
     if found is None:
         raise ComparisonError(f"data/predictions/runs/{name}.parquet has no answers of {answers_of}: {remedy}")

@@ -16,7 +16,7 @@ import numpy as np
 
 from bitter_retrieval.labels.soft import Losses, LossesByQuery, best_passages, candidate_losses
 from bitter_retrieval.records import NO_PASSAGE, SUPPORTING_ROLES, Row
-from bitter_retrieval.statistics.outcomes import Outcomes, Questions
+from bitter_retrieval.statistics.outcomes import EvaluatedQuestions, Outcomes
 
 SHOWN = 20
 
@@ -36,7 +36,7 @@ class _Question:
 
 
 def most_differing(
-    asked: Questions,
+    asked: EvaluatedQuestions,
     runs: Mapping[str, Outcomes],
     losses: LossesByQuery,
     texts: Mapping[str, str],

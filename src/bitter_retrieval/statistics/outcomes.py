@@ -23,9 +23,9 @@ from bitter_retrieval.statistics.metrics import METRICS, PREDICTED
 from bitter_retrieval.statistics.ranking_metrics import ranking_metrics
 from bitter_retrieval.statistics.utility import Known, Utility, utilities
 
-COLUMNS = ("reader", "seed", "shown", "query_id", "beyond", "ranked_ids", "shown_ids", "answer")
-COLUMNS += (*PREDICTED, "truncated")
-NEEDED = pa.schema([PREDICTIONS.field(name) for name in COLUMNS])  # what compare reads of a prediction file
+COLUMNS = ("reader", "seed", "shown", "query_id", "beyond", "ranked_ids", "shown_ids", "answer", "truncated")
+# What compare reads of a prediction file:
+NEEDED = pa.schema([PREDICTIONS.field(name) for name in (*COLUMNS, *PREDICTED)])
 
 
 class ComparisonError(ValueError):
@@ -33,7 +33,7 @@ class ComparisonError(ValueError):
 
 
 @dataclass(frozen=True)
-class Questions:
+class EvaluatedQuestions:
     """The evaluated split with what is known about each candidate, in the order of its file."""
 
     rows: Sequence[Row]  # prepared rows
@@ -51,10 +51,10 @@ class Questions:
         return sum(not selected for selected in self.relevant)
 
 
-def questions(rows: Sequence[Row], human: Iterable[Row], known: Known) -> Questions:
+def evaluated_questions(rows: Sequence[Row], human: Iterable[Row], known: Known) -> EvaluatedQuestions:
     """Join prepared rows with binary label rows (query_id, passage_id, relevant)."""
     selected = relevant_passages(human)
-    return Questions(
+    return EvaluatedQuestions(
         rows=rows,
         index={row["query_id"]: place for place, row in enumerate(rows)},
         relevant=[selected.get(row["query_id"], frozenset()) for row in rows],
@@ -64,7 +64,7 @@ def questions(rows: Sequence[Row], human: Iterable[Row], known: Known) -> Questi
 
 
 @dataclass
-class Verdicts:
+class JudgedAnswers:
     """Judgements by content key. Looks up answers and counts those that nobody judged, by reason."""
 
     verdicts: Mapping[str, tuple[str, str | None]]  # key: verdict, reason
@@ -101,7 +101,9 @@ def readings(rows: Iterable[Row]) -> dict[int, list[Row]]:
     return found
 
 
-def outcomes(system: str, rows: Iterable[Row], asked: Questions, verdicts: Verdicts) -> dict[str, Outcomes]:
+def outcomes(
+    system: str, rows: Iterable[Row], asked: EvaluatedQuestions, verdicts: JudgedAnswers
+) -> dict[str, Outcomes]:
     """Outcomes by reader, of one reading.
 
     Raises ComparisonError for a question that is not in the evaluated split, or twice there.
@@ -116,7 +118,9 @@ def outcomes(system: str, rows: Iterable[Row], asked: Questions, verdicts: Verdi
     }
 
 
-def _one_reader(name: str, rows: Sequence[Row], asked: Questions, verdicts: Verdicts, utility: Utility) -> Outcomes:
+def _one_reader(
+    name: str, rows: Sequence[Row], asked: EvaluatedQuestions, verdicts: JudgedAnswers, utility: Utility
+) -> Outcomes:
     seeds = tuple(sorted({row["seed"] for row in rows}))
     shape = (len(seeds), len(asked.rows))
     scores = {metric: np.full(shape, np.nan) for metric in METRICS}
@@ -139,14 +143,14 @@ def _one_reader(name: str, rows: Sequence[Row], asked: Questions, verdicts: Verd
     return Outcomes(seeds, scores, answers, top, sum(bool(row["truncated"]) for row in rows))
 
 
-def _ranked(rows: Iterable[Row], asked: Questions) -> dict[str, dict[str, float]]:
+def _ranked(rows: Iterable[Row], asked: EvaluatedQuestions) -> dict[str, dict[str, float]]:
     """Metrics of the rankings, where there is one and somebody labelled."""
     rankings = {row["query_id"]: row["ranked_ids"] for row in rows if row["ranked_ids"]}
     relevant = {query_id: asked.relevant[asked.index[query_id]] for query_id in rankings}
     return ranking_metrics(rankings, relevant)
 
 
-def _place(name: str, row: Row, asked: Questions) -> int:
+def _place(name: str, row: Row, asked: EvaluatedQuestions) -> int:
     if row["query_id"] not in asked.index:
         raise ComparisonError(
             f"predictions of {name}: query {row['query_id']!r} is not in the evaluated split of data/prepared. "
@@ -160,7 +164,9 @@ def _top(row: Row) -> str | None:
     return ranked[0] if ranked else None
 
 
-def _scores(row: Row, top: str | None, place: int, asked: Questions, verdicts: Verdicts) -> dict[str, float]:
+def _scores(
+    row: Row, top: str | None, place: int, asked: EvaluatedQuestions, verdicts: JudgedAnswers
+) -> dict[str, float]:
     could_be_empty = asked.known.empty_passage and row["ranked_ids"]
     return {name: _number(row[name]) for name in PREDICTED} | {
         "accuracy": verdicts.score(asked.rows[place], row["answer"]),
