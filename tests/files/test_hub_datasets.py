@@ -1,4 +1,4 @@
-"""Datasets of a hub: the real client against a loopback hub, its cache, and what stands there when nobody answers."""
+"""Datasets of a hub: the real client against a loopback hub, its cache, and the messages of a hub that is down."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    """One that has MS MARCO in two configurations, and SQuAD."""
+    """A hub with MS MARCO in two configurations, and SQuAD."""
     folder = tmp_path_factory.mktemp("files")
     write_marco(folder / "v1.1", MARCO)
     write_marco(folder / "v2.1", {"train": MARCO["validation"]})
@@ -81,7 +81,7 @@ def run(url: str, cache: Path, command: list[str], **more: str) -> subprocess.Co
 
 
 def read(url: str, cache: Path, *asked: dict[str, Any], **more: str) -> list[Any]:
-    """Of each dataset its rows with their places by split, or what the error says."""
+    """Each dataset's rows with their places by split, or its error message."""
     done = run(url, cache, ["-c", READ, json.dumps(asked)], **more)
     assert done.returncode == 0, done.stderr
     assert TOKEN not in done.stdout + done.stderr
@@ -130,7 +130,7 @@ def test_a_hub_that_refuses_is_told_apart_and_no_token_is_repeated(hub: Hub, tmp
 
 
 def test_of_several_commits_in_the_cache_the_one_asked_for_is_read(hub: Hub, tmp_path: Path) -> None:
-    """A dataset to which access was lost is read from the cache too; of a third commit, the refusal is told."""
+    """A dataset to which access was lost is read from the cache too; for a third commit, the refusal is reported."""
     states = hub.repos["dataset", NAME].states
     first, newest = [of(hub), of(hub, config="v2.1")], states[-1]
     rows = read(hub.url, tmp_path, *first)
@@ -148,7 +148,7 @@ def test_of_several_commits_in_the_cache_the_one_asked_for_is_read(hub: Hub, tmp
 
 
 def test_a_large_split_is_cached_in_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are found by the names that `datasets` gives them, which it does not document."""
+    """`datasets` does not document the names it gives them, by which they are found."""
     import datasets
 
     rows = [{"number": number, "text": "x" * 100} for number in range(3000)]
@@ -171,7 +171,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def set_params(hub: dict[str, Any], **sections: Any) -> None:
-    """The default profile with MS MARCO of a hub in the place of its world."""
+    """The default profile with MS MARCO from a hub instead of its world."""
     tree = yaml.safe_load(tiny.PROFILE.read_text()) | sections
     tree["data"] |= {"source": "msmarco", "hub": hub, "limits": {"reader": 5}}
     tree["labels"]["human"] = {"kind": "selected", "needs": "data/prepared/train.parquet"}

@@ -1,4 +1,4 @@
-"""Records of files: each format gives the same ones with their places, and what cannot be read is named."""
+"""Records of files: every format gives the same records and places, and unreadable files are named."""
 
 import json
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_of_parquet_the_columns_of_the_layout_are_read(tmp_path: Path) -> None:
 
 def test_a_layout_is_of_objects_that_hold_what_is_needed(tmp_path: Path) -> None:
     check_layout(ROWS[0], tmp_path, LAYOUT)
-    for found, said in (({"name": "A"}, r"keys \['name'\]"), (["name", "size"], r"no keys but \['name', 'size'\]")):
+    for found, said in (({"name": "A"}, r"keys \['name'\]"), (["name", "size"], r"no object but \['name', 'size'\]")):
         with pytest.raises(DataFileError, match=rf"unknown layout, found {said}. Known: name and size. Rename"):
             check_layout(found, tmp_path, LAYOUT)
 
@@ -107,7 +107,7 @@ def test_columns_of_other_rows_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     for odd in ({"0": 1}, [1, 2]):
         file.write_text(json.dumps({"name": {"0": "A", "1": "B"}, "size": odd}))
-        assert f"{file}: columns ['size'] have other rows than 'name'." in refusal(file)
+        assert f"{file}: columns ['size'] and 'name' differ in their rows." in refusal(file)
 
 
 # -- files of a folder -----------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def test_paths_that_cannot_be_read_say_what_can(folder: Path, tmp_path: Path) ->
     assert f"Splits found: {splits}" in told(folder, "dev")
     assert "no such file" in told(tmp_path / "absent.jsonl")
     (tmp_path / "a.csv").write_text("query")
-    assert "'.csv' is not read. Unpack or convert" in told(tmp_path / "a.csv")
+    assert "unknown format '.csv'. Unpack or convert" in told(tmp_path / "a.csv")
     assert "not of split 'train'" in told(folder / "validation.jsonl", "train")
     assert files_of_split(folder / "validation.jsonl", "validation") == [folder / "validation.jsonl"]
     (tmp_path / "empty").mkdir()

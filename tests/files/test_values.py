@@ -1,4 +1,4 @@
-"""Values of a record: what each is made, and what is refused with its place."""
+"""Values of a record: accepted ones and their result, refused ones and their place."""
 
 from collections.abc import Callable
 from typing import Any

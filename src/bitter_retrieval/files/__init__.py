@@ -1,1 +1,1 @@
-"""Records in files and in datasets of a hub, whatever they mean."""
+"""Records of data files and of hub datasets, independent of their meaning."""

@@ -1,11 +1,11 @@
-"""Datasets of the Hugging Face Hub as records with their places, at one commit, or from what is cached of it.
+"""Datasets of the Hugging Face Hub at one commit, from the hub or its local cache, as records with their places.
 
     parts = hub_parts(Hub("microsoft/ms_marco", "…40 hex digits…", "v1.1"), "data.hub", "data.path")
     next(iter(parts["train"]))    (microsoft/ms_marco/v1.1/train, row 1, {"query": "…", "answers": […], …})
 
-The client is `datasets`: HF_ENDPOINT, HF_HOME and HF_TOKEN mean what they mean there. It tries for minutes to reach a
-hub that does not answer, and then takes the commit that was cached last: here a hub has seconds, and what is read is of
-the commit that is asked for.
+The client is `datasets`, which reads HF_ENDPOINT, HF_HOME and HF_TOKEN. Left alone, it waits minutes for a hub that
+does not answer and then takes the commit cached last. Here a hub has seconds to answer, and a commit other than the one
+asked for is refused.
 """
 
 import re
@@ -18,7 +18,7 @@ from bitter_retrieval.files.tables import Place, Record
 from bitter_retrieval.models.credentials import offer_hub_token
 from bitter_retrieval.models.hub import contact, refusal
 
-BATCH = 1024  # rows that are turned into Python objects at a time
+BATCH = 1024  # rows turned into Python objects at a time
 
 
 class DatasetError(ValueError):
@@ -28,54 +28,53 @@ class DatasetError(ValueError):
 def hub_parts(hub: Hub, at: str, instead: str) -> Mapping[str, Iterable[Record]]:
     """Records by split. Raises DatasetError.
 
-    at: where params name the dataset; instead: where they name local files.
+    at: where params name the dataset; instead: where they name local files, for errors.
     """
     refuse_unstated(hub, at, instead)
-    from datasets import load_dataset  # takes seconds
+    from datasets import load_dataset  # importing takes seconds
 
     refused = _refused(hub)
     try:
         found = _cached(hub) if refused else load_dataset(hub.id, hub.config, revision=hub.revision)
-    except Exception as error:  # whatever a hub, a cache, a disk and a file of any layout can do
+    except Exception as error:  # the hub, the cache, the disk and the files fail in many ways
         raise DatasetError(_said(hub, at, instead, refused or error)) from error
     commits = {Path(file["filename"]).parent.name for split in found.values() for file in split.cache_files}
     if commits != {hub.revision}:
-        cached = DatasetError(f"the hub does not answer, and what is cached is of {sorted(commits)}")
+        cached = DatasetError(f"the hub does not answer, and the cache has {sorted(commits)} instead")
         raise DatasetError(_said(hub, at, instead, cached))
     name = Path(hub.id, hub.config or "")
     return {split: _records(name / split, table) for split, table in found.items()}
 
 
 def refuse_unstated(hub: Hub, at: str, instead: str) -> None:
-    """Raises DatasetError, as hub_parts does, where the commit is not stated; contacts nobody."""
+    """Raise DatasetError if params state no commit. Contacts no hub."""
     from huggingface_hub import constants
 
     if hub.revision is None:
         raise DatasetError(
             f"{at}.revision: null. `git ls-remote {constants.ENDPOINT}/datasets/{hub.id} main` prints the commit to "
-            f"paste (40 hex digits). Or put the files of {hub.id} into a folder, name that in {instead} and leave hub "
-            "out."
+            f"paste (40 hex digits). Or put the files of {hub.id} into a folder, set {instead} to it and remove hub."
         )
 
 
 def refuse_unavailable(hub: Hub, at: str, instead: str) -> None:
-    """Raises DatasetError where the commit is neither cached nor the hub's to give, before anything of it is read."""
+    """Raise DatasetError, before anything is read, if the commit is neither cached nor available from the hub."""
     if not _folders(hub) and (refused := _refused(hub)):
         raise DatasetError(_said(hub, at, instead, refused)) from refused
 
 
 def _refused(hub: Hub) -> Exception | None:
-    """Why the hub does not give the dataset; None if it does."""
+    """The error if the hub is out of reach or refuses the dataset, else None."""
     offer_hub_token()
     try:
         contact(hub.id, hub.revision, dataset=True)
-    except Exception as error:  # whatever the client and its HTTP library may raise
+    except Exception as error:  # the client and its HTTP library raise many types
         return error
     return None
 
 
 def _cached(hub: Hub) -> Any:
-    """The commit as the cache has it: without a hub, load_dataset would take the last that was cached."""
+    """The commit from the cache. Without a hub, load_dataset would take the commit cached last instead."""
     from datasets import Dataset, DatasetInfo, concatenate_datasets
 
     (folder,) = _folders(hub)
@@ -87,7 +86,7 @@ def _cached(hub: Hub) -> Any:
 
 
 def _folders(hub: Hub) -> list[Path]:
-    """Where the cache has the commit, one for each configuration: datasets/owner___name/v1.1/0.0.0/<commit>."""
+    """The cache's folders of the commit, one per configuration: datasets/owner___name/v1.1/0.0.0/<commit>."""
     from datasets import config
 
     found = Path(config.HF_DATASETS_CACHE).expanduser().glob(f"*/*/*/{hub.revision}")
@@ -96,15 +95,15 @@ def _folders(hub: Hub) -> list[Path]:
 
 
 def _letters(name: str) -> str:
-    """The same of owner/SomeName and of owner___some_name, as the cache writes it."""
+    """Equal for owner/SomeName and owner___some_name, the cache's spelling of it."""
     return re.sub(r"[\W_]", "", name).lower()
 
 
 def _said(hub: Hub, at: str, instead: str, why: Exception) -> str:
     reason = refusal(why, hub.id, hub.revision, dataset=True) or " ".join(f"{why}.".split())
     return (
-        f"{at}: {hub.id}, {hub.config or 'default'}, at {hub.revision}: {reason} Or put its files into a folder, name "
-        f"that in {instead} and leave hub out."
+        f"{at}: {hub.id}, {hub.config or 'default'}, at {hub.revision}: {reason} Or put its files into a folder, set "
+        f"{instead} to it and remove hub."
     )
 
 

@@ -3,8 +3,8 @@
     for place, record in records(Path("train.jsonl"), Layout(("query", "answers"), (), "query and answers")): …
     (train.jsonl, line 1)    {"query": "which river is in warsaw", "answers": ["the Vistula"]}
 
-An object of columns is {"query": {"0": "…", …}, …}, as MS MARCO v2.1 and pandas have it. Of a folder, the files of a
-split are those whose names hold it.
+An object of columns is {"query": {"0": "…", …}, …}, as in MS MARCO v2.1 and as pandas writes it. A folder's file is of
+a split if its name contains the split's name.
 """
 
 import json
@@ -20,48 +20,48 @@ import pyarrow.parquet as pq
 from bitter_retrieval.files.values import DataFileError, short
 
 SUFFIXES = (".parquet", ".jsonl", ".json")
-COLUMNS = re.compile(rb'\{\s*"\w+"\s*:\s*\{\s*"\d+"\s*:')  # how an object of columns begins
-HEAD = 4096  # bytes by which layouts of JSON are told apart
-BATCH = 1024  # rows of parquet that are turned into Python objects at a time
+COLUMNS = re.compile(rb'\{\s*"\w+"\s*:\s*\{\s*"\d+"\s*:')  # start of an object of columns
+HEAD = 4096  # leading bytes, which show the layout of a JSON file
+BATCH = 1024  # rows of parquet turned into Python objects at a time
 
 
 class Place(NamedTuple):
     file: Path  # or a dataset's split, microsoft/ms_marco/v1.1/train
     unit: str  # line, row, key or question
-    number: int | str  # from 1; a key as it stands
+    number: int | str  # from 1; a key unchanged
 
     def __str__(self) -> str:
         return f"{self.file}, {self.unit} {self.number}"
 
 
-Record = tuple[Place, Any]  # as it stands in the file
+Record = tuple[Place, Any]  # the value as parsed, not yet checked
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a record is to hold."""
+    """The keys of a record."""
 
     needed: tuple[str, ...]
-    further: tuple[str, ...]  # read where they are there; all other columns of parquet are not
-    told: str  # to who gave a file of another one
+    further: tuple[str, ...]  # read if present; other columns of parquet are not read
+    description: str  # the layout in words, for errors
 
 
 def check_layout(found: Any, place: Place | Path, layout: Layout) -> None:
-    """Raises DataFileError where `found` is no object, or lacks what is needed."""
+    """Raise DataFileError unless `found` is an object with all needed keys."""
     if not isinstance(found, dict) or any(key not in found for key in layout.needed):
-        keys = f"keys {list(found)}"[:200] if isinstance(found, dict) else f"no keys but {short(found)}"
-        raise DataFileError(f"{place}: unknown layout, found {keys}. Known: {layout.told}. Rename or add keys.")
+        keys = f"keys {list(found)}"[:200] if isinstance(found, dict) else f"no object but {short(found)}"
+        raise DataFileError(f"{place}: unknown layout, found {keys}. Known: {layout.description}. Rename or add keys.")
 
 
 # -- files of a folder -----------------------------------------------------------------------------------------------
 
 
 def data_files(path: Path) -> list[Path]:
-    """A file, or a folder's files in the order of their names. Raises DataFileError where none can be read."""
+    """The file, or the folder's data files in name order. Raises DataFileError if there is none."""
     if not path.exists():
         raise DataFileError(f"{path}: no such file or folder. Give a data file ({', '.join(SUFFIXES)}).")
     if path.is_file() and path.suffix not in SUFFIXES:
-        raise DataFileError(f"{path}: {path.suffix!r} is not read. Unpack or convert it ({', '.join(SUFFIXES)}).")
+        raise DataFileError(f"{path}: unknown format {path.suffix!r}. Unpack or convert it ({', '.join(SUFFIXES)}).")
     if path.is_file():
         return [path]
     files = [file for file in sorted(path.iterdir()) if file.suffix in SUFFIXES and not file.name.startswith(".")]
@@ -71,12 +71,12 @@ def data_files(path: Path) -> list[Path]:
 
 
 def files_of_split(path: Path, split: str | None) -> list[Path]:
-    """data_files whose names hold `split`; without one, the only file that there is. Raises DataFileError."""
+    """Data files whose names contain `split`; without a split, the only file. Raises DataFileError."""
     files = data_files(path)
     found = sorted({re.split(r"-\d+-of-", file.stem)[0] for file in files})
     chosen = [file for file in files if split is None or of_split(file, split)]
     if split is not None and path.is_file() and not chosen:
-        raise DataFileError(f"{path}: by its name not of split {split!r}. Ask for no split, or rename it.")
+        raise DataFileError(f"{path}: its name is not of split {split!r}. Give no split, or rename the file.")
     if not chosen:
         wanted = f"no data file of split {split!r} here ({', '.join(SUFFIXES)})"
         raise DataFileError(f"{path}: {wanted}. Splits found: {found}.")
@@ -93,15 +93,15 @@ def of_split(file: Path, split: str) -> bool:
 
 
 def records(file: Path, layout: Layout) -> Iterator[Record]:
-    """The records of a file as they stand, of parquet with the columns of the layout. Raises DataFileError.
+    """The records of a file as parsed; from parquet only the layout's columns. Raises DataFileError.
 
-    The columns of parquet are checked before a row is read; a record of JSON is whatever stands there.
+    Parquet's columns are checked before any row is read. A JSON record may be any value: check_layout checks it.
     """
     return _from_parquet(file, layout) if file.suffix == ".parquet" else _from_json(file)
 
 
 def column_names(file: Path) -> list[str]:
-    """Of a parquet file. Raises DataFileError."""
+    """The columns of a parquet file. Raises DataFileError."""
     try:
         return pq.read_schema(file).names
     except (pa.ArrowException, OSError, UnicodeError) as error:
@@ -109,7 +109,7 @@ def column_names(file: Path) -> list[str]:
 
 
 def beginning(file: Path) -> bytes:
-    """How a JSON file begins, without blanks and a byte order mark."""
+    """The start of a JSON file, without leading whitespace and byte order mark."""
     with file.open("rb") as content:
         return content.read(HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")
 
@@ -132,7 +132,7 @@ def _broken(file: Path, error: Exception) -> DataFileError:
 
 
 def _from_json(file: Path) -> Iterator[Record]:
-    """Lines, an array or columns, told apart by how they begin: many tools write lines under the name .json."""
+    """Lines, an array or an object of columns; the start decides, as many tools write lines to a .json file."""
     head = beginning(file)
     if head.startswith(b"[") or COLUMNS.match(head):
         try:
@@ -159,11 +159,11 @@ def _from_line(line: bytes, place: Place) -> Record:
 
 
 def _from_columns(table: dict[str, Any], file: Path) -> Iterator[Record]:
-    """Rows of an object of columns, which is emptied on the way: MS MARCO v2.1 takes gigabytes."""
+    """Rows of an object of columns. The object is emptied on the way, as MS MARCO v2.1 takes gigabytes."""
     first = next(iter(table.values()))
     odd = [name for name, column in table.items() if not isinstance(column, dict) or column.keys() != first.keys()]
     if odd:
         name = next(iter(table))
-        raise DataFileError(f"{file}: columns {odd} have other rows than {name!r}. Fetch or write the file again.")
+        raise DataFileError(f"{file}: columns {odd} and {name!r} differ in their rows. Fetch or write the file again.")
     for key in list(first):
         yield Place(file, "key", key), {name: column.pop(key) for name, column in table.items()}

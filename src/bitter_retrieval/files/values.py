@@ -1,32 +1,32 @@
-"""Values of a record, checked: texts, ids and reference answers; anything else is refused with its place.
+"""Checked values of a record: texts, ids and reference answers. Other values are refused with their place.
 
     identifier(1185, "query_id", place)                                           "1185"
     given(answers(["the Vistula ", "", "No Answer Present."], place))             ["the Vistula"]
     text(None, "query", place)      data.jsonl, line 3: query should be text, is None. Correct the row.
 
-`place` is what messages begin with: a Place (tables.py), or a file.
+Messages begin with `place`: a Place (tables.py) or a file.
 """
 
 from typing import Any
 
-NO_ANSWER = "No Answer Present."  # MS MARCO's mark of a question that its passages do not answer
+NO_ANSWER = "No Answer Present."  # MS MARCO's mark for a question that its passages do not answer
 
 
 class DataFileError(ValueError):
-    """A file or row that cannot be used: names where, the value and the remedy."""
+    """A file or row that cannot be used; the message has the place, the value and the remedy."""
 
 
 def text(value: Any, name: str, place: object) -> str:
-    """The text without blanks around it, which may be empty."""
+    """The text without surrounding whitespace; it may be empty."""
     try:
-        value.encode()  # lone surrogates, which JSON can spell, would only fail in the tokenizer
+        value.encode()  # JSON can hold lone surrogates, which would fail only later, in the tokenizer
         return value.strip()
     except (AttributeError, UnicodeError):
         raise refusal(name, "text", value, place) from None
 
 
 def identifier(value: Any, name: str, place: object) -> str | None:
-    """An id as a string; None where there is none."""
+    """An id as a string; None if absent."""
     if value is None or (isinstance(value, str) and text(value, name, place)):
         return value
     if isinstance(value, int) and not isinstance(value, bool):
@@ -35,7 +35,7 @@ def identifier(value: Any, name: str, place: object) -> str | None:
 
 
 def answers(value: Any, place: object) -> list[str]:
-    """Reference answers from a list, one text or nothing."""
+    """Reference answers from a list, a single text or nothing."""
     if not isinstance(value, str | list | None):
         raise refusal("answers", "a list of texts or one text", value, place)
     found = [value] if isinstance(value, str) else value or []
@@ -43,7 +43,7 @@ def answers(value: Any, place: object) -> list[str]:
 
 
 def given(references: list[str]) -> list[str]:
-    """Those that answer."""
+    """The references that answer: neither empty nor NO_ANSWER."""
     return [answer for answer in references if answer not in ("", NO_ANSWER)]
 
 
