@@ -1,4 +1,4 @@
-"""Stage prepare on another domain: what becomes beyond.parquet and its corpus, and what is said of it."""
+"""Stage prepare on another domain: beyond.parquet, its corpus, its account and its refusals."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_without_another_domain_there_are_no_rows() -> None:
     assert rows == [] and corpus == [] and "beyond" not in account
 
 
-def test_its_test_split_stands_beside_the_data_which_stay_as_they_are() -> None:
+def test_its_test_split_is_added_and_the_data_stay_as_they_are() -> None:
     rows, corpus, account = prepared(SQUAD | {"articles": SHARES, "num_titles": 3, "questions_per_title": 2})
     assert len(rows) == 6 and len({row["group_id"] for row in rows}) == 3
     assert all(len(row["passages"]) == 4 for row in rows)

@@ -188,7 +188,7 @@ def test_ids_that_are_given_stay_and_the_first_of_a_text_wins(tmp_path: Path) ->
     assert all(part in message for part in (f"{path}, line 4", "'other'", "'D.'", f"in {path}, line 2, 'A.'")), message
     edited = ids(read_questions(write(path, [simple(1, passages=["A."])])).rows[0])[0]
     write(path, [simple(1, passages=["A."]), simple(2, passages=named((edited, "A, edited.")))])
-    assert f"{path}, line 2: passage_id {edited!r} is of two texts" in refusal(path)
+    assert f"{path}, line 2: passage_id {edited!r} has two texts" in refusal(path)
 
 
 @pytest.fixture
@@ -257,7 +257,7 @@ SURROGATE = "\ud800"
     ("row", "parts"),
     [
         ({"question": "Q", "passages": []}, ["unknown layout", "['question', 'passages']", "Known: query, answers"]),
-        (["query", "answers", "passages"], ["unknown layout", "no keys but ['query'"]),
+        (["query", "answers", "passages"], ["unknown layout", "no object but ['query'"]),
         (simple(1, query=None), ["query should be text", "None"]),
         (simple(1, query=SURROGATE), ["query should be text", r"'\ud800'"]),
         (simple(1, query_id=1.5), ["query_id should be text or a whole number", "1.5"]),
@@ -301,7 +301,7 @@ def test_rows_of_columns_have_their_key_as_the_place(tmp_path: Path) -> None:
     del cut["answers"]["1"]
     for odd in (cut, cut | {"answers": ["x", "y"]}):
         path.write_text(json.dumps(odd))
-        assert f"{path}: columns ['answers'] have other rows than 'query'." in refusal(path)
+        assert f"{path}: columns ['answers'] and 'query' differ in their rows." in refusal(path)
     path.write_text(columns(simple(0))[:-9])
     assert f"{path}: not JSON" in refusal(path)
     (tmp_path / "corpus.json").write_text(columns({"passage_id": "a", "text": "A."}))
@@ -321,7 +321,7 @@ def test_a_value_that_is_long_is_shortened(tmp_path: Path) -> None:
 
 
 def squad(version: str, *asked: tuple[str, str, list[str]]) -> Row:
-    """One article; questions (id, question, answers) of one paragraph. v2 says which have none."""
+    """One article; questions (id, question, answers) of one paragraph. v2 marks those without answers."""
     qas = [
         {"id": name, "question": question, "answers": [{"text": text, "answer_start": 0} for text in answers]}
         | ({"is_impossible": not answers} if version == "v2.0" else {})
@@ -393,5 +393,5 @@ def test_further_passages_join_those_that_are_known(tmp_path: Path, suffix: str)
     given = {"x": "A.", "b": " B. ", "y": "B.", "e": " "}
     path = write(tmp_path / f"more{suffix}", [{"passage_id": name, "text": text} for name, text in given.items()])
     assert read_passages(path, {"a": "A."}, Path("mine.jsonl")) == ({"a": "A.", "b": "B."}, 1)
-    with pytest.raises(DataFileError, match="passage_id 'b' is of two texts, 'B.' and, in mine.jsonl, 'Other.'"):
+    with pytest.raises(DataFileError, match="passage_id 'b' has two texts, 'B.' and, in mine.jsonl, 'Other.'"):
         read_passages(path, {"b": "Other."}, Path("mine.jsonl"))

@@ -1,4 +1,4 @@
-"""Questions with candidates of their own as our splits: which split of the source feeds which, and what is left out."""
+"""Questions with their own candidates as splits: which split of the source feeds which, and what is left out."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -144,7 +144,7 @@ def test_a_single_file_is_divided_by_its_groups(tmp_path: Path) -> None:
     assert divided(tmp_path, replace(OWN, articles=Articles(0.2, 0.4, 0.1, 0.2)))[0] == splits, "a folder with one file"
     assert account["from"]["test"] == {"mine.jsonl": 6} and account["read"]["mine"]["left_out"]["not_drawn"] == 3
     assert account["read"]["mine"]["questions"] == 30
-    with pytest.raises(DivisionError, match="mine.jsonl: 'validation' is left without .* share 0.01 of 10"):
+    with pytest.raises(DivisionError, match="mine.jsonl: 'validation' gets no question .* share 0.01 of 10"):
         divided(path, replace(OWN, articles=Articles(0.2, 0.4, 0.01, 0.2)))
     for articles, said in ((None, "beyond.articles is missing"), (Articles(1, 1, 0, 0), "beyond.articles is ")):
         with pytest.raises(ValueError, match=said):
@@ -180,11 +180,11 @@ def test_dev_and_val_are_validation(tmp_path: Path, name: str) -> None:
 def test_what_no_split_would_take_is_refused_by_name(tmp_path: Path) -> None:
     for name in ("train", "validation", "more", "train-test"):
         write_rows(tmp_path / f"{name}.jsonl", MARCO["validation"])
-    with pytest.raises(DataFileError, match=r"files \['more.jsonl', 'train-test.jsonl'\] are of no split, or of sev"):
+    with pytest.raises(DataFileError, match=r"files \['more.jsonl', 'train-test.jsonl'\] say no split, or sev"):
         divided(tmp_path)
     for more in (["more"], ["dev"], ["dev", "val"]):
         of_hub = dict.fromkeys(["train", "validation", *more], lambda left_out: [])
-        with pytest.raises(DataFileError, match="left out. .* in beyond.path and leave beyond.hub out") as said:
+        with pytest.raises(DataFileError, match="left out. .* set beyond.path to it and remove beyond.hub") as said:
             question_splits(of_hub, "them/data", OWN, at="beyond")
         assert f"and {more} would" in str(said.value)
 
@@ -200,7 +200,7 @@ def test_a_group_named_after_its_first_question_stays_together(tmp_path: Path) -
 
 def test_ones_own_ids_that_come_twice_are_refused_with_both_places(tmp_path: Path) -> None:
     write_marco(tmp_path, MARCO, ".jsonl")
-    with pytest.raises(DataFileError, match="train-.*jsonl, line 29, and .*line 30: the same query_id '19727'"):
+    with pytest.raises(DataFileError, match="train-.*jsonl, line 29, and .*line 30 have the same query_id '19727'"):
         divided(tmp_path, OWN)
 
 
@@ -211,7 +211,7 @@ def test_splits_that_cannot_be_told_are_refused(tmp_path: Path) -> None:
         divided(tmp_path)
     for name in ("train", "test"):
         (tmp_path / f"{name}.jsonl").rename(tmp_path / f"mine{name}.jsonl")
-    with pytest.raises(DataFileError, match=r"files \['minetest.jsonl', 'minetrain.jsonl'\] are of no split"):
+    with pytest.raises(DataFileError, match=r"files \['minetest.jsonl', 'minetrain.jsonl'\] say no split"):
         divided(tmp_path)
 
 

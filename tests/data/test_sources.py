@@ -48,7 +48,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def set_params(data: dict[str, Any], labels: dict[str, Any], runs: dict[str, Any], **sections: Any) -> None:
-    """The default profile, with these and a model each that lies in the folder."""
+    """The default profile, with these and one model of each kind from the folder."""
     tree = yaml.safe_load(tiny.PROFILE.read_text())
     prompt = tree["readers"]["reader_a"]["prompt"]
     tree["data"] |= {"path": str(RAW)} | data
@@ -98,7 +98,7 @@ def account() -> dict[str, Any]:
 
 
 def unlabelled(rows: list[Row]) -> list[Row]:
-    """One's own questions, which nobody has labelled."""
+    """Your own questions, without any label."""
     return [
         {"query": row["query"], "answers": row["answers"], "passages": row["passages"]["passage_text"]} for row in rows
     ]
@@ -231,7 +231,7 @@ def test_what_is_fitted_needs_questions_of_its_own(project: Path, stage: Callabl
 def test_what_later_stages_take_from_a_hub_is_asked_for_before_any_data(
     project: Path, stage: Callable[..., None], monkeypatch: pytest.MonkeyPatch, section: str, name: str
 ) -> None:
-    """There are no data either."""
+    """The data are absent too."""
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     set_params({"source": "msmarco"}, {"human": HUMAN, **LABELS}, RUNS)
     tree = yaml.safe_load(Path("params.yaml").read_text())

@@ -1,4 +1,4 @@
-"""SQuAD files: both layouts give the same rows, splits share no article and no text, and what is wrong is named."""
+"""SQuAD files: both layouts give the same rows, splits share no article and no text, and errors name the place."""
 
 import json
 from pathlib import Path
@@ -359,7 +359,7 @@ def test_a_split_without_questions_names_the_share_to_raise(towns: Path) -> None
     with pytest.raises(DivisionError, match=r"here: 'validation'.*0\.04 of 10.*data\.articles\.validation to 0\.1000"):
         squad_splits(squad_files(towns), "here", 0, 4, SHARES | {"validation": 0.04})
     for shares in (SHARES | {"train": 0.9}, SHARES | {"train": -0.1}):
-        with pytest.raises(DivisionError, match="at most 1 in sum"):
+        with pytest.raises(DivisionError, match="their sum at most 1"):
             squad_splits(squad_files(towns), "here", 0, 4, shares)
 
 

@@ -61,18 +61,18 @@ def prepared(**sizes: int) -> tuple[dict[str, list[Row]], list[Row]]:
 
 
 def sentences(text: str) -> list[str]:
-    """Without case and marks, as the patterns stand in world_language.py."""
+    """Without case and marks, as the patterns are in world_language.py."""
     return [s.strip(" .?").replace(",", " ,").lower() for s in re.split(r"(?<=[.?]) ", without_an(text))]
 
 
 def without_an(text: str) -> str:
-    """As the patterns have it before a value: "works as a {v}"."""
+    """With "a" before vowels too, like the patterns: "works as a {v}"."""
     return re.sub(r"\b([Aa])n (?=[aeiou])", r"\1 ", text)
 
 
 @cache
 def readings(query: str) -> list[tuple[str, Relation]]:
-    """Every entity and relation that the query can be asking for."""
+    """Every entity and relation that the query may ask for."""
     found = [
         (match[1], kind, relation) for kind, relation, question in QUESTIONS if (match := question.fullmatch(query))
     ]
@@ -85,7 +85,7 @@ def asked(row: Row) -> tuple[str, Relation]:
 
 
 def subject(text: str) -> str | None:
-    """Whom a pronoun in the passage stands for: the entity that its introduction names."""
+    """The entity that the passage's pronouns mean: the one that its introduction names."""
     patterns = [re.escape(pattern).replace(r"\{e\}", "(.+)") for pattern in INTRODUCTIONS]
     introduced = [m[1] for s in sentences(text) for pattern in patterns if (m := re.fullmatch(pattern, s))]
     assert len(introduced) <= 1
@@ -93,7 +93,7 @@ def subject(text: str) -> str | None:
 
 
 def ways_to_state(relation: Relation, name: str, value: str, pronouns: bool) -> Iterator[str]:
-    """`pronouns`: whether she, he, it and there stand for the entity."""
+    """pronouns: whether she, he, it and there mean the entity."""
     yield from (pattern.format(e=name, v=value) for pattern in relation.plain)
     possessive = f"{name}'" if name.endswith("s") else f"{name}'s"
     for pattern, (s, o, d) in product(relation.hard, [(name, name, possessive), *PRONOUNS[KINDS[name]]]):
@@ -290,7 +290,7 @@ def test_no_value_is_part_of_a_name_or_of_two_kinds_within_a_type() -> None:
 
 
 def test_no_pattern_gives_an_answer_away() -> None:
-    """A value that is a word of a pattern would make a passage contain an answer that it does not speak of."""
+    """If a value were a word of a pattern, a passage could contain an answer by accident."""
     of_relations = [p for rs in RELATIONS.values() for r in rs for p in (*r.plain, *r.hard, *r.questions, r.topic)]
     general = [*INTRODUCTIONS, *LURES, *HEDGES, *MENTIONS, *CONTRASTS]
     said = {word for pattern in (*of_relations, *general) for word in words(pattern)}
@@ -335,7 +335,7 @@ def test_splits_share_no_entity_and_no_text(splits: dict[str, list[Row]]) -> Non
 
 
 def test_nothing_is_told_of_an_entity_outside_its_own_cluster(splits: dict[str, list[Row]]) -> None:
-    """Else a passage contradicts the truth, and readers are fitted on names of the test split."""
+    """Otherwise passages contradict the truth, and readers are fitted on names of the test split."""
     home = {asked(row)[0]: row["group_id"] for rows in splits.values() for row in rows}
     for row in (row for rows in splits.values() for row in rows):
         for passage in row["passages"]:

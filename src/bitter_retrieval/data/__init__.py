@@ -1,1 +1,1 @@
-"""Where questions come from: the generated world, SQuAD, MS MARCO, files of one's own; and how they are split."""
+"""Sources of questions (the generated world, SQuAD, MS MARCO, your own files) and their division into splits."""

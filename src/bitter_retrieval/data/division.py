@@ -1,4 +1,4 @@
-"""Which split a group of questions belongs to: drawn by a seed, whatever the order of the files.
+"""The split of each group of questions, drawn by a seed and independent of the order of the files.
 
 divide(["Warsaw", "Otter", …], seed=0, shares={"train": 0.8, "test": 0.2}, where="data/raw")
     {"Otter": "train", …, "Warsaw": "test"}
@@ -10,32 +10,33 @@ from itertools import accumulate, pairwise
 
 
 class DivisionError(ValueError):
-    """Shares that leave a split without questions: names where, the share and the remedy."""
+    """Shares that leave a split without questions; the message has the place, the share and the remedy."""
 
 
 def digest(*parts: object) -> str:
-    """A hash by which things are put into an order that no file decides."""
+    """A hash of the parts to sort by, in an order that no file decides."""
     return hashlib.sha1("\x1f".join(map(str, parts)).encode()).hexdigest()
 
 
 def drawn(names: Iterable[str], seed: int) -> list[str]:
-    """The names, each once, in the order in which the seed draws them."""
+    """The distinct names in an order drawn by the seed."""
     return sorted(set(names), key=lambda name: digest(seed, name))
 
 
 def divide(groups: Iterable[str], seed: int, shares: dict[str, float], where: str, at: str = "data") -> dict[str, str]:
-    """Split by group; groups beyond the sum of the shares are in none, and a share of 0 takes none.
+    """Split by group. Groups beyond the sum of the shares have no split; a share of 0 takes no group.
 
-    where: what errors call the data; at: where params describe it.
+    where: the data's name in errors; at: where params describe the data. Raises DivisionError.
     """
     order = drawn(groups, seed)
+    # Rounded half up. Sums of shares may miss a half by their rounding error, for which 1e-9 makes up.
     ends = [int(len(order) * share + 0.5 + 1e-9) for share in accumulate(shares.values())]
     if ends != sorted(ends) or ends[-1] > len(order):
-        raise DivisionError(f"{at}.articles is {shares}: at least 0 each, at most 1 in sum. Lower the largest.")
+        raise DivisionError(f"{at}.articles is {shares}: at least 0 each, their sum at most 1. Lower the largest.")
     split_of: dict[str, str] = {}
     for (split, share), (start, end) in zip(shares.items(), pairwise([0, *ends]), strict=True):
         if share and start == end:
-            cause = f"{split!r} is left without questions by its share {share} of {len(order)} articles or groups"
+            cause = f"{split!r} gets no question from its share {share} of {len(order)} articles or groups"
             raise DivisionError(f"{where}: {cause}. Raise {at}.articles.{split} to {1 / len(order):.4f} or more.")
         split_of |= dict.fromkeys(order[start:end], split)
     return split_of

@@ -1,10 +1,12 @@
-"""Questions with candidate passages that a user brings, in one of four layouts, as prepared rows.
+"""Your own questions with candidate passages, in one of four layouts, as prepared rows.
 
-SQuAD v1.1 and v2 (squad.py), where a question's one candidate is the paragraph that it was asked about; MS MARCO v1.1
-and v2.1 (https://huggingface.co/datasets/microsoft/ms_marco), where the lists in `passages` are parallel, and as it
-comes from Microsoft, a list of {passage_text, is_selected}; the simple layout, which needs query, answers (or one
-answer) and passages alone; and prepared rows (records.py), which are a case of the simple layout and come out as they
-went in. One question in MS MARCO's layout, and in the simple one:
+SQuAD           v1.1 and v2 (squad.py); a question's only candidate is the paragraph that it was asked about
+MS MARCO        v1.1 and v2.1 (https://huggingface.co/datasets/microsoft/ms_marco), where `passages` holds parallel
+                lists; or Microsoft's own files, where it is a list of {passage_text, is_selected}
+simple          needs only query, answers (or one answer) and passages
+prepared rows   records.py; a case of the simple layout, returned unchanged
+
+One question in MS MARCO's layout, and one in the simple layout:
 
     {"query_id": 1185, "query": "which river is in warsaw", "query_type": "entity", "wellFormedAnswers": [],
      "answers": ["the Vistula"],
@@ -13,8 +15,9 @@ went in. One question in MS MARCO's layout, and in the simple one:
     {"query": "which river is in warsaw", "answers": "the Vistula",
      "passages": ["Warsaw is …", {"text": "Warsaw lies on …", "passage_id": "w2", "is_selected": 1}]}
 
-Files are what files/tables.py reads, SQuAD's its one JSON object or parquet in the Hugging Face layout. Blanks around
-texts go; a text is one passage with one id in all rows. Further passages to search are rows of passage_id, text.
+files/tables.py reads the files; SQuAD's are one JSON object, or parquet in the Hugging Face layout. Whitespace around
+texts is stripped; a text is one passage with one id in all rows. Further passages to search are rows of passage_id and
+text.
 """
 
 import hashlib
@@ -41,17 +44,17 @@ from bitter_retrieval.files.tables import (
 from bitter_retrieval.files.values import DataFileError, short
 from bitter_retrieval.records import Row
 
-SQUAD = re.compile(rb'\{[^][{}]*"data"\s*:\s*\[\s*[{\]]')  # how a file in SQuAD's JSON layout begins
+SQUAD = re.compile(rb'\{[^][{}]*"data"\s*:\s*\[\s*[{\]]')  # start of a file in SQuAD's JSON layout
 LEFT_OUT = (
-    "empty_query",  # this and the next three: whole rows, counted for the first that holds
+    "empty_query",  # this and the next three: whole rows, counted under the first reason that holds
     "unanswerable",
     "no_passages",
-    "duplicate_id",  # of SQuAD, and where prepared_rows is told so; else it is an error
+    "duplicate_id",  # in SQuAD, and with repeated=True in prepared_rows; otherwise an error
     "empty_answers",  # from here on: parts of rows that are kept
     "duplicate_answers",
     "empty_passages",
     "duplicate_passages",
-    "replaced_passage_ids",  # the text had an id already, which stays
+    "replaced_passage_ids",  # the text already had an id and keeps it
 )
 
 
@@ -72,16 +75,16 @@ PASSAGE = Layout(("passage_id", "text"), (), "passage_id and text")
 
 
 def read_questions(path: Path, split: str | None = None, first: int = 0, last: int | None = None) -> ReadQuestions:
-    """The questions of a file, or of a folder's files whose names hold `split`, in the order of the names.
+    """The questions of a file, or of a folder's files whose names contain `split`, in name order.
 
-    Rows `first` to `last` (from 0, `last` excluded) are counted over all files before anything is left out. A row
-    without query_id gets its place, such as train-17, so that a label leads back to its line; one without group_id its
-    query_id; a passage without passage_id a hash of its text. Of a SQuAD file, `first` and `last` count the questions
-    that have an answer, what is left out counts for the whole file, and an article is a group. Raises DataFileError,
-    also where no question is left, or SquadError.
+    first, last: the range of rows, from 0, `last` excluded, counted over all files before any row is left out. An
+    absent query_id becomes the row's place, such as train-17, so that a label leads back to its line; an absent
+    group_id the query_id; an absent passage_id a hash of the text. In a SQuAD file, the range counts the questions that
+    have an answer, `left_out` counts the whole file, and an article is a group. Raises SquadError, or DataFileError,
+    also if no question is left.
     """
     if first < 0 or (last is not None and last <= first):
-        raise DataFileError(f"{path}: rows {first} to {last} hold nothing. Ask for 0 <= first < last.")
+        raise DataFileError(f"{path}: rows {first} to {last} are an empty range. Give 0 <= first < last.")
     left_out = Counter(dict.fromkeys(LEFT_OUT, 0))
     asked = islice(file_records(files_of_split(path, split), left_out), first, last)
     found = (row for _, row in prepared_rows(asked, PassageIds(), left_out))
@@ -93,7 +96,7 @@ def read_questions(path: Path, split: str | None = None, first: int = 0, last: i
 
 
 def file_records(files: Iterable[Path], left_out: Counter[str]) -> Iterator[Record]:
-    """Questions of files one after another; counts in `left_out` what of SQuAD's files is none."""
+    """The records of all files in turn; counts in `left_out` the questions that SQuAD's reader leaves out."""
     return chain.from_iterable(
         _from_squad(file, left_out) if _is_squad(file) else records(file, QUESTION) for file in files
     )
@@ -108,18 +111,19 @@ def _is_squad(file: Path) -> bool:
 def prepared_rows(
     found: Iterable[Record], ids: "PassageIds", left_out: Counter[str], repeated: bool = False
 ) -> Iterator[tuple[Place, Row]]:
-    """Prepared rows one by one, each with its place; counts in `left_out` what they are without.
+    """Prepared rows, each with its place; counts in `left_out` what is left out.
 
-    A row without group_id has None there. ids: shared by what shares passages. repeated: a query_id may come again, and
-    the first row stays. Raises DataFileError.
+    An absent group_id is None. ids: one for all rows that share passages. repeated: of rows with the same query_id,
+    keep the first instead of refusing the others. Raises DataFileError.
     """
     asked: dict[str, Place] = {}
     for place, record in found:
         row, counts = _prepared(record, place, ids)
         if row is not None and (other := asked.setdefault(row["query_id"], place)) != place:
             if not repeated:
-                same = f"the same query_id {short(row['query_id'])}"
-                raise DataFileError(f"{other}, and {place}: {same}. Give each its own.")
+                raise DataFileError(
+                    f"{other}, and {place} have the same query_id {short(row['query_id'])}. Give each its own."
+                )
             row, counts = None, Counter(["duplicate_id"])
         left_out.update(counts)
         if row is not None:
@@ -127,7 +131,7 @@ def prepared_rows(
 
 
 def read_passages(path: Path, known: Mapping[str, str], source: Path) -> tuple[dict[str, str], int]:
-    """further_passages of a file, or of a folder's only one; the second value counts empty texts alone."""
+    """further_passages of a file, or of a folder's only file, and the number of empty texts."""
     texts, counts = further_passages(files_of_split(path, None), known, source)
     return texts, counts["empty"]
 
@@ -135,10 +139,10 @@ def read_passages(path: Path, known: Mapping[str, str], source: Path) -> tuple[d
 def further_passages(
     files: Iterable[Path], known: Mapping[str, str], source: Path
 ) -> tuple[dict[str, str], dict[str, int]]:
-    """Texts by passage_id: those that are `known`, from the file `source`, and the further ones of the files.
+    """Texts by passage_id: the `known` ones, which come from the file `source`, then the further ones of the files.
 
-    A text keeps the id that it has first. Counted are `empty` texts, which are left out, and `repeated` ones, which are
-    there already. Raises DataFileError.
+    A text keeps its first id. Counts `empty` texts, which are left out, and `repeated` ones, which are already there.
+    Raises DataFileError.
     """
     ids, texts, counts = PassageIds(), dict(known), {"empty": 0, "repeated": 0}
     for passage_id, text in known.items():
@@ -175,7 +179,7 @@ def _from_squad(file: Path, left_out: Counter[str]) -> Iterator[Record]:
 
 
 def _prepared(record: Any, place: Place, ids: "PassageIds") -> tuple[Row | None, Counter[str]]:
-    """The prepared row, or None where the row is left out, and what is left out by reason."""
+    """The prepared row, None if it is left out, and the number of parts left out by reason."""
     if isinstance(record, dict) and "query_type" in record:  # MS MARCO's, whose evaluation files have no answers
         record = {"answers": None} | record
     check_layout(record, place, QUESTION)
@@ -201,7 +205,7 @@ def _prepared(record: Any, place: Place, ids: "PassageIds") -> tuple[Row | None,
 
 
 def _passages(candidates: list[Row], place: Place, ids: "PassageIds") -> tuple[list[Row], int]:
-    """Each text once, selected if any of its copies is; and how many ids gave way to the text's own."""
+    """Each text once, selected if any copy is, and the number of ids replaced by the text's first one."""
     passages: dict[str, Row] = {}
     replaced = 0
     for candidate in candidates:
@@ -214,20 +218,20 @@ def _passages(candidates: list[Row], place: Place, ids: "PassageIds") -> tuple[l
 
 
 class PassageIds:
-    """One id for a text and one text for an id. Texts are kept as hashes: MS MARCO v2.1 has gigabytes of them."""
+    """One id per text and one text per id. Texts are kept as hashes: MS MARCO v2.1 has gigabytes of them."""
 
     def __init__(self) -> None:
         self._id_of: dict[str, str] = {}
         self._hash_of: dict[str, str] = {}
-        self._given: dict[str, str] = {}  # where, and how its text begins
+        self._given: dict[str, str] = {}  # by id: its place and the start of its text
 
     def claim(self, text: str, given: str | None, place: Place | Path) -> str:
-        """The id of the text: the first that it was given, or a hash. Raises where `given` is another text's."""
+        """The text's id: the first one given, or a hash. Raises DataFileError if `given` is another text's."""
         own = _hash(text)
         passage_id = given or own
         if self._hash_of.setdefault(passage_id, own) != own:
             texts = f"{short(text)} and, {self._given.get(passage_id, 'without an id, another')}"
-            raise DataFileError(f"{place}: passage_id {passage_id!r} is of two texts, {texts}. Give each its own.")
+            raise DataFileError(f"{place}: passage_id {passage_id!r} has two texts, {texts}. Give each its own.")
         if given:
             self._given.setdefault(given, f"in {place}, {short(text)}")
         return self._id_of.setdefault(own, passage_id)
@@ -238,7 +242,7 @@ def _hash(text: str) -> str:
 
 
 def _candidates(passages: Any, place: Place) -> list[Any]:
-    """The passages as a list, MS MARCO's parallel lists too."""
+    """The passages as one list; MS MARCO's parallel lists are zipped."""
     if isinstance(passages, dict) and "passage_text" in passages:
         texts, marks = passages["passage_text"], passages.get("is_selected")
         if not isinstance(texts, list) or not isinstance(marks, list | None):
@@ -254,7 +258,7 @@ def _candidates(passages: Any, place: Place) -> list[Any]:
 
 
 def _candidate(item: Any, number: int, place: Place) -> Row:
-    """A prepared row's passage; its passage_id may be None yet."""
+    """A prepared row's passage, whose passage_id may still be None."""
     name = f"passage {number}"
     item = {"text": item} if isinstance(item, str) else item
     if isinstance(item, dict) and "passage_text" in item:

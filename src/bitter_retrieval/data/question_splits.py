@@ -1,14 +1,14 @@
-"""Questions that bring their candidates along, MS MARCO's or one's own, as our splits.
+"""Questions that have candidates already, MS MARCO's or your own, as this project's splits.
 
-    what there is                      ours
-    train, validation, test            the same, and reader: limits.reader questions of train, or a part of that name
-    train, validation                  test is cut from validation; val and dev are other names of it, eval of test
-    MS MARCO's test without a label    likewise (v2.1 keeps its labels to itself)
+    parts found                        splits made
+    train, validation, test            the same; reader is a part of that name, or limits.reader questions of train
+    train, validation                  test is cut from validation (val and dev mean validation, eval means test)
+    MS MARCO's test without a label    likewise (v2.1 does not publish the labels of test)
     one file, or one split             groups of questions, divided by the shares of data.articles
 
-Questions of one group stay in one split, test before validation, train and reader; without a group_id, those with the
-same query are one. The corpus holds all passages of what test comes from, and those of the files `corpus` beside it.
-question_files.py reads the layouts, and says what of them is left out.
+A group stays in one split, the first of test, validation, train and reader that has it; without a group_id, questions
+with the same query are a group. The corpus holds all passages of the part that test comes from, and those of files
+named corpus next to it. question_files.py reads the layouts and defines what is left out.
 """
 
 import heapq
@@ -27,15 +27,15 @@ from bitter_retrieval.files.values import DataFileError
 from bitter_retrieval.records import Row, passage_texts
 
 SPLITS = ("reader", "train", "validation", "test")
-ALIASES = {"val": "validation", "dev": "validation", "eval": "test"}  # how else splits are called; eval by MS MARCO
-FIRST = ("test", "validation", "train", "reader")  # a group that several have stays in the first
-REASONS = (*LEFT_OUT, "group_elsewhere", "split_without_human_label", "not_drawn")  # the last: limits, or no share
+ALIASES = {"val": "validation", "dev": "validation", "eval": "test"}  # other names of splits; eval is MS MARCO's
+FIRST = ("test", "validation", "train", "reader")  # a group in several splits stays in the first of these
+REASONS = (*LEFT_OUT, "group_elsewhere", "split_without_human_label", "not_drawn")  # not_drawn: by limits or shares
 
-Parts = Mapping[str, Callable[[Counter[str]], Iterable[Record]]]  # by name; counts what is left out as it is read
+Parts = Mapping[str, Callable[[Counter[str]], Iterable[Record]]]  # by name; reading one counts what is left out
 
 
 class _Drawn(NamedTuple):
-    """A row and what orders it: by its group's hash, then by its place."""
+    """A row with its sort key: its group's hash, then its place, which no other row has."""
 
     group: str
     number: int
@@ -45,7 +45,7 @@ class _Drawn(NamedTuple):
 
 
 def split_files(path: Path) -> tuple[Parts, list[Path]]:
-    """A file, or a folder's files by the split that their names say; and those of further passages."""
+    """The parts, from one file or from a folder's files by the split in their names, and files of further passages."""
     files = data_files(path)
     corpus = [file for file in files if path.is_dir() and of_split(file, "corpus")]
     files = [file for file in files if file not in corpus]
@@ -53,15 +53,15 @@ def split_files(path: Path) -> tuple[Parts, list[Path]]:
         return {files[0].stem: partial(file_records, files)}, corpus
     if unclear := [file.name for file in files if len(_splits_of(file)) != 1]:
         raise DataFileError(
-            f"{path}: files {unclear} are of no split, or of several. Let each name begin with one of train, "
-            "validation and test (corpus: passages alone), or keep them elsewhere; a file that is alone is divided."
+            f"{path}: the names of files {unclear} say no split, or several. Start each name with train, validation or "
+            "test (corpus for passages alone), or move them elsewhere. A single file is divided."
         )
     named = {split: [file for file in files if split in _splits_of(file)] for split in SPLITS}
     return {split: partial(file_records, own) for split, own in named.items() if own}, corpus
 
 
 def _splits_of(file: Path) -> set[str]:
-    """All that a file's name may say; another name of a split has to be a word of its own."""
+    """All splits that a file's name may say; an alias counts only as a whole word."""
     words = re.split(r"[^A-Za-z0-9]+", file.stem)
     return {split for split in SPLITS if of_split(file, split)} | {ALIASES[word] for word in words if word in ALIASES}
 
@@ -71,8 +71,8 @@ def question_splits(
 ) -> tuple[dict[str, list[Row]], list[Row], dict[str, Any]]:
     """Rows by split (records.PREPARED), the corpus (records.CORPUS), and an account. Raises DataFileError.
 
-    The account has `from`, the questions by split and file, and `read`: by part, what was left out for which reason.
-    where: what errors call the data, and at: where params describe it; corpus: files of further passages.
+    The account has `from`, questions by split and file, and `read`, by part the number left out for each reason.
+    where: the data's name in errors; at: where params describe the data; corpus: files of further passages.
     """
     names = [ALIASES.get(part, part) for part in parts]
     parts = dict(zip(names, parts.values(), strict=True)) if len({*names}) == len(names) else parts
@@ -84,7 +84,7 @@ def question_splits(
     elif others := sorted(set(parts) - set(SPLITS)):
         raise DataFileError(
             f"{where}: splits {sorted(parts)} found, and {others} would be left out. Put the files of train, "
-            f"validation and test into a folder, name that in {at}.path and leave {at}.hub out."
+            f"validation and test into a folder, set {at}.path to it and remove {at}.hub."
         )
     else:
         raise DataFileError(
@@ -95,7 +95,7 @@ def question_splits(
     rows = {split: [one.row for one in splits[split]] for split in SPLITS}
     texts = passage_texts([one.row for one in sorted(searched, key=_place)])
     texts, further = further_passages(corpus, texts, Path(where))
-    account = {
+    account: dict[str, Any] = {
         "from": {split: dict(Counter(one.file for one in splits[split])) for split in SPLITS},
         "read": reading.account(splits),
         **{f"{what}_corpus_passages": count for what, count in further.items()},
@@ -104,7 +104,7 @@ def question_splits(
 
 
 class _Reading:
-    """Rows of the parts, as they are read, and the account of it."""
+    """Reads the rows of the parts and keeps account of them."""
 
     def __init__(self, parts: Parts, data: QuestionData) -> None:
         self.parts, self.data = parts, data
@@ -113,11 +113,12 @@ class _Reading:
         self.kept: Counter[str] = Counter()
 
     def rows(self, part: str) -> Iterator[_Drawn]:
-        """The rows of a part; nothing of one that is not there."""
+        """The rows of a part; none if it is absent."""
         if part not in self.parts:
             return
         left_out = self.left_out[part] = Counter(dict.fromkeys(REASONS, 0))
-        again, first = self.data.source == "msmarco", {}
+        again = self.data.source == "msmarco"  # whose files may repeat a query_id
+        first: dict[str, str] = {}  # group_id of each group's first row
         records = self.parts[part](left_out)
         for number, (place, row) in enumerate(prepared_rows(records, self.ids, left_out, again)):
             self.kept[part] += 1
@@ -127,7 +128,7 @@ class _Reading:
             yield _Drawn(digest(self.data.seed, group), number, part, place.file.name, row)
 
     def apart(self, splits: dict[str, list[_Drawn]]) -> dict[str, list[_Drawn]]:
-        """Each group in one split, and rows in the order of their places."""
+        """Each group in one split alone, and rows in the order of the files."""
         home: dict[str, str] = {}
         found = {}
         for split in FIRST:
@@ -138,7 +139,7 @@ class _Reading:
         return found
 
     def account(self, splits: dict[str, list[_Drawn]]) -> dict[str, dict[str, int]]:
-        """By part: questions with an answer and a passage, how many of them are used, and what is left out and why."""
+        """By part: questions with an answer and a passage, how many are used, and how many are left out by reason."""
         used = Counter(one.part for rows in splits.values() for one in rows)
         for part, left_out in self.left_out.items():
             elsewhere = left_out["group_elsewhere"] + left_out["split_without_human_label"]
@@ -154,7 +155,7 @@ def _place(one: _Drawn) -> tuple[str, int]:
 
 
 def _as_named(reading: _Reading, limits: Limits) -> tuple[dict[str, list[_Drawn]], list[_Drawn]]:
-    """Splits by the names of the parts, and what the corpus is made of."""
+    """Splits named like the parts, and the rows whose passages are the corpus."""
     searched = sorted(reading.rows("test"))
     if searched and reading.data.source == "msmarco" and not any(map(_is_labelled, searched)):
         reading.left_out["test"]["split_without_human_label"] = len(searched)
@@ -165,7 +166,8 @@ def _as_named(reading: _Reading, limits: Limits) -> tuple[dict[str, list[_Drawn]
         searched = sorted(reading.rows("validation"))
         half = len(searched) // 2
         validation, test = _cut(searched, min(limits.validation or half, half))
-    reader, train = list(reading.rows("reader")), reading.rows("train")
+    reader = list(reading.rows("reader"))
+    train: Iterable[_Drawn] = reading.rows("train")
     if not reader:
         reader, train = _cut(_lowest(limits.train and limits.train + limits.reader, train), limits.reader)
     return {
@@ -177,7 +179,7 @@ def _as_named(reading: _Reading, limits: Limits) -> tuple[dict[str, list[_Drawn]
 
 
 def _by_shares(reading: _Reading, where: str, at: str) -> tuple[dict[str, list[_Drawn]], list[_Drawn]]:
-    """Splits of the only part, and what the corpus is made of: test, and groups in no split."""
+    """Splits of the only part, and the rows whose passages are the corpus: test, and groups in no split."""
     data, (part,) = reading.data, reading.parts
     if data.articles is None:
         raise DataFileError(f"{where}: {at}.articles is missing, the shares by which a single file is divided.")
@@ -190,12 +192,12 @@ def _by_shares(reading: _Reading, where: str, at: str) -> tuple[dict[str, list[_
 
 
 def _lowest(limit: int | None, rows: Iterable[_Drawn]) -> list[_Drawn]:
-    """So many of the rows, drawn by group; without a limit all."""
+    """The first `limit` rows in drawn order; all without a limit. At most `limit` rows are in memory at once."""
     return sorted(rows) if limit is None else heapq.nsmallest(limit, rows)
 
 
 def _cut(rows: list[_Drawn], size: int) -> tuple[list[_Drawn], list[_Drawn]]:
-    """At most the first `size` rows, so that no group is in both parts, and the others."""
+    """The first `size` rows, fewer if that would divide a group, and the others."""
     while 0 < size < len(rows) and rows[size - 1].group == rows[size].group:
         size -= 1
     return rows[:size], rows[size:]

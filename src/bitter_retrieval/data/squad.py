@@ -1,4 +1,4 @@
-"""SQuAD as prepared rows: articles divided over the splits, candidates added to every question.
+"""SQuAD as prepared rows: articles are divided over the splits, and every question gets candidates.
 
 Reads v1.1 and v2 in SQuAD's JSON layout (https://rajpurkar.github.io/SQuAD-explorer), and parquet or a dataset in the
 Hugging Face layout. One question in the JSON layout (records.py shows the prepared row it becomes):
@@ -34,7 +34,7 @@ Parts = Mapping[str, Iterable[Paragraph]]  # by name of a file, or of a dataset'
 
 
 class SquadError(ValueError):
-    """A file or row that cannot be used: names where, the value and the remedy."""
+    """A file or row that cannot be used; the message has the place, the value and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class SquadQuestion:
     context: str
     question: str
     answers: tuple[str, ...]
-    part: str = field(compare=False)  # that it comes from
+    part: str = field(compare=False)  # the file or split it comes from
 
 
 def read_squad(path: Path) -> tuple[list[SquadQuestion], dict[str, int]]:
     """The questions that have an answer, in file order, and counts by name. Raises SquadError.
 
-    Beside `questions` kept and LEFT_OUT: `duplicate_answers`, equal references removed; `misplaced_answers`, kept
-    though the context does not hold them at answer_start; `shared_paragraphs`, texts under several titles.
+    Counted besides `questions` kept and LEFT_OUT: `duplicate_answers`, equal references removed; `misplaced_answers`,
+    kept though they are not at answer_start of the context; `shared_paragraphs`, texts under several titles.
     """
     questions, _, counts = _load(squad_files(path), str(path))
     return questions, counts
@@ -71,13 +71,14 @@ def squad_splits(
 ) -> tuple[dict[str, list[Row]], list[Row], dict[str, Any]]:
     """Rows by split (records.PREPARED), the evaluation corpus (records.CORPUS) and an account. Raises SquadError.
 
-    `shares` gives each split its share of the articles that have a question; articles beyond the sum are in no split
-    and only add paragraphs to the corpus, which holds every paragraph of the test articles too. A question gets its
-    own paragraph and `candidates` - 1 others of its split: those of its article come first, then all others, each by
-    falling BM25 score. One that holds a reference answer stays (`candidates_with_answer`). `seed` draws the division
-    and the order of the candidates. Of so many titles drawn (None: all), so many questions drawn are kept each; other
-    titles are as if they were not there. The account has read_squad's counts, what the division adds, and `from`, the
-    questions by split and part. where: what errors call the data; at: where params describe it.
+    seed: draws titles, questions, the division and the order of the candidates.
+    candidates: passages of a question: its own paragraph, then others of its split, those of its article first, each by
+    falling BM25 score. Others that contain a reference answer stay (`candidates_with_answer` counts them).
+    shares: of the articles that have a question, by split. Further articles are in no split and only add paragraphs to
+    the corpus, which also holds every paragraph of the test articles.
+    num_titles, questions_per_title: so many are drawn (None: all); other titles are ignored.
+    where: the data's name in errors; at: where params describe the data.
+    The account has read_squad's counts, those of the division, and `from`, the questions by split and part.
     """
     questions, home, counts = _load(parts, where)
     questions, home, left_out = _sampled(questions, home, seed, num_titles, questions_per_title)
@@ -102,7 +103,7 @@ def squad_splits(
 def _sampled(
     questions: list[SquadQuestion], home: dict[str, str], seed: int, titles: int | None, per_title: int | None
 ) -> tuple[list[SquadQuestion], dict[str, str], dict[str, int]]:
-    """Questions and paragraphs of the titles drawn, and what that leaves out; of None titles, all with their texts."""
+    """Questions and paragraphs of the titles drawn, and counts of the others; None draws all."""
     if titles is not None:
         chosen = set(drawn((question.article for question in questions), seed)[:titles])
         home = {text: title for text, title in home.items() if title in chosen}
@@ -152,7 +153,7 @@ def _asked(qa: Row, place: str) -> tuple[str, str, list[tuple[str, Any]]]:
 
 
 def squad_files(path: Path, at: str = "data") -> Parts:
-    """The files of a folder, or one file, read as they are needed. at: where params name it, for errors."""
+    """Paragraphs by file, of a folder or of one file, read when needed. at: where params name it, for errors."""
     if not path.exists():
         raise SquadError(f"{path}: no such file or folder. Put SQuAD's files in data/raw/ or set {at}.path to them.")
     inside = sorted(path.iterdir()) if path.is_dir() else [path]
@@ -163,7 +164,7 @@ def squad_files(path: Path, at: str = "data") -> Parts:
 
 
 def _paragraphs(file: Path) -> Iterator[Paragraph]:
-    """Place in the file, title, context and questions in the JSON layout, a paragraph or a row of parquet at a time."""
+    """The paragraphs of a JSON file; of parquet one per row, with its single question."""
     try:
         content = json.loads(file.read_bytes()) if file.suffix == ".json" else pq.read_table(file)
     except (ValueError, OSError) as error:  # of JSON with line and column
@@ -188,8 +189,8 @@ def _from_parquet(table: pa.Table, file: Path) -> Iterator[Paragraph]:
 
 def from_rows(rows: Iterable[tuple[object, Row]]) -> Iterator[Paragraph]:
     """Rows of the Hugging Face layout, each with its place, as paragraphs with one question."""
-    for place, row in rows:
-        place = str(place)
+    for where, row in rows:
+        place = str(where)
         answers = {} if row.get("answers", "absent") is None else _take(row, "answers", dict, place)
         pairs = zip_longest(answers.get("text") or [], answers.get("answer_start") or [])
         qa = row | {"answers": [{"text": text, "answer_start": start} for text, start in pairs]}
@@ -197,7 +198,7 @@ def from_rows(rows: Iterable[tuple[object, Row]]) -> Iterator[Paragraph]:
 
 
 def _take(record: Any, key: str, kind: type, place: str) -> Any:
-    """record[key], refused where it is absent or not of `kind`; a list must hold records."""
+    """record[key]. Raises SquadError if it is absent or not of `kind`; a list must hold objects."""
     value = record.get(key) if isinstance(record, dict) else None
     if isinstance(value, kind) and (kind is not list or all(isinstance(item, dict) for item in value)):
         return value
@@ -206,9 +207,9 @@ def _take(record: Any, key: str, kind: type, place: str) -> Any:
 
 
 def _others(questions: list[SquadQuestion], home: dict[str, str], count: int) -> Iterator[list[str]]:
-    """Per question, `count` texts of `home` beside its own: its article's first, then by BM25 score, then by order.
+    """Per question, `count` texts of `home` besides its own: its article's first, then by BM25 score, then in order.
 
-    Lucene's BM25 over words of two letters or more; no stemming and no stop words, so that no language is presumed.
+    Lucene's BM25 over words of two letters or more; no stemming and no stop words, so any language will do.
     The scores are sorted here because bm25s.retrieve breaks ties arbitrarily.
     """
     import bm25s
@@ -234,7 +235,7 @@ def _row(question: SquadQuestion, others: list[str], seed: int) -> Row:
 
 
 def _with_answer(row: Row) -> int:
-    """Candidates beside the selected one that hold a reference answer as words."""
+    """The number of candidates, other than the selected one, that contain a reference answer as words."""
     answers = [_words(answer) for answer in row["answers"]]
     others = [_words(passage["text"]) for passage in row["passages"] if not passage["is_selected"]]
     return sum(any(answer in text for answer in answers) for text in others)

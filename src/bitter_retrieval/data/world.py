@@ -12,7 +12,7 @@ A cluster is two entities of one type that share a word of their names (twins), 
     mention    A story told about Aldan Brenley has the words Caldbury and 1931. …  (the answer without support)
 
 Only plain and hard truly support the answer. Every question has ten candidates: the seven passages of its entity and
-three of the twin. Clusters are drawn one by one from a generator of their own, so a split that grows keeps what it had.
+three of the twin. Each cluster has its own random generator, so a split that grows keeps the clusters it had.
 """
 
 import re
@@ -35,15 +35,15 @@ from bitter_retrieval.data.world_language import (
 )
 from bitter_retrieval.records import Row
 
-ASKED = 4  # facts of an entity that are asked for
-STRANGERS = 200  # pairs of names of each type that only confound: nothing is told of an entity outside its cluster
+ASKED = 4  # facts of an entity that questions ask for
+STRANGERS = 200  # pairs of names per type that only distract: no passage mentions an entity of another cluster
 TYPES = tuple(RELATIONS)
 Pair = tuple[str, str]  # names of two twins
 
 
 @dataclass(frozen=True)
 class Entity:
-    """An entity with the relations that are asked for, those that only fill passages, and the value of each."""
+    """An entity with the relations asked for, those that only fill passages, and the value of each."""
 
     name: str
     kind: str
@@ -55,7 +55,7 @@ class Entity:
 
 @dataclass(frozen=True)
 class Passage:
-    """A passage of an entity: what it is and for which of the asked relations."""
+    """A passage of an entity: its role, and the asked relations for which it has that role."""
 
     text: str
     role: str
@@ -63,7 +63,7 @@ class Passage:
 
 
 class World:
-    """Draws clusters. Every split has its own names: no entity stands in two splits.
+    """Draws clusters. Every split has its own names: no entity is in two splits.
 
     seed: world seed. hard_only: share of facts without plain support. misleading_mentions: share of mentions that name
     the true answer.
@@ -78,14 +78,14 @@ class World:
         self.strangers = {kind: tuple(sum(pairs[-STRANGERS:], ())) for kind, pairs in names.items()}
 
     def splits(self, clusters: dict[str, int]) -> dict[str, list[Row]]:
-        """Prepared rows by split; `clusters` has how many clusters each gets, in the order that names are handed out.
+        """Prepared rows by split. clusters: the number for each split; names are handed out in its order.
 
-        Raises ValueError when the world has too few names.
+        Raises ValueError if the world has too few names.
         """
         limit = len(TYPES) * min(len(pairs) for pairs in self.pairs.values())
         if sum(clusters.values()) > limit:
             raise ValueError(
-                f"data.world: {sum(clusters.values())} clusters are asked for, but there are names for {limit}. "
+                f"data.world: {sum(clusters.values())} clusters are wanted, but there are names for {limit}. "
                 "Lower one of the *_clusters."
             )
         rows: dict[str, list[Row]] = {}
@@ -103,9 +103,9 @@ class World:
         twins = [self._entity(kind, name, relations, rng) for name in self.pairs[kind][serial // len(TYPES)]]
         group = f"{split}-{index}"
         passages = [self._passages(twin, rng) for twin in twins]
-        order = rng.permutation(14)  # passage ids must not tell what a passage is
+        order = rng.permutation(14)  # passage ids must not reveal roles
         ids = [[f"{group}-p{order[7 * side + place]}" for place in range(7)] for side in (0, 1)]
-        rows = []
+        rows: list[Row] = []
         for side, entity in enumerate(twins):
             for relation in entity.asked:
                 own = [
@@ -165,7 +165,7 @@ class World:
             claim=_claim(confused, stranger, _another(confused, entity.values[confused.name], rng), rng)
         )
         told = [_choose(INTRODUCTIONS, rng).format(e=entity.name), *facts]
-        sentences = [contrast, *told] if rng.random() < 0.5 else [*told, contrast]  # position must not tell whose it is
+        sentences = [contrast, *told] if rng.random() < 0.5 else [*told, contrast]  # its place must not reveal it
         return Passage(_text(sentences), "hard", frozenset(r.name for r in relations))
 
     def _mention(self, entity: Entity, rng: np.random.Generator) -> Passage:
@@ -199,13 +199,13 @@ def _twin_names(kind: str, rng: np.random.Generator) -> list[Pair]:
 
 
 def _role(passage: Passage, relation: Relation) -> str:
-    """What a passage of the question's own entity is to the question."""
+    """The role of a passage of the question's own entity for this question."""
     neutral = {"plain": "other", "hard": "other", "hedged": "other"}
     return passage.role if relation.name in passage.covers else neutral.get(passage.role, passage.role)
 
 
 def _twin_candidates(ids: list[str], passages: list[Passage], relation: Relation) -> list[Row]:
-    """Three passages of the twin: those that state the relation asked for come first."""
+    """Three passages of the twin, first those that state the relation asked for."""
     ranked = sorted(range(len(passages)), key=lambda place: relation.name not in passages[place].covers)
     return [_candidate(ids[place], passages[place], "twin") for place in ranked[:3]]
 

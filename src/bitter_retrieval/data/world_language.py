@@ -1,4 +1,4 @@
-"""Words and sentence patterns of the generated world: what world.py says, kept apart from how it draws.
+"""Words and sentence patterns of the generated world, from which world.py draws.
 
 A relation, with its patterns: {e} the entity, {v} the value, {s}/{o}/{d} the pronoun (she/her/her, it/it/its):
 
@@ -6,7 +6,7 @@ A relation, with its patterns: {e} the entity, {v} the value, {s}/{o}/{d} the pr
                  topic     "birthplace"                  hard   "parish books show {s} first saw daylight in {v}"
 
 Plain patterns name the entity and use the words of the questions; hard ones use a pronoun and other words. Names of
-entities and values come from disjoint lists: a reader that confuses the two cannot be told from one that reads badly.
+entities and values come from disjoint lists: with shared words, confusing the two would look like reading badly.
 """
 
 from dataclasses import dataclass
