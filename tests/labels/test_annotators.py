@@ -24,14 +24,14 @@ def question(*candidates: tuple[str, str], query: str = "Who is the mayor of Old
 
 
 def marked(labels: list[Row]) -> dict[str, str]:
-    """Passage id that is relevant, by query; fails unless there is exactly one."""
+    """The relevant passage's id, by query; fails unless there is exactly one."""
     relevant = [(label["query_id"], label["passage_id"]) for label in labels if label["relevant"]]
     assert len(relevant) == len(dict(relevant)) == len({label["query_id"] for label in labels})
     return dict(relevant)
 
 
 def wrong(rows: list[Row], annotator: str, noise: float, seed: int = 0) -> dict[str, str]:
-    """Passage that is marked, for the queries where it does not support the answer."""
+    """The marked passage, for the queries where it does not support the answer."""
     roles = {(row["query_id"], p["passage_id"]): p["role"] for row in rows for p in row["passages"]}
     chosen = marked(annotate(rows, annotator, noise, seed)).items()
     return {query: passage for query, passage in chosen if roles[query, passage] not in SUPPORTING_ROLES}

@@ -1,4 +1,4 @@
-"""Stage derive as DVC runs it, and that training takes what it writes."""
+"""Stage derive as DVC runs it, and training on its labels."""
 
 import json
 from pathlib import Path
@@ -125,7 +125,7 @@ def test_mined_source_is_its_own_source_with_negatives(
 
 
 def test_mining_takes_the_encoder_that_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """hard_soft mines with the run's lowest seed, 3; with 10 in its place it finds others."""
+    """hard_soft mines with the run's lowest seed, 3; with seed 10 it would find others."""
     run("hard_soft", monkeypatch)
     first = read_rows("data/labels/hard_soft/negatives.parquet", NEGATIVES)
     Path("models/runs/infonce/seed3").rename("models/runs/infonce/seed11")
@@ -136,7 +136,7 @@ def test_mining_takes_the_encoder_that_is_named(project: Path, monkeypatch: pyte
 def test_reader_labels_what_a_run_retrieves_and_training_takes_it_as_candidates(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A row of three given candidates and no passage, 4 triples; what is retrieved beyond them is labelled too."""
+    """A row of three given candidates and no passage, 4 triples; further passages retrieved are labelled too."""
     score_splits(load_reader(), SPLITS, load_params().label, bar, print)  # reader_a's labels of the candidates alone
     capsys.readouterr()
     account = run("second", monkeypatch)

@@ -6,7 +6,7 @@ from bitter_retrieval.labels.disagreement import disagreement
 
 
 def found(*questions: tuple[list[float], list[int]]) -> dict:
-    """Of losses and marks of each question's candidates."""
+    """The disagreement for losses and marks of each question's candidates."""
     rows, human, losses = [], [], {}
     for number, (of_query, marks) in enumerate(questions):
         query, passages = f"q{number}", [f"p{place}" for place in range(len(marks))]

@@ -1,4 +1,4 @@
-"""`python src/label_file.py` as a user runs it: on a file of their own, in any folder, with any model."""
+"""`python src/label_file.py` as a user runs it: on their own file, in any folder, with any model."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def run(*arguments: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(*arguments: Any, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The line that the command ends with; it has written nothing."""
+    """The last line of a command that has written nothing."""
     message = commands.refused(label_file, *arguments, monkeypatch=monkeypatch)
     assert not list(Path().glob("labels*"))
     return message

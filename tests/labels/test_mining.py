@@ -1,4 +1,4 @@
-"""Mined negatives and retrieved candidates against a slow search, and what training makes of them."""
+"""Mined negatives and retrieved candidates against a slow search, and their use in training."""
 
 from pathlib import Path
 from types import SimpleNamespace

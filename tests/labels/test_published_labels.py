@@ -1,4 +1,4 @@
-"""Published soft labels laid over prepared rows: by content alone, with what does not fit counted or refused."""
+"""Published soft labels matched with prepared rows by content alone; what does not fit is counted or refused."""
 
 import json
 import sys
@@ -105,7 +105,7 @@ def test_labels_of_other_data_are_refused(tmp_path: Path) -> None:
     mine = prepared(tmp_path, [marco(number) for number in range(3)])
     theirs = published([marco(0), marco(7)], loss)
     for split in ("train", "validation"):
-        with pytest.raises(PublishedError, match=f"them: none of 2 {split} questions is there .*of 2 rows"):
+        with pytest.raises(PublishedError, match=f"them: none of 2 {split} questions was published .*of 2 rows"):
             published_labels(records(theirs), {"test": mine[:1], split: mine[1:]}, "them")
 
 

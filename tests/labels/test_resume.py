@@ -30,7 +30,7 @@ PROCESSES = multiprocessing.get_context("forkserver")
 
 
 def label(folder: Path, halt: float = float("inf"), room: int | None = None) -> None:
-    """What a process does: score the triples, journal them in `folder` and write its labels there.
+    """The work of a process: score the triples, journal them in `folder` and write its labels there.
 
     Each forward pass adds a line to passes.txt as it begins; the one of line `halt` waits for the kill. No file grows
     beyond `room` bytes.
@@ -95,7 +95,7 @@ def labels(folder: Path) -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, int]:
-    """The labels of a process that nothing happened to, and its forward passes."""
+    """The labels of an undisturbed process, and its forward passes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]))
         PROCESSES.set_forkserver_preload([__name__, "transformers.models.qwen3.modeling_qwen3"])
@@ -105,7 +105,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, int]:
 
 
 def test_killed_twenty_times(undisturbed: tuple[bytes, int], tmp_path: Path) -> None:
-    """At moments all over the work, now in a forward pass, now in the journal, now before the first batch."""
+    """At many moments: in a forward pass, in the journal, before the first batch."""
     wanted, needed = undisturbed
     draw = random.Random(0)
     for moment in sorted(draw.choices(range(needed - 5), k=KILLS)):
@@ -138,7 +138,7 @@ def test_two_processes_at_once(undisturbed: tuple[bytes, int], tmp_path: Path) -
 
 
 def test_journal_that_another_process_is_just_making_is_waited_for(tmp_path: Path) -> None:
-    """The moment in which two that start at once meet; sqlite itself does not wait there."""
+    """Two processes that start at once meet here, where sqlite itself does not wait."""
     other = sqlite3.connect(tmp_path / "scores.sqlite", isolation_level=None, check_same_thread=False)
     other.execute("CREATE TABLE unfinished (key)")
     other.execute("BEGIN IMMEDIATE")

@@ -28,7 +28,7 @@ def soft(query: str, passage: str, nll_sum: float | None, n_tokens: int | None =
 
 
 def test_tables_of_labels_do_without_torch() -> None:
-    """It takes seconds to load, and compare has no other use for it."""
+    """torch takes seconds to load, and compare does not need it otherwise."""
     modules = "labels.soft, bitter_retrieval.labels.targets, bitter_retrieval.statistics.outcomes"
     code = f"import sys, bitter_retrieval.{modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=SOURCE).returncode == 0
@@ -59,7 +59,7 @@ def test_best_by_the_mean_is_not_best_by_the_sum() -> None:
     assert passage_losses(rows, "sum", "best") == {"q": {"a": 3.0}}
 
 
-def test_unless_told_otherwise_a_loss_is_the_mean_of_the_best_reference() -> None:
+def test_by_default_a_loss_is_the_mean_of_the_best_reference() -> None:
     rows = [soft("q", "a", 3.0, 1, index=0), soft("q", "a", 4.0, 4, index=1)]
     assert passage_losses(rows) == passage_losses(rows, "mean", "best") == {"q": {"a": 1.0}}
 

@@ -1,4 +1,4 @@
-"""Targets against numbers worked out by hand, and what is said of labels that do not fit the data."""
+"""Targets against numbers worked out by hand, and errors for labels that do not fit the data."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def soft(query: str, passage: str, nll_sum: float | None, n_tokens: int = 1, ind
 
 
 def labels() -> list[Row]:
-    """Gains over no passage: q 1.5, -1; r 0, 3, 1. Losses are sums over two tokens; labels stand in no order."""
+    """Gains over no passage: q 1.5, -1; r 0, 3, 1. Losses are sums over two tokens; labels are in no order."""
     return [
         *(soft("r", passage, 2 * loss, 2) for passage, loss in [("a", 1), ("d", 3), (NO_PASSAGE, 4), ("c", 4)]),
         *(soft("q", passage, 2 * loss, 2) for passage, loss in [(NO_PASSAGE, 2), ("b", 3), ("a", 0.5)]),
@@ -153,7 +153,7 @@ def batch_of(targets: Targets) -> LabelledBatch:
 @pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if loss.labels == "soft"])
 @pytest.mark.parametrize("in_batch", ["no_passage", "zero", "none"])
 def test_no_loss_is_changed_by_gain_with_one_reference(name: str, in_batch: str) -> None:
-    """What profiles/default.yaml says: L0 is the same for all of a query's passages, and none compares queries."""
+    """As profiles/default.yaml says: L0 is the same for all of a query's passages, and no loss compares queries."""
     settings = LossSettings(0.05, 0.2, 0.2, in_batch)
     values = [
         FUNCTIONS[name](

@@ -1,1 +1,1 @@
-"""Label sources, and how their rows become the one number a candidate that training and tables read."""
+"""Label sources, and the one number per candidate that training and tables read from their rows."""

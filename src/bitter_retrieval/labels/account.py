@@ -1,4 +1,4 @@
-"""What a soft label source says over one split: how far it agrees with people, and whether its reader uses passages.
+"""A soft label source over one split in figures: its agreement with people, and its reader's use of passages.
 
 A query with losses of .2 (human choice, truly supports), .5 and 3 nats a token, and 2 without a passage, has gains of
 1.8, 1.5 and -1; every answer token is the reader's first choice given the first passage alone:
@@ -8,11 +8,12 @@ A query with losses of .2 (human choice, truly supports), .5 and 3 nats a token,
      "auc": {"pooled": 1.0, "within_query": 1.0, "queries": 1}, "exact_without_passage": 0.0,
      "exact_match_by_gain": […, {"gain_from": 1.0, "gain_to": 3.0, "passages": 2, "exact": 0.5}, …]}
 
-Which reference a loss is of, soft.py says; exact match is teacher-forced and counts for any of them.
+soft.py chooses the reference that a loss is of; exact match is teacher-forced and counts for any reference.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,14 +25,14 @@ from bitter_retrieval.labels.soft import TIE, UTILITY_QUANTILE, LossesByQuery, c
 from bitter_retrieval.records import NO_PASSAGE, Row, supporting_passages
 
 Array = NDArray[np.float64]
-GAIN_EDGES = (-1.0, -0.1, 0.1, 1.0, 3.0)  # nats a token; a bin holds its lower edge
+GAIN_EDGES = (-1.0, -0.1, 0.1, 1.0, 3.0)  # nats a token; a bin includes its lower edge
 DECIMALS = 4
 
 
 def account(rows: Sequence[Row], labels: Sequence[Row]) -> dict:
     """Figures of prepared rows and their soft labels (records.SOFT_LABELS with "exact" and "truncated" where known).
 
-    A figure is None where it is not known or nothing counts towards it; shares and gains are of what has a label.
+    A figure is None if it is unknown or nothing counts towards it; shares and gains are over labelled passages.
     Raises LabelError for a loss that is not finite.
     """
     losses, exact = passage_losses(labels), _exact(labels)
@@ -56,7 +57,7 @@ def account(rows: Sequence[Row], labels: Sequence[Row]) -> dict:
 
 
 def _exact(labels: Iterable[Row]) -> dict[str, dict[str, float]]:
-    """1.0 where any reference is matched, else 0.0, by query_id and passage_id; not there where nothing is known."""
+    """By query_id and passage_id: 1.0 if any reference is matched, else 0.0; absent if unknown."""
     matched: dict[str, dict[str, float]] = {}
     for label in labels:
         if label.get("exact") is not None:
@@ -94,19 +95,19 @@ def _padded(values: Sequence[Sequence[float]]) -> Array:
 
 
 def _figure(values: ArrayLike, of: Callable[[Array], float] = np.mean) -> float | None:
-    """The mean (or another function) of what is not NaN, rounded; None if nothing is left."""
+    """The mean (or `of`) of the values that are not NaN, rounded; None if there are none."""
     cells = np.asarray(values, dtype=np.float64)
     known = cells[~np.isnan(cells)]
     return round(float(of(known)), DECIMALS) if known.size else None
 
 
 def _total(labels: Iterable[Row], column: str) -> int | None:
-    values = [label.get(column) for label in labels]
+    values: list[Any] = [label.get(column) for label in labels]
     return None if None in values else int(sum(values))
 
 
 def _human_label(rows: Sequence[Row], losses: LossesByQuery) -> dict | None:
-    """Disagreement with the data's own annotation, by the rules of disagreement.py; None where it has none."""
+    """Disagreement with the data's own annotation, by the rules of disagreement.py; None without annotation."""
     if all(passage["is_selected"] is None for row in rows for passage in row["passages"]):
         return None
     found = disagreement(rows, selected_labels(rows), losses)
@@ -115,7 +116,7 @@ def _human_label(rows: Sequence[Row], losses: LossesByQuery) -> dict | None:
 
 
 def _gain(gains: Array) -> dict:
-    """Of gains [Q, C], L0 - L: below zero by more than a tie means that the passage misleads the reader."""
+    """Figures of gains L0 - L [Q, C]. Below -TIE, a passage misleads the reader."""
     known = gains[~np.isnan(gains)]
     best = np.fmax.reduce(gains, axis=1)  # NaN where a query has no gain
     return {
@@ -130,7 +131,7 @@ def _gain(gains: Array) -> dict:
 
 
 def _support_auc(losses: Array, supports: Array) -> dict:
-    """How well lower loss [Q, C] separates supporting (1) from other candidates (0); NaN is not known."""
+    """How well lower loss [Q, C] separates supporting (1) from other candidates (0); NaN is unknown."""
     within = _auc(losses, supports)
     return {
         "pooled": _figure(_auc(losses.reshape(1, -1), supports.reshape(1, -1))),
@@ -140,11 +141,11 @@ def _support_auc(losses: Array, supports: Array) -> dict:
 
 
 def _auc(losses: Array, supports: Array) -> Array:
-    """Of each row: share of (supporting, other) pairs in which the supporting loss is lower, a tie counting half.
+    """[Q] share of (supporting, other) pairs in which the supporting loss is lower, a tie counting half.
 
-    It is Mann-Whitney's U, from ranks. NaN where a row has no such pair.
+    This is Mann-Whitney's U as a share of the pairs, computed from ranks. NaN for a row without such a pair.
     """
-    ranks = rankdata(np.where(np.isnan(supports), np.inf, losses), axis=1)  # infinity ranks last and shifts nobody
+    ranks = rankdata(np.where(np.isnan(supports), np.inf, losses), axis=1)  # unknown ones rank last
     n_supporting = (supports == 1).sum(1)
     pairs = n_supporting * (supports == 0).sum(1)
     higher = np.where(supports == 1, ranks, 0).sum(1) - n_supporting * (n_supporting + 1) / 2

@@ -1,11 +1,11 @@
-"""Modelled annotators of the generated world: who marks one passage a question as relevant, and how they err.
+"""Modelled annotators of the generated world: each marks one passage per question as relevant, and errs in its way.
 
-skim     errs more often where only hard support exists (4.4 times, until it always does), and then takes the passage
-         that shares most words with the question and stands early in the list: a systematic bias towards easy wording.
-uniform  errs everywhere alike, and then takes any passage that does not support the answer.
+skim     errs 4.4 times as often, at most always, where only hard support exists. It then marks the passage that shares
+         most words with the question and is early in the list: a systematic bias towards easy wording.
+uniform  errs equally often everywhere, and then marks any passage that does not support the answer.
 
-Without an error, they mark a plain support if there is one, else a hard one. Every question has random numbers of its
-own, whatever the noise: who errs at 0.1 errs at 0.2 too, and with the same passage (common random numbers).
+Without an error, both mark a plain support if there is one, else a hard one. A question's random numbers do not depend
+on the noise: an error at 0.1 is an error at 0.2 too, with the same passage (common random numbers).
 
     annotate(rows, "skim", noise=0.1, seed=0)      {"query_id": "train-0-q1", "passage_id": "train-0-p4", "relevant": 1}
 """
@@ -17,8 +17,8 @@ import numpy as np
 
 from bitter_retrieval.records import SUPPORTING_ROLES, Row
 
-HARD_ONLY_ODDS = 4.4  # how much likelier skim errs on a question without plain support
-POSITION_COST = 0.05  # share of shared words that one place further down is worth to skim
+HARD_ONLY_ODDS = 4.4  # factor of skim's errors on a question without plain support
+POSITION_COST = 0.05  # share of the question's words that each place further down costs a passage
 
 
 def annotate(rows: list[Row], annotator: str, noise: float, seed: int) -> list[Row]:
@@ -40,11 +40,12 @@ def _error_probabilities(rows: list[Row], annotator: str, noise: float) -> np.nd
     share = hard_only.mean()
     if wanted.max() <= 1 or share == 1:
         return wanted
-    return np.where(hard_only, 1.0, (noise - share) / (1 - share))  # all hard-only ones err, the others make up for it
+    # All hard-only questions err; the others get the rest, so that the mean is still the noise.
+    return np.where(hard_only, 1.0, (noise - share) / (1 - share))
 
 
 def _choice(row: Row, annotator: str, probability: float, seed: int) -> int:
-    """Place of the candidate that is marked."""
+    """The place of the candidate to mark."""
     digest = hashlib.sha256(f"{seed}:{row['query_id']}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     errs, right, wrong = rng.random(3)

@@ -4,7 +4,7 @@ truth_labels(rows)      {"query_id": "q1", "passage_id": "p4", "relevant": 1}, â
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -12,17 +12,17 @@ from bitter_retrieval.records import NO_PASSAGE, SUPPORTING_ROLES, Row
 from bitter_retrieval.scoring import normalise
 
 
-def truth_labels(rows: list[Row]) -> list[Row]:
-    """Which candidates truly support the answer; the generated world knows."""
+def truth_labels(rows: Iterable[Row]) -> list[Row]:
+    """The candidates that truly support the answer, as the generated world knows."""
     return _binary(rows, lambda row, passage: passage["role"] in SUPPORTING_ROLES)
 
 
-def selected_labels(rows: list[Row]) -> list[Row]:
-    """What the data's annotators selected; candidates without an annotation count as not selected."""
+def selected_labels(rows: Iterable[Row]) -> list[Row]:
+    """The candidates that the data's annotators selected; candidates without an annotation count as not selected."""
     return _binary(rows, lambda row, passage: passage["is_selected"] == 1)
 
 
-def has_answer_labels(rows: list[Row]) -> list[Row]:
+def has_answer_labels(rows: Iterable[Row]) -> list[Row]:
     """Candidates that contain a reference answer as whole words, after SQuAD's normalisation."""
     return _binary(rows, lambda row, passage: any(_contains(passage["text"], answer) for answer in row["answers"]))
 
@@ -32,7 +32,7 @@ def _contains(text: str, answer: str) -> bool:
     return bool(words) and f" {words} " in f" {normalise(text)} "
 
 
-def _binary(rows: list[Row], rule: Callable[[Row, Row], bool]) -> list[Row]:
+def _binary(rows: Iterable[Row], rule: Callable[[Row, Row], bool]) -> list[Row]:
     return [
         {"query_id": row["query_id"], "passage_id": passage["passage_id"], "relevant": int(rule(row, passage))}
         for row in rows
@@ -41,7 +41,7 @@ def _binary(rows: list[Row], rule: Callable[[Row, Row], bool]) -> list[Row]:
 
 
 def permuted_labels(labels: list[Row], seed: int) -> list[Row]:
-    """Soft labels with the passages of each query exchanged at random; the loss without a passage stays."""
+    """Soft labels with the passages of each query permuted at random; the loss without a passage stays."""
     by_query: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for label in labels:
         by_query[label["query_id"]][label["passage_id"]].append(label)
@@ -55,7 +55,7 @@ def permuted_labels(labels: list[Row], seed: int) -> list[Row]:
 
 
 def _exchange(passage_ids: list[str], rng: np.random.Generator) -> list[tuple[str, str]]:
-    """(passage, passage whose labels it gets)."""
+    """Pairs of a passage and the passage whose labels it gets."""
     real = [passage_id for passage_id in passage_ids if passage_id != NO_PASSAGE]
     shuffled = [real[place] for place in rng.permutation(len(real))]
     return [*zip(real, shuffled, strict=True), *((p, p) for p in passage_ids if p == NO_PASSAGE)]

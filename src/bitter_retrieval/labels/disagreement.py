@@ -23,18 +23,21 @@ class Labelled:
 
     losses: dict[str, float]  # of each candidate
     selected: frozenset[str]  # candidates that the annotators chose
-    supporting: frozenset[str] | None  # None: not known
+    supporting: frozenset[str] | None  # None: unknown
 
     @property
     def lowest(self) -> frozenset[str]:
         return best_passages(self.losses)
 
 
+WithSupport = tuple[Labelled, frozenset[str]]  # and the passages that truly support the answer
+
+
 def disagreement(rows: Sequence[Row], human: Iterable[Row], losses: LossesByQuery) -> dict:
     """Disagreement over prepared rows, in shares of the questions.
 
-    human: binary label rows; losses: from soft.passage_losses. A share of no questions is None; `split` is None where
-    true support is not known.
+    human: binary label rows; losses: from soft.passage_losses. A share of no questions is None; so is `split` if
+    true support is unknown.
     """
     labelled = _labelled(rows, relevant_passages(human), losses)
     return {
@@ -43,7 +46,7 @@ def disagreement(rows: Sequence[Row], human: Iterable[Row], losses: LossesByQuer
         "ties": sum(len(one.lowest) > 1 for one in labelled),
         "disagreement": _mean(share_outside(one.lowest, one.selected) for one in labelled),
         "chance": _mean(1 - len(one.selected) / len(one.losses) for one in labelled),
-        "split": _split([one for one in labelled if one.supporting is not None]),
+        "split": _split([(one, one.supporting) for one in labelled if one.supporting is not None]),
     }
 
 
@@ -56,15 +59,15 @@ def _labelled(rows: Sequence[Row], selected: dict[str, frozenset[str]], losses: 
     return [one for one in found if one.selected]
 
 
-def _split(known: Sequence[Labelled]) -> dict | None:
-    """What disagreements are made of; the four kinds add up to the disagreement of these questions."""
+def _split(known: Sequence[WithSupport]) -> dict | None:
+    """Disagreement by its four kinds, which add up to the disagreement of these questions."""
     if not known:
         return None
-    right = [one for one in known if one.selected & one.supporting]
+    right = [one for one, supporting in known if one.selected & supporting]
     return {
         "questions": len(known),
         "annotators_wrong": 1 - len(right) / len(known),
-        "lowest_loss_wrong": _mean(share_outside(one.lowest, one.supporting) for one in known),
+        "lowest_loss_wrong": _mean(share_outside(one.lowest, supporting) for one, supporting in known),
         "where_annotators_right": _mean(share_outside(one.lowest, one.selected) for one in right),
         "kinds": {
             "both_support": _share(known, annotators=True, lowest=True),
@@ -75,13 +78,13 @@ def _split(known: Sequence[Labelled]) -> dict | None:
     }
 
 
-def _share(known: Sequence[Labelled], annotators: bool, lowest: bool) -> float:
-    """Share of questions that disagree in this way: whether the annotators', and the lowest-loss passage, supports."""
+def _share(known: Sequence[WithSupport], annotators: bool, lowest: bool) -> float | None:
+    """Share of the questions with this disagreement; annotators, lowest: whether its passage supports the answer."""
     return _mean(
-        sum((passage in one.supporting) == lowest for passage in one.lowest - one.selected)
+        sum((passage in supporting) == lowest for passage in one.lowest - one.selected)
         / len(one.lowest)
-        * (bool(one.selected & one.supporting) == annotators)
-        for one in known
+        * (bool(one.selected & supporting) == annotators)
+        for one, supporting in known
     )
 
 

@@ -1,7 +1,7 @@
-"""What an encoder finds among a split's own passages: hard negatives for training, and candidates for a second round.
+"""Passages that an encoder finds in a split: hard negatives for training, and candidates for a second round.
 
     mine(…)       {"query_id": "q7", "passage_id": "p31", "score": 0.71}, …    its positive has 0.82: 0.71 < 0.95 x 0.82
-    retrieved(…)  rows whose questions have the passages found as candidates too, after those that they had
+    retrieved(…)  rows with the passages found appended to their candidates
 
 Same rows, labels and encoder, same result: equal scores keep the order of the split's passages.
 """
@@ -29,10 +29,10 @@ def mine(
 ) -> list[Row]:
     """Rows of records.NEGATIVES: at most `per_query` hard negatives of each question, most similar first.
 
-    They are among the `depth` passages that the encoder puts first, less the question's own candidates and less those
-    above the share `below` of the positive's similarity: they may be positives that nobody has labelled (NV-Retriever,
-    arXiv 2407.15831). positives: passage ids by query_id; of several the least similar counts. A question without one
-    gets no negatives, as nothing says where they would begin. budget: tokens encoded at once.
+    They come from the encoder's first `depth` passages, without the question's own candidates and without those more
+    similar than the share `below` of the positive's similarity, which may be unlabelled positives (NV-Retriever, arXiv
+    2407.15831). positives: passage ids by query_id; of several, the least similar sets the bound. A question without a
+    positive has no bound and gets no negatives. budget: tokens encoded at once.
     """
     queries, passages, ids = _vectors(rows, encoder, budget)
     places = {passage_id: place for place, passage_id in enumerate(ids)}
@@ -54,7 +54,7 @@ def mine(
 
 
 def retrieved(rows: list[Row], encoder: Encoder, per_query: int, budget: int) -> list[Row]:
-    """Rows whose candidates are those that they had and the `per_query` passages that the encoder puts first."""
+    """Rows whose candidates are their own and the encoder's first `per_query` passages."""
     queries, passages, ids = _vectors(rows, encoder, budget)
     rankings = rank_by_vectors(queries, passages, ids, [()] * len(rows), per_query, encoder.model.device.type)
     found = [
@@ -75,13 +75,13 @@ def positives(labels: list[Row], soft: bool, source: str) -> dict[str, frozenset
 
 
 def first_checkpoint(folder: Path) -> Path:
-    """The encoder in `folder`: its own, or the one of the lowest seed of a run."""
+    """`folder` itself if it is an encoder; of a run, the encoder of the lowest seed."""
     seeds = sorted(folder.glob("seed*"), key=lambda path: int(path.name.removeprefix("seed")))
     return seeds[0] if seeds else folder
 
 
 def _bound(positive: float, below: float) -> float:
-    """below x the positive's score; where that is negative, as much beneath it as it would be for its magnitude."""
+    """below x the positive's score; a negative score is lowered by as much as a positive one of its size."""
     return positive - (1 - below) * abs(positive)
 
 

@@ -1,15 +1,16 @@
-"""Soft labels that somebody has published, laid over our rows by content: query, first reference and passage's text.
+"""Published soft labels, matched with our rows by content: query, first reference and passage text.
 
 MS MARCO's layout with the mean answer loss of each passage, nats a token, and the empty passage last:
 
     {"query": "which river is in warsaw", "answers": ["the Vistula"],
      "passages": {"passage_text": ["Warsaw is …", "Warsaw lies on …", ""], "soft_labels": [3.1, 0.2, 2.7], …}, …}
 
-become rows of records.SOFT_LABELS of the first reference, with n_tokens null, as a mean is all that is known:
+become rows of records.SOFT_LABELS of the first reference, with n_tokens null, as only the mean is known:
 
     {"query_id": "1185", "passage_id": "", "answer_index": 0, "nll_sum": 2.7, "n_tokens": None}
 
-What was not published has a label that is null, as what a reader could not score: runs leave it out and say so.
+A passage that was not published gets a null label, like one that a reader could not score: runs leave it out and report
+it.
 """
 
 from collections import Counter
@@ -27,21 +28,21 @@ LAYOUT = Layout(
     ("query", "answers", "passages"), (), f"query, answers and passages, {{passage_text: […], {COLUMN}: […]}}"
 )
 
-# query and first reference, whose loss it is: another reference has another one
+# query and first reference, as a loss is of one reference
 PublishedQuestion = tuple[str, str | None]
 LossByText = dict[str, float | None]
 
 
 class PublishedError(ValueError):
-    """Labels that belong to other data, or are no losses: where, the value and the remedy."""
+    """Labels that belong to other data, or are no losses; the message has the place, the value and the remedy."""
 
 
 def published_labels(
     records: Iterable[Record], splits: Mapping[str, list[Row]], where: str
 ) -> tuple[dict[str, list[Row]], dict[str, dict[str, int]], dict[str, int]]:
-    """Labels by split, what of each split has none, and what of the published rows is not used.
+    """Labels by split, counts by split of what has none, and counts of published rows that are not used.
 
-    where: what errors call the published rows. Raises PublishedError, and DataFileError of a row of another layout.
+    where: the published rows' name in errors. Raises PublishedError, and DataFileError for a row of another layout.
     """
     losses, unused = _losses(records, {_asked(row) for rows in splits.values() for row in rows})
     labels = {split: [label for row in rows for label in _labels(row, losses)] for split, rows in splits.items()}
@@ -49,9 +50,9 @@ def published_labels(
     for split, rows in splits.items():
         if split != "test" and len(rows) == unmatched[split]["questions"]:
             raise PublishedError(
-                f"{where}: none of {len(rows)} {split} questions is there with its first answer and one of its "
-                f"passages (of {unused['rows']} rows, {unused['other_answers']} have another first answer). They are "
-                "labels of other data: give those of this one, or its other configuration."
+                f"{where}: none of {len(rows)} {split} questions was published with its first answer and one of its "
+                f"passages (of {unused['rows']} rows, {unused['other_answers']} have another first answer). The "
+                "labels belong to other data. Give those of this data, or name its other configuration."
             )
     return labels, unmatched, unused
 
@@ -59,7 +60,7 @@ def published_labels(
 def _losses(
     records: Iterable[Record], wanted: set[PublishedQuestion]
 ) -> tuple[dict[PublishedQuestion, LossByText], dict[str, int]]:
-    """Of a question that comes again the first loss of each text, the last of an empty one."""
+    """Losses by question and text, and counts of the rows. A repeated question keeps each text's first loss."""
     found: dict[PublishedQuestion, LossByText] = {}
     queries = {query for query, _ in wanted}
     unused = Counter(dict.fromkeys(("rows", "other_queries", "other_answers", "repeated_queries", "not_finite"), 0))
@@ -78,7 +79,7 @@ def _losses(
 
 
 def _read(record: Any, place: Place) -> tuple[PublishedQuestion, list[tuple[str, Any]]]:
-    """The question, with None for an answer where it has none, and each passage's text with its value in COLUMN."""
+    """The question, with None for an absent answer, and each passage's text with its value in COLUMN."""
     check_layout(record, place, LAYOUT)
     passages = record["passages"] if isinstance(record["passages"], dict) else {}
     texts, labels = passages.get("passage_text"), passages.get(COLUMN)
@@ -99,14 +100,14 @@ def _asked(row: Row) -> PublishedQuestion:
 
 
 def _loss(value: object, place: Place) -> float | None:
-    """None where there is no loss, or one that is no number to learn from."""
+    """The loss; None if it is absent or not finite."""
     if isinstance(value, bool) or not isinstance(value, float | int | None):
         raise PublishedError(f"{place}: {COLUMN} holds {value!r}. Give a number for each passage, or null.")
     return value if value is not None and isfinite(value) else None
 
 
 def _labels(row: Row, losses: Mapping[PublishedQuestion, LossByText]) -> list[Row]:
-    """Of every candidate and of no passage."""
+    """The labels of every candidate and of the empty passage."""
     texts = {passage["passage_id"]: passage["text"] for passage in row["passages"]} | {NO_PASSAGE: ""}
     known, of_query = losses.get(_asked(row), {}), {"query_id": row["query_id"]}
     return [
@@ -116,7 +117,7 @@ def _labels(row: Row, losses: Mapping[PublishedQuestion, LossByText]) -> list[Ro
 
 
 def _unmatched(rows: list[Row], losses: Mapping[PublishedQuestion, LossByText]) -> dict[str, int]:
-    """Questions that are there with none of their passages; of the others, passages and empty ones that are not."""
+    """Counts of questions with no passage published; of the others, passages and empty passages not published."""
     counts = Counter(dict.fromkeys(("questions", "passages", "empty_passages"), 0))
     for row in rows:
         known = losses.get(_asked(row), {})

@@ -1,8 +1,8 @@
-"""A reader's answer losses as labels: of every candidate, and of no passage at all, for every reference answer.
+"""A reader's answer losses as labels: of every candidate and of no passage, for every reference answer.
 
     {"query_id": "q7", "passage_id": "p1", "answer_index": 0, "nll_sum": 2.1, "n_tokens": 3, …}
 
-What a reader has scored is journalled, so that a pair which several label sources list is computed once.
+Scores are journalled, so a pair that several label sources list is computed once.
 """
 
 from collections.abc import Callable
@@ -17,19 +17,20 @@ from bitter_retrieval.records import NO_PASSAGE, Row
 from bitter_retrieval.tracking import open_tracker
 
 if TYPE_CHECKING:
-    from bitter_retrieval.readers.answer_loss import Work
+    from bitter_retrieval.readers.answer_loss import Scorer, Work
     from bitter_retrieval.readers.language_model import Reader
 
-Watch = Callable[[str, int, str], AbstractContextManager[Callable[[int], object]]]  # of what, how many, in which unit
-Say = Callable[[str], object]  # takes a line for whoever runs it
+# Opens a progress bar by name, total and unit; gives the function that advances it.
+Watch = Callable[[str, int, str], AbstractContextManager[Callable[[int], object]]]
+Say = Callable[[str], object]  # prints a line
 
 
 def score_splits(
     reader: "Reader", splits: dict[str, list[Row]], settings: Label, watch: Watch, say: Say
 ) -> dict[str, list[Row]]:
-    """The answer loss of each candidate, and of no passage at all, for every reference answer, by split.
+    """By split, the answer loss of each candidate and of no passage, for every reference answer.
 
-    watch: is told how much there is to do, and gives what counts what is done. say: is told what a split took.
+    watch: shows the progress of a split. say: prints the work and speed of a split.
     """
     from bitter_retrieval.readers.answer_loss import Scorer
 
@@ -46,8 +47,8 @@ def score_splits(
     return labels
 
 
-def score_rows(scorer: object, rows: list[Row], name: str, unscorable: str, watch: Watch, say: Say) -> list[Row]:
-    """Soft labels of prepared rows, with what the account reads beside them: exact and truncated."""
+def score_rows(scorer: "Scorer", rows: list[Row], name: str, unscorable: str, watch: Watch, say: Say) -> list[Row]:
+    """Soft labels of prepared rows, with `exact` and `truncated` for the account."""
     from bitter_retrieval.readers.answer_loss import Triple, refuse
 
     asked = [
@@ -78,7 +79,7 @@ def score_rows(scorer: object, rows: list[Row], name: str, unscorable: str, watc
 
 
 def soft_account(rows: list[Row], labels: list[Row]) -> dict:
-    """The account of those that have a label, and how many have none."""
+    """The account of the rows with a loss, and the number of rows without."""
     scored = [label for label in labels if label["nll_sum"] is not None]
     return {**account(rows, scored), "unscorable": len(labels) - len(scored)}
 
@@ -90,7 +91,7 @@ def rates(work: "Work") -> dict[str, float]:
 
 
 def told(name: str, work: "Work") -> str:
-    """One line of what a split took."""
+    """The work and speed of a split in one line."""
     saved = 1 - work.computed / work.tokens if work.tokens else 0.0
     rate = rates(work)
     return (

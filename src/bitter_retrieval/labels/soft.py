@@ -9,16 +9,16 @@ A reader's losses of two reference answers, given passage p1 and given no passag
 
     passage_losses(rows)        {"q7": {"p1": 0.4, "": 1.9}}          u of p1 = (1.9 - 0.4) / g, at most 1
 
-Of several references the best counts, in training and in every table (REFERENCES). An answer is right if it matches any
-reference, and the loss of a reader's answers (answer_nll of records.PREDICTIONS) is that of the best one. So what a run
-learns to put first, what the oracle shows, what annotators disagree with and what regret is measured from are the same
-passages. A run may read its labels otherwise (params: runs.<run>.references); tables do not.
+Of several references the best counts, in training and in every table (REFERENCES). Likewise an answer is right if it
+matches any reference, and its loss (answer_nll of records.PREDICTIONS) is that of the best. So training, the oracle,
+disagreement with annotators and regret all have the same best passages. A run may read its labels differently (params:
+runs.<run>.references); tables do not.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Literal
+from typing import Literal, SupportsFloat
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -35,7 +35,7 @@ UTILITY_QUANTILE = 0.95  # of the positive gains: the gain that counts as full u
 
 
 class LabelError(ValueError):
-    """Labels that no loss can be read from, or that do not fit the prepared data."""
+    """Labels without a usable loss, or that do not fit the prepared data."""
 
 
 # -- one loss a passage ----------------------------------------------------------------------------------------------
@@ -51,15 +51,16 @@ def passage_losses(
     """Losses of soft label rows (records.SOFT_LABELS) by query_id and passage_id, the empty passage among them.
 
     nll: mean or sum over an answer's tokens (a mean already where n_tokens is null). references: first, best or mean.
-    gain: the loss without a passage is taken off before the references become one, so that `best` is the reference that
-    the passage helps most, not the one that is easiest to guess; for first and mean that moves all losses of a query
-    alike. source: the name of the labels, for errors.
+    gain: subtract the loss without a passage before reducing the references to one, so that `best` is the reference
+    that the passage helps most, not the easiest to guess; with first and mean, all losses of a query shift alike.
+    source: the name of the labels, for errors.
 
-    A passage that `comparable` leaves out has no loss; with gain, none of a query without a loss of no passage has one.
+    A passage that `comparable` leaves out has no loss. With gain, a query without a loss of the empty passage has none.
     Raises LabelError for a loss that is not finite.
     """
     _refuse_infinite(labels, source)
-    reduced = {"first": lambda values: values[0], "best": min, "mean": np.mean}[references]
+    reduce: dict[References, Callable[[list[float]], SupportsFloat]]
+    reduce = {"first": lambda values: values[0], "best": min, "mean": np.mean}
     found: dict[str, dict[str, float]] = {}
     for query, passages in comparable(labels).items():
         values = {passage: [_loss(label, nll) for label in own.values()] for passage, own in passages.items()}
@@ -68,15 +69,15 @@ def passage_losses(
                 continue
             without = values[NO_PASSAGE]
             values = {p: [loss - base for loss, base in zip(own, without, strict=True)] for p, own in values.items()}
-        found[query] = {passage: float(reduced(own)) for passage, own in values.items()}
+        found[query] = {passage: float(reduce[references](own)) for passage, own in values.items()}
     return found
 
 
 def comparable(labels: Iterable[Row]) -> dict[str, dict[str, dict[int, Row]]]:
-    """Label rows by query_id, passage_id and answer_index (ascending): what a query's passages can all be compared by.
+    """Label rows by query_id, passage_id and answer_index (ascending), with the same references for all of a query.
 
-    These are the references that are scored without a passage; where none is, all that any passage is scored by. A
-    passage that lacks one of them is left out, as another reference's loss in its place would say nothing of it.
+    These are the references scored without a passage or, if there are none, all that any passage is scored by. A
+    passage that lacks one of them is left out, as losses of different references cannot be compared.
     """
     scored: dict[str, dict[str, dict[int, Row]]] = {}
     for label in labels:
@@ -105,7 +106,7 @@ def _refuse_infinite(labels: Iterable[Row], source: str) -> None:
             raise LabelError(
                 f"{f'labels {source}: ' if source else ''}query {label['query_id']!r}, passage "
                 f"{label['passage_id']!r}, answer {label['answer_index']}: loss {label['nll_sum']} is not finite. "
-                "Make these labels again; if it stays, what they come from is broken: leave this one out."
+                "Make these labels again. If it remains, their source is broken: remove this label source."
             )
 
 
@@ -113,19 +114,19 @@ def _refuse_infinite(labels: Iterable[Row], source: str) -> None:
 
 
 def candidate_losses(row: Row, losses: LossesByQuery) -> dict[str, float]:
-    """Losses of a prepared row's candidates in their order; the empty passage and those without a loss are left out."""
+    """Losses of a prepared row's candidates in their order, without the empty passage and those without a loss."""
     known = losses.get(row["query_id"], {})
     return {one["passage_id"]: known[one["passage_id"]] for one in row["passages"] if one["passage_id"] in known}
 
 
 def best_passages(losses: Losses) -> frozenset[str]:
-    """Passages of the lowest loss: several where they tie, none of none."""
+    """The passages of lowest loss: several if they tie, none if there are no losses."""
     lowest = min(losses.values(), default=math.inf)
     return frozenset(passage for passage, loss in losses.items() if loss <= lowest + TIE)
 
 
 def share_outside(best: AbstractSet[str], wanted: AbstractSet[str]) -> float:
-    """Share of the best passages that are none of those wanted: where n of them tie, each counts 1/n."""
+    """Share of the best passages that are not wanted; each of n tied ones counts 1/n."""
     return len(best - wanted) / len(best)
 
 
@@ -135,7 +136,7 @@ def share_outside(best: AbstractSet[str], wanted: AbstractSet[str]) -> float:
 def utility(nll: ArrayLike, without: ArrayLike, scale: float) -> np.ndarray:
     """How much each passage helps, u = clip((L0 - L) / g, 0, 1).
 
-    nll: L [..., P] nats a token; without: L0 [...]; scale: g in nats a token, from utility_scale. Returns [..., P] of
+    nll: L [..., P] nats a token; without: L0 [...]; scale: g in nats a token, from utility_scale. Returns [..., P] in
     their precision, NaN where nll is NaN. Raises ValueError unless the scale is positive.
     """
     if not 0 < scale < math.inf:

@@ -1,10 +1,10 @@
-"""From label rows to what training reads: arrays a query, aligned with its candidates.
+"""Label rows as training reads them: arrays per query, aligned with its candidates.
 
     candidates p1, p2 with losses of 0.7 and 2.1 nats a token, 1.9 without a passage, and a scale of 1.5 nats:
     nll [.7, 2.1]   no_passage_nll 1.9   utility [.8, 0]   relevant [False, False]
 
-Rows of prepared data say which passages a query's candidates are; with_labelled adds what a source has labelled beyond
-them, scored_rows takes out what it could not label, with_empty adds the empty passage.
+Prepared rows list a query's candidates. with_labelled adds passages that a source has labelled beyond them, scored_rows
+removes those that it could not label, with_empty adds the empty passage.
 """
 
 from collections import defaultdict
@@ -25,7 +25,7 @@ from bitter_retrieval.labels.soft import (
 )
 from bitter_retrieval.records import NEGATIVES, NO_PASSAGE, Row, passage_texts, read_rows
 
-NEGATIVES_FILE = "negatives.parquet"  # beside the labels of a source that mines
+NEGATIVES_FILE = "negatives.parquet"  # next to the labels of a source that mines
 LabelsByQuery = dict[str, dict[str, float]]  # a loss or a relevance by query_id and passage_id
 
 
@@ -41,9 +41,9 @@ class Targets:
 
 
 def with_labelled(rows: list[Row], labels: list[Row]) -> list[Row]:
-    """Rows with the passages that a source has labelled beyond the prepared candidates, after these.
+    """Rows with the passages that a source has labelled beyond the prepared candidates appended to these.
 
-    Their texts are those of the split's passages. Raises LabelError for a passage that is none of them.
+    Their texts are found among the split's passages. Raises LabelError for a passage that is not.
     """
     texts = passage_texts(rows)
     own = {row["query_id"]: {NO_PASSAGE, *(p["passage_id"] for p in row["passages"])} for row in rows}
@@ -59,12 +59,12 @@ def with_labelled(rows: list[Row], labels: list[Row]) -> list[Row]:
 
 
 def with_empty(rows: list[Row]) -> list[Row]:
-    """Rows with the empty passage as one more candidate, whose label is the loss without a passage."""
+    """Rows with the empty passage as a further candidate; its label is the loss without a passage."""
     return [{**row, "passages": [*row["passages"], {"passage_id": NO_PASSAGE, "text": ""}]} for row in rows]
 
 
 def mined_negatives(source: Path, rows: list[Row]) -> dict[str, list[Row]]:
-    """Passages by query_id that the label source in folder `source` has mined for `rows`; none if it does not mine."""
+    """Passages by query_id that the label source in the folder `source` has mined; none if it does not mine."""
     path, texts = source / NEGATIVES_FILE, passage_texts(rows)
     mined: dict[str, list[Row]] = defaultdict(list)
     for row in read_rows(path, NEGATIVES) if path.exists() else ():
@@ -82,10 +82,10 @@ def _passage(passage_id: str, texts: dict[str, str], query_id: str) -> Row:
 
 
 def scored_rows(rows: list[Row], labels: list[Row]) -> tuple[list[Row], int, int]:
-    """Rows without what a reader could not score, and how many queries and candidates that left out.
+    """Rows without what a reader could not score, and the numbers of queries and candidates left out.
 
-    A candidate is left out that lacks the loss of a reference by which its query's candidates are compared
-    (soft.comparable); a query goes with its last candidate, or with its losses without a passage.
+    A candidate is left out if it lacks the loss of a reference by which its query's candidates are compared
+    (soft.comparable); a query, if no candidate is left or the losses without a passage are absent.
     """
     scored = {(query, passage) for query, passages in comparable(labels).items() for passage in passages}
     null = {(label["query_id"], label["passage_id"]) for label in labels} - scored
@@ -122,8 +122,8 @@ def soft_targets(
 ) -> Targets:
     """Answer loss and utility of each candidate.
 
-    nll, references, gain: as in soft.passage_losses. scale: nats that count as full utility; None takes that of these
-    labels (soft.utility_scale).
+    nll, references, gain: as in soft.passage_losses. scale: nats that count as full utility; None computes it from
+    these labels (soft.utility_scale).
     Raises LabelError for a candidate without a label or a loss that is not finite.
     """
     losses = passage_losses(labels, nll, references, gain, source)
