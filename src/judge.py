@@ -1,18 +1,17 @@
 """Stage judge: every distinct answer of every run and control gets one verdict.
 
     python src/judge.py            # by DVC
-    python src/judge.py --dry-run  # says what is still to be asked and what it costs; asks and writes nothing
+    python src/judge.py --dry-run  # tells how many answers remain to be judged and at what cost; writes nothing
 
 Reads the evaluated split of data/prepared, questions from another domain if there are any, and
-data/predictions/{runs,controls}/*.parquet. Writes data/judgements.parquet, whose verdicts it takes over where the same
-judge is asked the same (DVC keeps the file for it: `persist`). First it sweeps data/predictions/runs of files whose run
-params.yaml no longer declares: DVC leaves them there. Fails where judge.min_coverage is missed, after it has written
-what it has.
+data/predictions/{runs,controls}/*.parquet. Writes data/judgements.parquet; verdicts of the same judge that are already
+in it are reused (DVC keeps the file because of `persist`). First it removes files of data/predictions/runs whose run is
+no longer in params.yaml, as DVC does not. Fails below judge.min_coverage, after writing the verdicts that it has.
 """
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from bitter_retrieval.judging.judges import (
     make_judge,
     prompt_of,
 )
+from bitter_retrieval.judging.settings import GeminiParams, LlmParams
 from bitter_retrieval.models.settings import is_hub_id
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.records import JUDGEMENTS, Row, read_rows, sweep, write_rows
@@ -46,8 +46,8 @@ console = Console(highlight=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Judge every answer; the judge is that of params.yaml.")
-    parser.add_argument("--dry-run", action="store_true", help="only say what is to be asked and what it costs")
+    parser = argparse.ArgumentParser(description="Judge every answer, by the judge in params.yaml.")
+    parser.add_argument("--dry-run", action="store_true", help="only tell how many answers remain and at what cost")
     dry = parser.parse_args(arguments).dry_run
     params = load_params()
     with open_judge(params) as judge:
@@ -68,14 +68,18 @@ def judge_all(judge: Judge, params: Params) -> None:
     check_coverage(rows, params.judge.min_coverage or 0.0)
 
 
-# -- who judges ------------------------------------------------------------------------------------------------------
+# -- the judge -------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def open_judge(params: Params) -> Iterator[Judge]:
-    """The judge of params.yaml. One that costs, and whose name says all about its weights, remembers its verdicts."""
+    """The judge in params.yaml.
+
+    Gemini and models of the hub remember their verdicts. The rule costs nothing, and a local model (a reader or a
+    folder) may get other weights under the same name; its scores are journalled by weights instead.
+    """
     settings = params.judge
-    judge = {"rule": rule, "gemini": gemini, "llm": llm}[settings.kind](params)
+    judge = new_judge(params)
     hub = settings.kind == "llm" and settings.model not in params.readers and is_hub_id(settings.model)
     if settings.kind != "gemini" and not hub:
         yield judge
@@ -85,35 +89,39 @@ def open_judge(params: Params) -> Iterator[Judge]:
         yield Remembering(judge, journal, rows)
 
 
-def rule(params: Params) -> Judge:
-    return RuleJudge()
+def new_judge(params: Params) -> Judge:
+    match params.judge:
+        case GeminiParams() as settings:
+            return gemini(settings)
+        case LlmParams() as settings:
+            return llm(settings, params.readers)
+        case _:
+            return RuleJudge()
 
 
-def gemini(params: Params) -> Judge:
+def gemini(settings: GeminiParams) -> Judge:
     from bitter_retrieval.judging.gemini import GeminiJudge
 
-    settings = params.judge
     return GeminiJudge(make_judge(settings), settings.model, prompt_of(settings), settings.calls, settings.cost)
 
 
-def llm(params: Params) -> Judge:
+def llm(settings: LlmParams, readers: Container[str]) -> Judge:
     from bitter_retrieval.judging.llm import LlmJudge
     from bitter_retrieval.models.checkpoints import resolve_checkpoint
     from bitter_retrieval.models.memory import keep_freed_memory
 
     keep_freed_memory()
-    settings = params.judge
     weights = settings.model, settings.scoring.revision
-    if settings.model in params.readers:
+    if settings.model in readers:
         weights = resolve_checkpoint(READERS / settings.model)
     return LlmJudge(make_judge(settings), *weights, prompt_of(settings), settings.scoring)
 
 
-# -- what is judged --------------------------------------------------------------------------------------------------
+# -- the answers -----------------------------------------------------------------------------------------------------
 
 
 def asked(params: Params) -> list[Case]:
-    """The distinct answers of declared runs and of controls."""
+    """The distinct answers of the runs in params.yaml and of the controls."""
     prepared = (PREPARED_FOLDER / f"{name}.parquet" for name in (params.evaluate.split, "beyond"))
     folders = {RUNS: params.runs, CONTROLS: params.controls}
     files = [folder / f"{name}.parquet" for folder, names in folders.items() for name in names]

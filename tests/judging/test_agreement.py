@@ -1,4 +1,4 @@
-"""Agreement of two judges against its definition, counted answer by answer; and what cannot be said is not said."""
+"""Agreement of two judges against its definition, counted answer by answer; undefined figures stay undefined."""
 
 import math
 import random
@@ -26,7 +26,7 @@ def case(number: int) -> Case:
 
 
 def rows(said: str, judge: str = "gemini", model: str = "m") -> list[Row]:
-    """A verdict a character on the cases 0, 1, …; a blank is no row."""
+    """One verdict per character on the cases 0, 1, …; a blank is no row."""
     return [
         {
             "key": judgement_key(case(n).query, case(n).references, case(n).answer, judge, model),
@@ -126,7 +126,7 @@ def test_one_group_gives_no_interval() -> None:
 
 
 def test_a_kappa_that_resamples_often_lack_has_no_interval() -> None:
-    """One answer of ten says no: a third of the resamples miss it."""
+    """One answer of ten is incorrect: a third of the resamples miss it."""
     found = compared("+++++++++-", "+++++++++-")
     assert found.kappa == 1 and math.isnan(found.low)
 
@@ -172,7 +172,7 @@ def judged(said: dict[tuple[int, str], str], model: str) -> list[Row]:
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, dict[str, list[str]]]:
-    """All that was printed, and the rows of the table by system."""
+    """The whole output, and the rows of its table by system."""
     command.main(arguments)
     out = capsys.readouterr().out
     return out, {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}

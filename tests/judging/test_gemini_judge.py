@@ -48,7 +48,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Service]]:
-    """Starts a service that the client takes for Google's: with a list of responses, the last one for ever."""
+    """Starts a service that the client takes for Google's. Sends the listed responses, then the last one for ever."""
     started: list[Service] = []
 
     def start(*given: bytes | None | Callable[[str], Awaitable[bytes | None]]) -> Service:
@@ -153,8 +153,8 @@ def test_what_passes_is_asked_again(serve: Callable[..., Service], fault: bytes 
         (PASSING["half a reply"], "unreadable reply, 4 attempts", 4),
         (response(200, {"candidates": [{"content": {"parts": 7}}]}), "unreadable reply, 4 attempts", 4),
         (refused(400), "HTTP 400 (is the key valid, and does the model take an enum?)", 1),
-        (refused(403), "HTTP 403 (is the key allowed to?)", 1),
-        (refused(404), "HTTP 404 (is there such a model?)", 1),
+        (refused(403), "HTTP 403 (does the key have access?)", 1),
+        (refused(404), "HTTP 404 (does the model exist?)", 1),
         (refused(418), "HTTP 418", 1),
         (refused(429, "43200s"), "HTTP 429 (too many requests)", 1),  # beyond longest_wait: tomorrow's quota
     ],
@@ -256,12 +256,12 @@ def test_a_pause_holds_back_all_who_wait() -> None:
 
 @pytest.mark.parametrize("in_flight", [1, 8])
 def test_cost_stays_within_its_bound(serve: Callable[..., Service], in_flight: int) -> None:
-    """A token written costs 1, a reply has one: 7 fit exactly, and while 8 are under way not one more is begun."""
+    """A written token costs 1 and a reply has one: 7 fit exactly, and with 8 calls wanted none starts beyond that."""
     service = serve(replied("YES"))
     asker = judge(Cost(7, 0, 1e6), output_tokens=1, in_flight=in_flight)
     said = asker.verdicts(cases(20))
     assert service.requests.total() == 7
-    given_up = Verdict("missing", "given up: the bound on cost, 7, is reached")
+    given_up = Verdict("missing", "given up: the limit on cost, 7, is reached")
     assert sorted(said.values(), key=str) == sorted([YES] * 7 + [given_up] * 13, key=str)
     assert asker.account() == "7 requests, cost 7 of 7"
 
@@ -279,7 +279,7 @@ def test_money_that_is_merely_held_is_waited_for(serve: Callable[..., Service], 
 
 @pytest.mark.parametrize("room", [1, 4])
 def test_who_waits_for_money_is_not_left_waiting_where_the_run_ends(serve: Callable[..., Service], room: int) -> None:
-    """Money for so many at a time, all of whose calls are refused, which costs nothing."""
+    """Money for so many calls at a time; all are refused, which costs nothing."""
     service = serve(refused(503))
     asker = judge(Cost(room, 0, 1e6), output_tokens=1, in_flight=16, attempts=1)
     said = asker.verdicts(cases(60))
@@ -288,7 +288,7 @@ def test_who_waits_for_money_is_not_left_waiting_where_the_run_ends(serve: Calla
 
 
 def test_what_may_have_been_billed_counts_as_spent(serve: Callable[..., Service]) -> None:
-    """A cut connection does, a refusal does not; thoughts are paid as what is written."""
+    """A cut connection does, a refusal does not; thoughts cost as much as written tokens."""
     usage = {"promptTokenCount": 5, "candidatesTokenCount": 1, "thoughtsTokenCount": 4}
     serve(None, refused(500), replied("YES", usage=usage))
     asker = judge(Cost(1000, 1e6, 1e6), output_tokens=9)
@@ -323,7 +323,7 @@ def test_replies_without_a_verdict_end_the_run_soon_with_the_remedy(
 def test_what_got_no_verdict_in_earlier_runs_does_not_keep_the_rest_from_being_asked(
     serve: Callable[..., Service],
 ) -> None:
-    """It stands first where a run was cut short: known verdicts, sorted in between, are gone."""
+    """After an interrupted run it comes first: the known verdicts sorted in between are gone."""
 
     async def hopeless_first(prompt: str) -> bytes:
         return replied("MAYBE" if int(prompt.split()[-1]) < 2 * FAILURES else "YES")
@@ -335,7 +335,7 @@ def test_what_got_no_verdict_in_earlier_runs_does_not_keep_the_rest_from_being_a
 
 
 def test_after_giving_up_nobody_waits_for_a_turn(serve: Callable[..., Service]) -> None:
-    """Neither the cases that are left, at two a second, nor the 29 that wait already."""
+    """Neither the remaining cases, at two a second, nor the 29 that already wait."""
     serve(replied("YES"))
     started = time.monotonic()
     said = judge(Cost(1, 0, 1e6), output_tokens=1, in_flight=30, per_minute=120).verdicts(cases(40))
@@ -344,7 +344,7 @@ def test_after_giving_up_nobody_waits_for_a_turn(serve: Callable[..., Service]) 
 
 
 def test_the_end_of_a_pace_wakes_all_who_wait() -> None:
-    """Those in the line, and one before another attempt."""
+    """Those that queue, and one that waits to try again."""
 
     async def ended() -> None:
         pace = Pace(1)
@@ -501,7 +501,7 @@ def workspace(folder: Path, answers: int, **calls: Any) -> None:
 
 
 def keys(folder: Path, answers: int) -> dict[str, str]:
-    """Answer by the key of its judgement."""
+    """Answers by the key of their judgement."""
     who = make_judge(load_params(folder / "params.yaml").judge)
     asked = [f"answer {number}" for number in range(answers)]
     return {judgement_key("Where?", ["Calder"], answer, who.name, who.model): answer for answer in asked}
@@ -569,7 +569,7 @@ TOTAL = 2000
 
 
 def chance(*content: Any) -> float:
-    """A number in [0, 1) that the content decides."""
+    """A number in [0, 1) that depends on the content alone."""
     return zlib.crc32(json.dumps(content).encode()) / 2**32
 
 

@@ -50,7 +50,7 @@ def case(answer: str, query: str = "Where?") -> Case:
 
 
 def parsed(judge: dict[str, Any]) -> AnyJudge:
-    """judge of the real params.yaml with this section instead of its own."""
+    """The section `judge` of params.yaml, replaced by this one and parsed."""
     return parse_params(yaml.safe_load(PARAMS.read_text()) | {"judge": judge}, "params.yaml").judge
 
 
@@ -168,7 +168,7 @@ def test_a_key_depends_on_all_that_decides_a_judgement() -> None:
 
 
 class Scripted:
-    """A judge that costs: it says what it is told, hands on one verdict at a time, and counts."""
+    """A judge that costs: gives scripted verdicts, one at a time, and counts them."""
 
     name, model, about = "scripted", "model, prompt 1", "a script"
 
@@ -227,7 +227,7 @@ def test_what_came_before_an_error_is_kept(tmp_path: Path) -> None:
 
 
 def test_rows_from_elsewhere_are_taken_over_and_kept(tmp_path: Path) -> None:
-    """But no other judge's, and of its own none that is missing."""
+    """But no other judge's, and no missing ones of its own."""
     rows = judgements(Scripted(even), CASES)
     unasked = Scripted(even)
     with Journal(tmp_path / "judge.sqlite") as journal:
@@ -366,7 +366,7 @@ def test_a_dry_run_of_the_rule_costs_nothing_and_writes_nothing(
 
 
 def test_the_rule_takes_nothing_over_from_the_file_that_is_there(repository: Path) -> None:
-    """Its definition may have changed, and nobody paid for its verdicts."""
+    """Its definition may have changed, and its verdicts cost nothing."""
     stage.main([])
     right = read_rows(stage.JUDGED, JUDGEMENTS)
     turned = {"correct": "incorrect", "incorrect": "correct"}

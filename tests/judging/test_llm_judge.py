@@ -158,7 +158,7 @@ def test_the_stage_judges_by_a_reader_of_params(checkpoints: dict[str, Path], fo
 
 
 def test_weights_that_may_change_under_a_name_are_asked_again(folder: Path) -> None:
-    """A reader fitted here has the same name after it was fitted anew: rows of before say nothing of it."""
+    """A reader that is fitted again keeps its name, so earlier rows say nothing of the new weights."""
     tree = params.load_params(tiny.PROFILE)
     local, hub = LLM | {"prompt": PROMPT}, LLM | {"model": "maker/judge"}
     hub["scoring"] = LLM["scoring"] | {"revision": "b968826d9c46dd6066d109eabc6255188de91218"}

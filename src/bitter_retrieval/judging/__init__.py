@@ -1,1 +1,1 @@
-"""Who says whether an answer is correct: a rule, Gemini, or a language model on this machine; and how they agree."""
+"""Judges of whether an answer is correct (a rule, Gemini, a language model on this machine), and their agreement."""

@@ -1,4 +1,4 @@
-"""Agreement of two judges on the same answers: how far the accuracy that one of them gives can be believed.
+"""Agreement of two judges on the same answers: how far a judge's figures can be trusted.
 
                         second: correct   incorrect
     first: correct                    a           b          (a, b, c, d) = (40, 10, 5, 45)
@@ -8,9 +8,9 @@
 
 Cohen's kappa (1960, Educational and Psychological Measurement 20(1), 37-46), with the percentile interval of a
 bootstrap over groups of questions. Agreement by class is the specific agreement 2a / (2a + b + c) and
-2d / (2d + b + c): of the times that a judge says so, how often the other one does too. An answer without a verdict of
-both is counted and left out. NaN is "cannot be said": kappa is undefined where both judges have only ever said one and
-the same thing.
+2d / (2d + b + c): of one judge's verdicts of that class, the share that the other judge confirms. Answers that lack a
+verdict of either judge are counted and left out. NaN means undefined, as kappa is where both judges give every answer
+the same verdict.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from bitter_retrieval.judging.judges import Case, judgement_key
 from bitter_retrieval.records import Row
 from bitter_retrieval.statistics.statistics import LEVEL, Design
 
-UNDEFINED = LEVEL / 2  # share of resamples without a kappa above which there is no interval
+UNDEFINED = LEVEL / 2  # no interval if a larger share of the resamples has no kappa
 
 
 class AgreementError(ValueError):
@@ -37,7 +37,7 @@ class Agreement:
     second_alone: int
     neither: int
     counts: tuple[int, int, int, int]  # a, b, c, d
-    observed: float  # share of the answers on which they say the same
+    observed: float  # share of the answers on which they agree
     kappa: float
     low: float  # of its 95% interval
     high: float
@@ -48,7 +48,7 @@ class Agreement:
 
 
 class Verdicts:
-    """What the one judge of a table of judgements says of a case."""
+    """The verdicts in a table of judgements, which must be of one judge."""
 
     def __init__(self, rows: Sequence[Row], source: str) -> None:
         judges = {(row["judge"], row["model"]) for row in rows}
@@ -58,26 +58,28 @@ class Verdicts:
         self._said = {row["key"]: row["verdict"] == "correct" for row in rows if row["verdict"] != "missing"}
 
     def of(self, case: Case) -> bool | None:
-        """Whether it is correct; None without a verdict."""
+        """Whether the answer is correct; None without a verdict."""
         return self._said.get(judgement_key(case.query, case.references, case.answer, self.judge, self.model))
 
 
 def agreement(cases: Mapping[Case, str], first: Verdicts, second: Verdicts, draws: int, seed: int) -> Agreement:
-    """cases: what was answered, each once, with its group."""
+    """Compare two judges. cases: distinct answers, each with the group of its question."""
     pairs = [(first.of(case), second.of(case), group) for case, group in cases.items()]
     both = [(one, other, group) for one, other, group in pairs if one is not None and other is not None]
     cells = np.array([2 * (not one) + (not other) for one, other, _ in both], dtype=np.int64)
     tables = np.eye(4, dtype=np.int64)[cells]  # [answers, 4]
-    a, b, c, d = counts = tuple(int(count) for count in tables.sum(0))
+    a, b, c, d = (int(count) for count in tables.sum(0))
+    low, high = _interval(tables, [group for *_, group in both], draws, seed)
     return Agreement(
         answers=len(both),
         first_alone=sum(one is not None and other is None for one, other, _ in pairs),
         second_alone=sum(one is None and other is not None for one, other, _ in pairs),
         neither=sum(one is None and other is None for one, other, _ in pairs),
-        counts=counts,
+        counts=(a, b, c, d),
         observed=_share(a + d, len(both)),
-        kappa=float(kappa(counts)),
-        **dict(zip(("low", "high"), _interval(tables, [group for *_, group in both], draws, seed), strict=True)),
+        kappa=float(kappa((a, b, c, d))),
+        low=low,
+        high=high,
         on_correct=_share(2 * a, 2 * a + b + c),
         on_incorrect=_share(2 * d, 2 * d + b + c),
         first_rate=_share(a + b, len(both)),
@@ -88,8 +90,10 @@ def agreement(cases: Mapping[Case, str], first: Verdicts, second: Verdicts, draw
 def kappa(counts: ArrayLike) -> NDArray[np.float64]:
     """Cohen's kappa of counts a, b, c, d in the last dimension; NaN where agreement by chance is certain."""
     a, b, c, d = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
-    beyond = (a + b) * (b + d) + (a + c) * (c + d)  # both sides of the fraction, times n squared
-    return np.divide(2 * (a * d - b * c), beyond, out=np.full(beyond.shape, np.nan), where=beyond > 0)
+    # Numerator and denominator of (observed - expected) / (1 - expected) times n², which keeps them whole numbers: the
+    # denominator is exactly 0 where kappa is undefined.
+    beyond_chance, most = 2 * (a * d - b * c), (a + b) * (b + d) + (a + c) * (c + d)
+    return np.divide(beyond_chance, most, out=np.full(most.shape, np.nan), where=most > 0)
 
 
 def _interval(tables: NDArray[np.int64], groups: Sequence[str], draws: int, seed: int) -> tuple[float, float]:

@@ -1,14 +1,14 @@
-"""Gemini as judge: one call for each answer, within bounds. The only module that imports google.genai.
+"""Gemini as judge: one call per answer, within limits on rate and cost. The only module that imports google.genai.
 
     case     "Where was Ada Brenn born?", ("Calder",), "in the town of Calder"
     reply    YES                                    Verdict("correct")
     reply    MAYBE, or nothing, or blocked          Verdict("missing", "neither YES nor NO")
-    no reply but HTTP 500, however often asked      Verdict("missing", "HTTP 500, 6 attempts")
+    HTTP 500 at every attempt                       Verdict("missing", "HTTP 500, 6 attempts")
 
-Many calls are under way at once. What may pass (429, 5xx, no reply in time, a cut connection) is asked again after a
-wait that doubles and has jitter, or as long as the service asks for. No call is made that could exceed the bound on
-cost. Where one answer after another gets no verdict, the rest is neither asked nor waited for. Reasons are in our own
-words and never in the service's: what it sends back may repeat the key.
+Many calls are under way at once. Failures that may pass (429, 5xx, no reply in time, a cut connection) are retried
+after a wait that doubles and has jitter, or after the wait that the service asks for. A call that could exceed the
+limit on cost is not made. If many answers in a row get no verdict, the remaining calls and waits are given up. Reasons
+are never quoted from the service: its messages may repeat the key.
 """
 
 import asyncio
@@ -32,18 +32,19 @@ from bitter_retrieval.judging.settings import Calls, Cost
 from bitter_retrieval.models.credentials import service_key
 
 KEY_NAMES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
-PASSING = {408, 429}  # as are all of 5xx
+PASSING = {408, 429}  # HTTP codes worth a retry, besides all of 5xx
 HINTS = {
     400: "is the key valid, and does the model take an enum?",
     401: "is the key valid?",
-    403: "is the key allowed to?",
-    404: "is there such a model?",
+    403: "does the key have access?",
+    404: "does the model exist?",
     429: "too many requests",
 }
-FAILURES = 20  # answers in a row that end without a verdict, after which no further one is asked
-CHARACTERS = 4  # of a token, about; for the estimate alone
-FRAME = 32  # tokens that a request may take beside its text
+FAILURES = 20  # answers in a row without a verdict, after which the run gives up
+CHARACTERS = 4  # per token, roughly; only for the estimate
+FRAME = 32  # tokens that a request may take in addition to its text
 SAID = {"YES": Verdict("correct"), "NO": Verdict("incorrect")}
+Arrivals = asyncio.Queue[tuple[Case, Verdict]]
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,14 @@ class Failure:
 
     reason: str
     passing: bool = True  # whether asking again may help
-    wait: float = 0.0  # seconds that the service wants to be left alone
-    billed: bool = True  # whether it may have to be paid all the same
+    wait: float = 0.0  # seconds that the service asks us to wait
+    billed: bool = True  # whether it may be charged nevertheless
 
 
 class Pace:
-    """At most so many requests a minute, evenly spaced, one after the other; a pause holds back all that wait.
+    """At most so many requests a minute, evenly spaced, one after the other; a pause delays all that wait.
 
-    After its end nobody waits, nor any longer who did.
+    After `end`, no wait starts and those under way return at once.
     """
 
     def __init__(self, per_minute: float) -> None:
@@ -86,20 +87,20 @@ class Pace:
 
 
 class Purse:
-    """What has been spent, and what the calls under way may cost at most; together never above the limit."""
+    """Money spent, and the most that calls under way may cost (held); together never above the limit."""
 
     def __init__(self, cost: Cost) -> None:
         self._cost = cost
         self.spent = 0.0
-        self._held: list[float] = []  # summed anew each time: a rounding error that stays would be waited for in vain
+        self._held: list[float] = []  # summed anew each time: a running sum's rounding error would never be settled
         self._settled = asyncio.Event()
 
     def price(self, read: float, written: float) -> float:
-        """Of so many tokens."""
+        """Price of so many tokens."""
         return (read * self._cost.input + written * self._cost.output) / 1e6
 
     async def hold(self, amount: float) -> bool:
-        """Waits while only what others hold is in the way; False where what is spent leaves no room."""
+        """Wait while only amounts held by others are in the way; False if the money spent leaves no room."""
         while self.spent + sum(self._held) + amount > self._cost.limit:
             if self.spent + amount > self._cost.limit:
                 return False
@@ -115,7 +116,7 @@ class Purse:
 
 
 class GeminiJudge:
-    """Asks the service; verdicts come as they arrive."""
+    """Asks the service; on_judged gets verdicts as they arrive."""
 
     def __init__(self, who: Named, model: str, prompt: str, calls: Calls, cost: Cost) -> None:
         self.name, self.model, self.about = who.name, who.model, who.about
@@ -135,11 +136,11 @@ class GeminiJudge:
         )
 
     def verdicts(self, cases: Sequence[Case], on_judged: Callable[[Judged], None] = ignore) -> Judged:
-        """Raises CredentialError before anything is asked if there is no key; needs none where there is no case."""
+        """Raises CredentialError before the first call if there is no key; without cases, no key is needed."""
         if not cases:
             return {}
         key = service_key(*KEY_NAMES)
-        with warnings.catch_warnings(action="ignore"):  # the client's own repeat what the service sent
+        with warnings.catch_warnings(action="ignore"):  # the client's warnings quote the service
             return asyncio.run(self._ask_all(cases, key, on_judged))
 
     def estimate(self, cases: Sequence[Case]) -> str:
@@ -147,8 +148,8 @@ class GeminiJudge:
         count, bound = len(cases), self._calls.output_tokens
         low, high = self._purse.price(read, count), self._purse.price(read, count * bound)
         return (
-            f"{count:,} calls to make, about {read:,.0f} tokens to be read: expected cost {low:.4g}, or {high:.4g} if "
-            f"every reply took {bound} tokens (bound: {self._cost.limit:g}); at least "
+            f"{count:,} calls to make, about {read:,.0f} tokens of input: expected cost {low:.4g}, or {high:.4g} if "
+            f"every reply takes {bound} tokens (limit: {self._cost.limit:g}); at least "
             f"{count / self._calls.per_minute:,.1f} minutes"
         )
 
@@ -159,14 +160,17 @@ class GeminiJudge:
     # -- calls -------------------------------------------------------------------------------------------------------
 
     async def _ask_all(self, cases: Sequence[Case], key: str, on_judged: Callable[[Judged], None]) -> Judged:
-        """As many workers as calls may be under way take cases from one iterator and hand verdicts to one queue."""
+        """One worker per allowed call takes cases from a shared iterator and puts verdicts into a shared queue."""
         workers, self._pace = min(self._calls.in_flight, len(cases)), Pace(self._calls.per_minute)
-        # Shuffled: else what never gets a verdict, which earlier runs have left, would stand in a row before the rest.
-        waiting, arrived, judged = iter(random.sample(cases, len(cases))), asyncio.Queue(), {}
+        # Shuffled: cases that never get a verdict remain from earlier runs. In a row at the start, they would look like
+        # a failing service.
+        waiting = iter(random.sample(cases, len(cases)))
+        arrived: Arrivals = asyncio.Queue()
+        judged: dict[Case, Verdict] = {}
         bounds = httpx2.Limits(max_connections=workers, max_keepalive_connections=workers)
         try:
             async with httpx2.AsyncClient(limits=bounds) as http:
-                once = types.HttpRetryOptions(attempts=1)  # attempts are counted here, where they are paced and paid
+                once = types.HttpRetryOptions(attempts=1)  # retries are ours, which are paced and paid for
                 options = types.HttpOptions(httpx_async_client=http, retry_options=once)
                 client = genai.Client(api_key=key, vertexai=False, http_options=options)
                 await asyncio.gather(
@@ -174,21 +178,21 @@ class GeminiJudge:
                     *(self._work(client, waiting, arrived) for _ in range(workers)),
                 )
         finally:
-            if left := drained(arrived):  # where something failed: they are paid for all the same
+            if left := drained(arrived):  # after an error: these verdicts are paid for
                 on_judged(dict(left))
         return judged
 
     async def _hand_on(
-        self, arrived: asyncio.Queue, count: int, judged: dict[Case, Verdict], on_judged: Callable[[Judged], None]
+        self, arrived: Arrivals, count: int, judged: dict[Case, Verdict], on_judged: Callable[[Judged], None]
     ) -> None:
-        """All that has arrived meanwhile goes to on_judged at once: a journal writes to the disk each time."""
+        """Pass verdicts on, all that have arrived at once: a journal writes to disk at each call of on_judged."""
         while count:
             some = [await arrived.get(), *drained(arrived)]
-            count -= len(some)  # of arrivals: a case may be there twice
+            count -= len(some)  # the list's length, not the dict's: a case may be among them twice
             on_judged(dict(some))
             judged.update(some)
 
-    async def _work(self, client: genai.Client, waiting: Iterator[Case], arrived: asyncio.Queue) -> None:
+    async def _work(self, client: genai.Client, waiting: Iterator[Case], arrived: Arrivals) -> None:
         for case in waiting:
             arrived.put_nowait((case, await self._judge(client, case)))
 
@@ -202,10 +206,10 @@ class GeminiJudge:
                 break
             self._pace.pause(said.wait)
             await self._pace.rest(self._backoff(attempt))
-        return self._counted(Verdict("missing", said.reason + (f", {attempt} attempts" if attempt > 1 else "")))
+        return self._counted(Verdict("missing", f"{said.reason}, {attempt} attempts" if attempt > 1 else said.reason))
 
     def _counted(self, said: Verdict, remedy: str = "") -> Verdict:
-        """Replies without a verdict are paid for and asked for again: many in a row end the run as failed calls do."""
+        """Give up after many answers in a row without a verdict, be it for failed calls or for useless replies."""
         self._failures = self._failures + 1 if said.verdict == "missing" else 0
         if self._failures >= FAILURES:
             self._give_up(f"{FAILURES} answers in a row failed, the last with {said.reason}{remedy}")
@@ -220,9 +224,9 @@ class GeminiJudge:
         return min(doubled, self._calls.longest_wait) * random.uniform(0.5, 1)
 
     async def _request(self, client: genai.Client, text: str) -> Verdict | Failure:
-        most = self._purse.price(len(text.encode()) + FRAME, self._calls.output_tokens)  # a token has a byte or more
+        most = self._purse.price(len(text.encode()) + FRAME, self._calls.output_tokens)  # a token is at least a byte
         if not await self._purse.hold(most):
-            self._give_up(f"the bound on cost, {self._cost.limit:g}, is reached")
+            self._give_up(f"the limit on cost, {self._cost.limit:g}, is reached")
             return Verdict("missing", f"given up: {self._stopped}")
         await self._pace.turn()
         if self._stopped is not None:
@@ -246,13 +250,13 @@ class GeminiJudge:
         return self._purse.price(usage.prompt_token_count or 0, written)
 
 
-def drained(queue: asyncio.Queue) -> list[Any]:
-    """What is in the queue now."""
+def drained(queue: Arrivals) -> list[tuple[Case, Verdict]]:
+    """Everything that is in the queue now."""
     return [queue.get_nowait() for _ in range(queue.qsize())]
 
 
 def verdict(reply: types.GenerateContentResponse) -> Verdict:
-    """YES and NO are verdicts where the model came to its end; all else is missing."""
+    """YES and NO are verdicts if the model finished its reply; everything else is missing."""
     feedback, candidate = reply.prompt_feedback, (reply.candidates or [None])[0]
     if feedback is not None and feedback.block_reason is not None:
         return Verdict("missing", f"blocked: {_known(feedback.block_reason)}")
@@ -264,7 +268,7 @@ def verdict(reply: types.GenerateContentResponse) -> Verdict:
 
 
 def _known(reason: enum.Enum) -> str:
-    """The client makes members of whatever the service sends."""
+    """The reason's name, if it is one we know: the client makes enum members of any text that the service sends."""
     return reason.name if reason.name in type(reason).__members__ else "a reason unknown to the client"
 
 
@@ -279,6 +283,6 @@ def failure(error: Exception, timeout: float) -> Failure:
 
 
 def retry_delay(body: Any) -> float:
-    """Seconds in an error's google.rpc.RetryInfo, wherever it stands; 0 without one."""
+    """Seconds in the google.rpc.RetryInfo of an error's body, at any depth; 0 without one."""
     found = re.search(r'"retryDelay": "(\d+(?:\.\d+)?)s"', json.dumps(body))
     return float(found[1]) if found else 0.0

@@ -3,9 +3,9 @@
     case     query "Where was Ada Brenn born?", references ("Calder",), answer "The Calder."
     verdict  correct
 
-An answer that could not be judged is `missing`, with its reason, and never wrong. A judgement row is found by the key
-of its content, so that the same answer, given by any run, reader or seed, is judged once. Judges that cost are in
-modules of their own (gemini_judge.py, llm_judge.py); here is who they are, which is all that compare needs.
+An answer that could not be judged is `missing`, with a reason, and never counts as wrong. Rows of judgements are keyed
+by content, so the same answer from any run, reader or seed is judged once. The language models that judge are in
+gemini.py and llm.py; their names and descriptions are here, as compare needs nothing else of them.
 """
 
 import re
@@ -39,7 +39,7 @@ PLACES = re.compile(r"\{(query|references|answer)\}")
 
 
 class JudgeError(RuntimeError):
-    """Judgements that a comparison should not be built on."""
+    """Too few verdicts for a comparison, or a model that cannot judge."""
 
 
 @dataclass(frozen=True)
@@ -61,26 +61,33 @@ Judged = Mapping[Case, Verdict]
 
 
 def ignore(judged: Judged) -> None:
-    """For those who do not want to see verdicts come in."""
+    """on_judged by default: does nothing."""
 
 
 class Named(Protocol):
-    """Name and model go into every key: another model's verdict is another judgement."""
+    """Name and model are part of every key, so another model's verdict is another judgement."""
 
-    name: str
-    model: str  # with a digest of how it is asked
-    about: str  # what it is, for whoever reads the results
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def model(self) -> str:
+        """The model, with a digest of its prompt and settings."""
+
+    @property
+    def about(self) -> str:
+        """A description for readers of the results."""
 
 
 class Judge(Named, Protocol):
     def verdicts(self, cases: Sequence[Case], on_judged: Callable[[Judged], None] = ignore) -> Judged:
-        """A verdict for each case; on_judged gets those that have just come, some at a time."""
+        """A verdict for each case; on_judged gets verdicts as they arrive, some at a time."""
 
     def estimate(self, cases: Sequence[Case]) -> str:
-        """What judging them would take."""
+        """What judging these cases would take, in words."""
 
     def account(self) -> str:
-        """What judging has taken; empty if nothing."""
+        """What judging has taken so far, in words; empty if nothing."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +120,10 @@ class RuleJudge:
 
 
 class Remembering:
-    """A judge that asks another one only for what neither earlier rows nor the journal know.
+    """Asks another judge only for verdicts that neither earlier rows nor the journal hold.
 
-    Each verdict is journalled as it comes. What is missing is not: the next run asks for it again. Verdicts of another
-    judge, model or prompt have other keys, so that they are never taken for this one's.
+    Verdicts are journalled as they arrive, except missing ones: the next run asks for those again. Judge, model and
+    prompt are part of the key, so another judge's verdicts are never taken for this one's.
     """
 
     def __init__(self, judge: Judge, journal: Journal, rows: Iterable[Row]) -> None:
@@ -132,7 +139,7 @@ class Remembering:
 
         known = self._known(cases)
         keep(known)  # earlier rows may come from another machine
-        return known | self._judge.verdicts([case for case in cases if case not in known], keep)
+        return {**known, **self._judge.verdicts([case for case in cases if case not in known], keep)}
 
     def estimate(self, cases: Sequence[Case]) -> str:
         known = self._known(cases)
@@ -151,7 +158,7 @@ class Remembering:
 
 
 def make_judge(settings: AnyJudge) -> Named:
-    """Who params.judge names."""
+    """Name, model and description of the judge in params.judge."""
     return IDENTITIES[settings.kind](settings)
 
 
@@ -164,7 +171,7 @@ def _gemini(settings: GeminiParams) -> Identity:
 def _llm(settings: LlmParams) -> Identity:
     revision = settings.scoring.revision
     model = f"{settings.model}@{revision}" if revision else settings.model
-    how = asdict(settings.scoring) | {"batch_tokens": None}  # which changes no verdict
+    how = asdict(settings.scoring) | {"batch_tokens": None}  # it changes no verdict
     digest = content_key(prompt=prompt_of(settings), scoring=how)[:8]
     about = f"the language model {settings.model}, which finds YES or NO more likely"
     return Identity("llm", f"{model}, settings {digest}", about)
@@ -182,7 +189,7 @@ def prompt_of(settings: ModelParams) -> str:
 
 
 def filled(prompt: str, case: Case) -> str:
-    """What a language model is asked. Texts of the case are put in once, whatever braces they hold."""
+    """The prompt for one case. Filled in one pass: braces in the texts of the case stay as they are."""
     texts = {"query": case.query, "references": "\n".join(f"- {text}" for text in case.references)}
     return PLACES.sub(lambda place: (texts | {"answer": case.answer})[place[1]], prompt)
 
@@ -237,6 +244,6 @@ def check_coverage(rows: Sequence[Row], wanted: float) -> None:
     if judged < wanted * len(rows):
         raise JudgeError(
             f"{judged:,} of {len(rows):,} answers have a verdict, {judged / len(rows):.1%}; judge.min_coverage wants "
-            f"{wanted:.1%}. Verdicts are kept: run `dvc repro` again and only the rest is asked, or lower "
-            "judge.min_coverage in params.yaml to go on with what is there."
+            f"{wanted:.1%}. Verdicts are kept: run `dvc repro` again to ask for the rest, or lower judge.min_coverage "
+            "in params.yaml to go on without it."
         )

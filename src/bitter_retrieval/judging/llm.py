@@ -1,9 +1,9 @@
-"""A causal language model on this machine as judge: which of YES and NO it finds more likely after the prompt.
+"""A causal language model on this machine as judge: whichever of YES and NO it finds more likely after the prompt.
 
     … Is the answer right? Say YES or NO:     YES 0.31 nats     NO 1.70 nats     Verdict("correct")
 
-The likelihood is that of the whole word, however many tokens it has. What was scored is journalled by weights and text
-(answer_loss.py). A prompt that does not fit is not cut: its verdict is missing.
+The likelihood is of the whole word, however many tokens it has. Scores are journalled by weights and text
+(readers/answer_loss.py). A prompt that is too long is not cut: its verdict is missing.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,11 +15,11 @@ from bitter_retrieval.readers.answer_loss import Score, Scorer, Triple
 from bitter_retrieval.readers.language_model import ReaderError, ReaderSettings, open_reader
 
 CHUNK = 256  # answers after which verdicts are handed on
-CHARACTERS = 4  # of a token, about; for the estimate alone
+CHARACTERS = 4  # per token, roughly; only for the estimate
 
 
 class LlmJudge:
-    """model: a path, pkg://package/folder or hub id; it is loaded when there is something to judge."""
+    """model: a path, pkg://package/folder or hub id; loaded only when there is something to judge."""
 
     def __init__(self, who: Named, model: str, revision: str | None, prompt: str, scoring: Scoring) -> None:
         self.name, self.model, self.about = who.name, who.model, who.about
@@ -33,7 +33,8 @@ class LlmJudge:
         if not cases:
             return {}
         how = self._scoring
-        # The prompt is the reader's query whole, and there is no passage, which is all that a reader may cut.
+        # A reader cuts passages that are too long, and refuses other text. The whole prompt goes in as the query, with
+        # an empty passage, so that it is never cut.
         settings = ReaderSettings("{query}{passage}", how.dtype, how.max_length, 0, how.chat)
         judged: dict[Case, Verdict] = {}
         try:
@@ -44,13 +45,13 @@ class LlmJudge:
                     some = self._judge(scorer, cases[start : start + CHUNK])
                     on_judged(some)
                     judged |= some
-        except ReaderError as error:  # of every prompt
+        except ReaderError as error:  # of all prompts alike; errors of single ones go to _refused
             raise JudgeError(f"judge.model {self._model!r}: {self._told(error)}") from error
         return judged
 
     def estimate(self, cases: Sequence[Case]) -> str:
         read = sum(len(filled(self._prompt, case)) for case in cases) / CHARACTERS
-        return f"{len(cases):,} answers to be judged on this machine, about {read:,.0f} tokens: no call, no cost"
+        return f"{len(cases):,} answers to be judged on this machine, about {read:,.0f} tokens; no calls, no cost"
 
     def account(self) -> str:
         return f"{len(self._refused):,} scores refused: …{self._told(self._refused[0])}" if self._refused else ""
@@ -62,12 +63,12 @@ class LlmJudge:
         return {case: verdict(*scores[2 * place : 2 * place + 2]) for place, case in enumerate(cases)}
 
     def _told(self, error: ReaderError) -> str:
-        """The end of a reader's complaint, which is what to do, in this judge's parameters."""
+        """The end of a reader's message, which names the remedy, with this judge's parameters in it."""
         return str(error)[-200:].replace(f"readers.{self.name}.", "judge.scoring.")
 
 
 def verdict(yes: Score | None, no: Score | None) -> Verdict:
-    """The likelier word; missing where they tie (a tokenizer may know neither) or the model could not take them."""
+    """The likelier word; missing where both tie (a tokenizer may know neither) or the model could not score them."""
     if yes is None or no is None:
         return Verdict("missing", "the model cannot take the prompt")
     if yes.nll_sum == no.nll_sum:
