@@ -12,7 +12,7 @@ pytestmark = [
 
 
 def pack() -> Pack:
-    """Beginnings that several share, in two levels, and a sequence of its own."""
+    """Three sequences that share prefixes on two levels, and one that shares none."""
     drawn = torch.randint(0, 1000, (400,), generator=torch.Generator().manual_seed(0)).tolist()
     shared = drawn[:64]
     tails = [drawn[64:100], drawn[64:90] + drawn[200:203], drawn[300:400]]
@@ -30,7 +30,7 @@ def test_kernel_equals_segments(dtype: torch.dtype, window: int | None) -> None:
     slow = _by_group(laid, query.float(), key.float(), value.float(), None, window)
     assert fast.shape == slow.shape
     torch.testing.assert_close(fast, slow, atol=2e-2, rtol=0)
-    assert fast.std() > 0.1  # else nothing would have been compared
+    assert fast.std() > 0.1  # otherwise nothing was compared
 
 
 def test_float32_head_on_cuda() -> None:

@@ -1,4 +1,4 @@
-"""Activations that are computed again on CUDA, against those that were kept: `python -m pytest tests/gpu`."""
+"""Activations recomputed on CUDA, against kept ones: `python -m pytest tests/gpu`."""
 
 import pytest
 import tiny

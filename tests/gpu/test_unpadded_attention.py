@@ -23,7 +23,7 @@ def test_states_and_gradients_are_those_of_padded_batches(architecture: str, wid
     model = model_of(architecture, **SERVED[architecture], **{"hidden_size": width}).cuda()
     (wanted, gradient), (found, other) = computed(model, "sdpa"), computed(model, "auto")
     assert relative(found, wanted) < 0.02 and relative(other, gradient) < 0.05
-    assert wanted.std() > 0.1 and gradient.norm() > 0  # else nothing would have been compared
+    assert wanted.std() > 0.1 and gradient.norm() > 0  # otherwise nothing was compared
 
 
 def computed(model: Any, asked: str) -> tuple[torch.Tensor, torch.Tensor]:

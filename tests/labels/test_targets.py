@@ -18,7 +18,7 @@ from bitter_retrieval.labels.targets import (
     with_labelled,
 )
 from bitter_retrieval.records import NEGATIVES, NO_PASSAGE, Row, write_rows
-from bitter_retrieval.training.losses import FUNCTIONS, Calibration, LabelledBatch, LossSettings
+from bitter_retrieval.training.losses import FUNCTIONS, LabelledBatch, LossSettings, UtilityMap
 from bitter_retrieval.training.settings import LOSSES
 
 ROWS: list[Row] = [
@@ -156,9 +156,7 @@ def test_no_loss_is_changed_by_gain_with_one_reference(name: str, in_batch: str)
     """As profiles/default.yaml says: L0 is the same for all of a query's passages, and no loss compares queries."""
     settings = LossSettings(0.05, 0.2, 0.2, in_batch)
     values = [
-        FUNCTIONS[name](
-            batch_of(soft_targets(ROWS, labels(), "s", "mean", "first", gain=gain)), settings, Calibration()
-        )
+        FUNCTIONS[name](batch_of(soft_targets(ROWS, labels(), "s", "mean", "first", gain=gain)), settings, UtilityMap())
         for gain in (False, True)
     ]
     assert values[0].mean.item() == pytest.approx(values[1].mean.item(), abs=1e-5) and values[0].used.any()

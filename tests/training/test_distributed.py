@@ -52,7 +52,7 @@ def gradients(encoder: Any, run: Any, data: TrainingSet, places: np.ndarray, pro
     total = objective(encoder, data, places).total
     total.backward()
     processes.sum_gradients(encoder.parameters())
-    named = [*encoder.named_parameters(), *objective.calibration.named_parameters()]
+    named = [*encoder.named_parameters(), *objective.utility_map.named_parameters()]
     found = {name: weight.grad.clone() for name, weight in named if weight.grad is not None}
     encoder.zero_grad()
     return {"loss": total.detach(), **found}
@@ -74,7 +74,7 @@ def learn_with_dropout(processes: Processes) -> dict[str, Tensor]:
 
 
 def work(folder: Path) -> None:
-    """What each process does."""
+    """The work of each process."""
     os.chdir(folder)
     torch.set_num_threads(1)
     with join() as processes:
@@ -92,7 +92,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project in which two processes have learnt, and written to places of their own."""
+    """A project in which two processes have trained, each writing to its own folder."""
     folder = make_project(tmp_path_factory.mktemp("distributed"), seeds=[0])
     tiny.tiny_encoder().save(folder / "models/encoders/mini")  # without dropout, which each process draws for itself
     torchrun = ["torch.distributed.run", "--nproc_per_node", str(COUNT), "--master_addr", "127.0.0.1"]

@@ -1,4 +1,4 @@
-"""Losses against the formulas written out one passage at a time, and against what must hold whatever the formula."""
+"""Losses against their formulas, one passage at a time, and against properties that every loss must have."""
 
 import inspect
 import math
@@ -14,16 +14,16 @@ from torch import Tensor
 from bitter_retrieval.training import losses
 from bitter_retrieval.training.losses import (
     FUNCTIONS,
-    Calibration,
     LabelledBatch,
     LossSettings,
     LossValue,
+    UtilityMap,
 )
 from bitter_retrieval.training.settings import LOSSES
 
 
-def calibration() -> Calibration:
-    module = Calibration().double()
+def utility_map() -> UtilityMap:
+    module = UtilityMap().double()
     with torch.no_grad():
         module.log_scale.fill_(0.5)
         module.shift.fill_(-0.2)
@@ -31,7 +31,7 @@ def calibration() -> Calibration:
 
 
 def value_of(name: str, batch: LabelledBatch, settings: LossSettings = SETTINGS) -> LossValue:
-    return FUNCTIONS[name](batch, settings, calibration())
+    return FUNCTIONS[name](batch, settings, utility_map())
 
 
 def gradient(name: str, batch: LabelledBatch, settings: LossSettings = SETTINGS) -> tuple[LossValue, Tensor]:
@@ -162,7 +162,7 @@ def test_equals_the_slow_formula_on_ragged_queries(name: str, in_batch: str, wit
 
 @each_case
 def test_gradients(name: str, in_batch: str, with_others: bool) -> None:
-    settings, module, batch = replace(SETTINGS, in_batch=in_batch), calibration(), make_batch(with_others)
+    settings, module, batch = replace(SETTINGS, in_batch=in_batch), utility_map(), make_batch(with_others)
     inside = batch.own | batch.others
 
     def mean(similarity: Tensor, *_: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The cross-encoder: its loss against a loop, what it learns, and that it never labels what it has learnt from."""
+"""The cross-encoder: its loss against a loop, its learning, and that it never labels what it has learnt from."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,8 +10,8 @@ import pytest
 import tiny
 import torch
 
+from bitter_retrieval.labels.settings import RerankerFit
 from bitter_retrieval.labels.targets import soft_targets, with_empty
-from bitter_retrieval.params import RerankerFit
 from bitter_retrieval.records import Row
 from bitter_retrieval.training import reranker
 from bitter_retrieval.training.reranker import (

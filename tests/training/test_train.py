@@ -1,4 +1,4 @@
-"""The stage train in a small project: what it writes, says and refuses. Kills are in test_training_resume.py."""
+"""The stage train in a small project: outs, printed lines and errors. Kills are in test_training_resume.py."""
 
 import csv
 import json
@@ -144,7 +144,7 @@ def test_run_of_the_query_side_is_evaluated_with_the_passages_it_started_from(
 def test_run_of_both_sides_embeds_passages_itself_where_a_run_of_one_lay(
     project: Path, run_stage: Callable[[str], None]
 ) -> None:
-    """Run by hand the stage does not find its outs deleted."""
+    """A stage run by hand finds its old outs still there."""
     found = []
     for trains in ("query", "both"):
         edit_params(project, lambda tree, trains=trains: tree["runs"]["kl"].update(trains=trains))

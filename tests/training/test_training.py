@@ -17,8 +17,8 @@ from bitter_retrieval.labels.targets import binary_targets
 from bitter_retrieval.models.schedules import schedule
 from bitter_retrieval.records import Row, passage_texts
 from bitter_retrieval.training import loop as training
-from bitter_retrieval.training.loop import ALIKE, CALIBRATION_RATE, train_encoder, validate
-from bitter_retrieval.training.losses import FUNCTIONS, Calibration
+from bitter_retrieval.training.loop import ALIKE, UTILITY_MAP_RATE, train_encoder, validate
+from bitter_retrieval.training.losses import FUNCTIONS, UtilityMap
 from bitter_retrieval.training.objective import Objective, Outcome, gradient_norms, mean_cosine, similarity_gap
 from bitter_retrieval.training.sets import TrainingError, TrainingSet, epoch_batches, training_set
 from bitter_retrieval.training.state import Metrics
@@ -40,7 +40,7 @@ def sets(run: Any, encoder: Encoder) -> tuple[TrainingSet, TrainingSet]:
 
 
 def fit(run: Any = KL, seed: int = 0, dropout: float = 0.0, **changes: Any) -> tuple[Encoder, Metrics, Curve]:
-    """Train a tiny encoder; returns it, the figures of the kept checkpoint, and what on_step was told."""
+    """Train a tiny encoder; returns it, the figures of the kept checkpoint, and the calls of on_step."""
     encoder, curve = tiny.tiny_encoder().eval(), []  # as load_encoder gives it
     for module in encoder.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -52,7 +52,7 @@ def fit(run: Any = KL, seed: int = 0, dropout: float = 0.0, **changes: Any) -> t
 
 
 def fit_until_broken(step: int | None, break_it: Callable[[Encoder], object]) -> None:
-    """Train with an encoder that breaks after a step; None: before the first."""
+    """Train an encoder that breaks after a step; None: before the first."""
     encoder = tiny.tiny_encoder()
 
     def breaks(now: int | None, _: Metrics) -> None:
@@ -75,7 +75,7 @@ def flatten(encoder: Encoder) -> None:
 
 
 def outcome(run: Any, encoder: Encoder, places: list[int] | None = None, **how: Any) -> Outcome:
-    """What the run's objective finds in a batch of the training set."""
+    """The outcome of the run's objective for a batch of the training set."""
     return Objective(run, 64, **how)(encoder, sets(run, encoder)[0], np.array(places or [7, 2, 3, 11, 0]))
 
 
@@ -176,7 +176,7 @@ def test_figures_are_those_of_the_kept_weights() -> None:
 
 
 def first_queries() -> str:
-    """The beginning of an error at step 0, as a pattern."""
+    """A pattern for the start of an error at step 0."""
     first = next(epoch_batches(sets(KL, tiny.tiny_encoder())[0].groups, 6, 0, 0))[:5]
     return "step 0, first queries " + str([TRAIN[place]["query_id"] for place in first]).replace("[", r"\[")
 
@@ -281,7 +281,7 @@ def test_labels_from_which_nothing_can_be_learnt_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["infonce", "margin"])
 def test_validation_labels_that_select_nothing_are_refused(name: str) -> None:
-    """A loss of 0 at every epoch's end would keep the first checkpoint without a word."""
+    """A loss of 0 at every epoch's end would silently keep the first checkpoint."""
     run, encoder = tiny.PARAMS.runs[name], tiny.tiny_encoder()
     train, validation = sets(run, encoder)
     silent = replace(
@@ -408,7 +408,7 @@ def test_gradient_norms_are_those_of_each_weighted_term_alone() -> None:
         queries, passages = (vectors.detach().requires_grad_() for vectors in (found.queries, found.passages))
         batch = replace(found.batch, similarity=queries @ passages.T)
         objective = Objective(run, 64)
-        FUNCTIONS[name](batch, objective.settings, objective.calibration).mean.backward()
+        FUNCTIONS[name](batch, objective.settings, objective.utility_map).mean.backward()
         slow = weight * math.sqrt(sum(part.grad.square().sum().item() for part in (queries, passages)))
         assert norms[f"gradient/{name}"].item() == pytest.approx(slow, rel=1e-5)
 
@@ -539,7 +539,7 @@ def test_schedules_have_their_shapes() -> None:
 
 
 def test_clipping_bounds_what_a_step_does() -> None:
-    """AdamW divides by the gradient's size, up to its epsilon: far beneath it, clipped gradients move nothing."""
+    """AdamW divides by the gradient's size, up to its epsilon: far below it, clipped gradients move nothing."""
     start = tiny.tiny_encoder()
     moved = [
         sum((value - start.state_dict()[name]).abs().sum() for name, value in fit(clip=clip)[0].state_dict().items())
@@ -548,13 +548,13 @@ def test_clipping_bounds_what_a_step_does() -> None:
     assert moved[0] < 0.2 * moved[1]
 
 
-def test_decay_is_of_matrices_alone_and_calibration_has_a_rate_of_its_own() -> None:
-    encoder, calibration = tiny.tiny_encoder(), Calibration()
-    groups = training._optimiser(encoder, calibration, 0.1, 0.01).param_groups
+def test_decay_is_of_matrices_alone_and_the_utility_map_has_its_own_rate() -> None:
+    encoder, utility_map = tiny.tiny_encoder(), UtilityMap()
+    groups = training._optimiser(encoder, utility_map, 0.1, 0.01).param_groups
     decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {id(p) for p in encoder.parameters() if p.ndim > 1}
     rates = {id(p): group["peak"] for group in groups for p in group["params"]}
-    wanted = {id(p): 0.1 for p in encoder.parameters()} | {id(p): CALIBRATION_RATE for p in calibration.parameters()}
+    wanted = {id(p): 0.1 for p in encoder.parameters()} | {id(p): UTILITY_MAP_RATE for p in utility_map.parameters()}
     assert rates == wanted
 
 

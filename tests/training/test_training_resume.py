@@ -1,4 +1,4 @@
-"""Training that is killed for real goes on to the bytes of an undisturbed run; what is changed in between starts anew.
+"""Training that is killed for real ends with the bytes of an undisturbed run; a change in between starts it anew.
 
 Processes are forked by a server that has torch and transformers imported, so that a dozen kills fit into a few seconds.
 """
@@ -38,7 +38,7 @@ PROCESSES = multiprocessing.get_context("forkserver")
 
 
 def train(folder: Path, halt: float = float("inf"), halt_saving: bool = False) -> None:
-    """What a process does: the stage, in `folder`.
+    """The work of a process: the stage, in `folder`.
 
     Each step adds a line to steps.txt as it begins; the one of line `halt` waits for the kill, or the first seed that
     is saved to the outs.
@@ -69,7 +69,7 @@ def steps(folder: Path) -> int:
 
 
 def start(folder: Path, **how: Any) -> ForkServerProcess:
-    """Run the stage as DVC does: without the outs of the time before."""
+    """Run the stage as DVC does: without the outs of the last run."""
     for outs in ("models/runs", "plots"):
         shutil.rmtree(folder / outs, ignore_errors=True)
     process = PROCESSES.Process(target=train, args=(folder,), kwargs=how)
@@ -93,7 +93,7 @@ def project(folder: Path, seconds: float) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The outs of a process that nothing happened to."""
+    """The outs of an undisturbed process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]))
         patch.delenv("DVC_ROOT", raising=False)
@@ -108,7 +108,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("seconds", [0.0, 0.03])
 def test_killed_ten_times(seconds: float, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
-    """At moments all over the work, now in a step, now as the state is written, now before the first step."""
+    """At many moments: in a step, while the state is written, before the first step."""
     project(tmp_path, seconds)
     draw = random.Random(0)
     for moment in sorted(draw.choices(range(STEPS - 3), k=KILLS)):
@@ -157,7 +157,7 @@ def other_weights(folder: Path) -> None:
 
 
 def other_manner(folder: Path) -> None:
-    """How often a state is saved and which seeds there are decide nothing about a seed."""
+    """The interval of saving and the list of seeds do not change the result of a seed."""
     edit_params(folder, lambda tree: tree["train"].update(checkpoint_seconds=3600, seeds=[4, 0]))
 
 
@@ -175,7 +175,7 @@ def other_manner(folder: Path) -> None:
 def test_interrupted_and_changed(
     change: Callable[[Path], None], wanted: int, trains: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Steps that are still to do after 17: all of them where the change decides the result."""
+    """Steps still to do after 17: all of them if the change decides the result."""
     run = {"trains": trains, "losses": {"kl": 0.5, "mse": 0.5}}  # mse has weights of its own
     for name in ("interrupted", "fresh"):
         edit_params(project(tmp_path / name, 0.0), lambda tree: tree["runs"]["kl"].update(run))
@@ -260,7 +260,7 @@ def test_everything_that_decides_has_a_part_in_the_key(tmp_path: Path, monkeypat
 
 
 def test_the_code_in_the_key_is_what_training_imports() -> None:
-    """What DVC runs the stage again for, but for its script."""
+    """The deps for which DVC reruns the stage, except its script."""
     parts = [f"src/{training_state.PACKAGE.name}/{part}" for part in training_state.CODE]
     assert [*parts, "src/train.py"] == code_deps(ROOT / "src/train.py")
 
@@ -309,7 +309,7 @@ def test_state_that_has_no_room_leaves_the_one_before(tmp_path: Path, monkeypatc
 
     saved(tmp_path, step=1)
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StateError, match="seed0.pt: .*No space left on device.* Make room there and run again"):
+    with pytest.raises(StateError, match="seed0.pt: .*No space left on device.* Free space there and run again"):
         saved(tmp_path, step=2)
     assert SavedState(tmp_path / "key/seed0.pt", 0.0).restore({"layer": torch.nn.Linear(2, 2)}).step == 1
     assert [path.name for path in (tmp_path / "key").iterdir()] == ["seed0.pt"]
@@ -327,7 +327,7 @@ def test_removing_a_state_leaves_that_of_other_seeds(tmp_path: Path) -> None:
 
 
 def test_another_process_may_finish_the_same_work_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two runs of one content share a folder, and who is done first tidies it up as the other writes."""
+    """Two runs of equal content share a folder; the first to finish removes it while the other writes."""
     state, sync = saved(tmp_path), os.fsync
 
     def finished(file: int) -> None:

@@ -2,15 +2,16 @@
 
     torchrun --nproc_per_node 2 src/train.py kl      gloo, or NCCL with a GPU for each
 
-All processes draw the same batches. Of a batch's texts each takes some, by length in turn, and gets the vectors of all:
+All processes draw the same batches. A batch's texts are dealt out by length; each process encodes its share and gets
+the vectors of all:
 
     lengths    9 3 4 8 5
     rank 0     1 4 0      (places)
     rank 1     2 3
 
-Then every process computes the loss of the whole batch, so that each passage is a negative to all queries, is encoded
-once whoever asks for it, and losses know nothing of processes. A vector's gradient is thus complete where the vector
-was made, and the weights' gradients, summed over the processes, are those that one process alone would have.
+Every process then computes the loss of the whole batch: each passage is a negative of all queries and is encoded once,
+and losses need no knowledge of processes. A vector's gradient is thus complete where the vector was made, and the
+weights' gradients, summed over the processes, equal those of a single process.
 """
 
 import os
@@ -26,22 +27,22 @@ STRIDE = 1_000_003  # between the seeds of processes: further apart than the see
 
 
 class Processes:
-    """Those that train together. This one is alone and has nothing to share."""
+    """The processes that train together; this class is a single one, with nothing to share."""
 
     rank = 0
     count = 1
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes what the run leaves behind."""
+        """Whether this process writes the run's files."""
         return self.rank == 0
 
     def seed(self, seed: int) -> int:
-        """Of this process's dropout: that of the run in the first one."""
+        """The seed of this process's dropout; the first process has the run's own."""
         return seed + STRIDE * self.rank
 
     def encode(self, encode: Encode, sequences: Sequence[Sequence[int]]) -> Tensor:
-        """Vectors [n, d] of all sequences, in their order; `encode` makes those of this process's share."""
+        """Vectors [n, d] of all sequences, in their order; `encode` computes those of this process's share."""
         return encode(sequences)
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
@@ -62,7 +63,8 @@ class Group(Processes):
         order = sorted(range(len(sequences)), key=lambda place: len(sequences[place]))
         shares = [order[rank :: self.count] for rank in range(self.count)]
         own = shares[self.rank]
-        made = encode([sequences[place] for place in own or order[:1]])  # of nothing, weights would have no gradient
+        # A process without a share encodes one text too, whose row is dropped: backward needs a graph to the weights.
+        made = encode([sequences[place] for place in own or order[:1]])
         gathered = _Gather.apply(made[: len(own)], self.rank, [len(share) for share in shares])
         places = torch.tensor([place for share in shares for place in share], device=gathered.device)
         return gathered[torch.argsort(places)]
@@ -74,12 +76,12 @@ class Group(Processes):
 
 
 class _Gather(torch.autograd.Function):
-    """The rows [n, d] of all processes, where the one of each rank has `counts[rank]` of them."""
+    """Rows [n, d] of all processes in the order of ranks; a rank has `counts[rank]` of them."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, rank: int, counts: list[int]) -> Tensor:
         ctx.own = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
-        padded = own.new_zeros(max(counts), own.shape[1])  # what is gathered has one shape everywhere
+        padded = own.new_zeros(max(counts), own.shape[1])  # all_gather needs the same shape everywhere
         padded[: len(own)] = own
         parts = [torch.empty_like(padded) for _ in counts]
         distributed.all_gather(parts, padded)
@@ -93,7 +95,7 @@ class _Gather(torch.autograd.Function):
 
 @contextmanager
 def join() -> Iterator[Processes]:
-    """The processes that torchrun has started, or this one alone."""
+    """The processes that torchrun started, or this one alone."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield ALONE
         return

@@ -2,7 +2,7 @@
 
 A step takes whole groups of queries, encodes each of their distinct passages once, and hands every loss the same
 similarities: own candidates with their labels, all other passages of the batch as in-batch negatives. Methods differ
-by their row of weights and by their label source, never by code here. What on_step is told of a step:
+by their row of weights and by their label source, never by code here. on_step gets, for a step:
 
     {"learning_rate": 0.001, "loss": 1.31, "kl": 1.31, "kl_skipped": 0.0, "gradient/kl": 0.42, "similarity_gap": 0.28,
      "passage_cosine": 0.11, "gradient_norm": 3.7}
@@ -11,7 +11,6 @@ by their row of weights and by their label source, never by code here. What on_s
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from math import isfinite, isnan
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,13 +21,14 @@ from bitter_retrieval.models.attention import unpadded_attention
 from bitter_retrieval.models.memory import is_out_of_memory
 from bitter_retrieval.models.schedules import schedule
 from bitter_retrieval.training.distributed import ALONE, Processes
-from bitter_retrieval.training.losses import Calibration
+from bitter_retrieval.training.losses import UtilityMap
 from bitter_retrieval.training.objective import Objective, best_by_label, gradient_norms, measures
 from bitter_retrieval.training.sets import TrainingError, TrainingSet, columns_of, epoch_batches, packed
+from bitter_retrieval.training.settings import Run, Train
 from bitter_retrieval.training.state import Metrics, Progress, TrainingState
 
-CALIBRATION_RATE = 0.05  # learning rate of mse's two numbers: at an encoder's rate they would hardly move
-ALIKE = 0.999  # mean cosine of different passages above which nothing tells them apart any more
+UTILITY_MAP_RATE = 0.05  # learning rate of mse's two numbers: at an encoder's they would hardly move
+ALIKE = 0.999  # mean cosine of different passages above which they can no longer be told apart
 UNSAVED = TrainingState()
 
 
@@ -36,8 +36,8 @@ def train_encoder(
     encoder: Encoder,
     train: TrainingSet,
     validation: TrainingSet,
-    run: Any,
-    settings: Any,
+    run: Run,
+    settings: Train,
     seed: int,
     on_step: Callable[[int, Metrics], None],
     state: TrainingState = UNSAVED,
@@ -46,27 +46,26 @@ def train_encoder(
     """Train in place and leave the selected checkpoint in `encoder`. On a CPU: same input, same weights.
 
     run: params.runs[name]; settings: params.train. on_step gets step and metrics (every loss term, learning rate,
-    gradient norms; validation figures at each epoch's end). state: where a training that was killed left off; on_step
-    is then told its curve again. processes: those that train together, each calling this with the same arguments.
+    gradient norms; validation figures at each epoch's end). state: where a killed training left off; on_step then gets
+    its curve again. processes: those that train together, each calling this with the same arguments.
     Returns the selected checkpoint's validation figures and step.
-    Raises TrainingError if no query can be used, where memory does not suffice, or for a loss or vectors that nothing
-    can be learnt from any more.
+    Raises TrainingError if no query can be used, if memory runs out, if a loss is not finite or if vectors collapse.
     """
     torch.manual_seed(processes.seed(seed))
     if run.trains == "query":
         train, validation = (_with_vectors(data, encoder, settings.micro_batch_tokens) for data in (train, validation))
     objective = Objective(run, settings.micro_batch_tokens, settings.precision, settings.recompute, processes)
-    objective.calibration.to(encoder.model.device)
+    objective.utility_map.to(encoder.model.device)
     epochs = [list(epoch_batches(train.groups, settings.queries_per_batch, seed, e)) for e in range(settings.epochs)]
     batches = [places for epoch in epochs for places in epoch]
     ends = set(np.cumsum([len(epoch) for epoch in epochs]).tolist())
     _refuse_single_passages(train, batches)
     peak = run.learning_rate or settings.learning_rate
-    optimiser = _optimiser(encoder, objective.calibration, peak, settings.weight_decay)
-    parts = {"encoder": encoder, "calibration": objective.calibration, "optimiser": optimiser}
+    optimiser = _optimiser(encoder, objective.utility_map, peak, settings.weight_decay)
+    parts = {"encoder": encoder, "utility_map": objective.utility_map, "optimiser": optimiser}
     progress = state.restore(parts)
-    for told in progress.curve:
-        on_step(*told)
+    for step_and_metrics in progress.curve:
+        on_step(*step_and_metrics)
 
     def tell(step: int, metrics: Metrics) -> None:
         progress.curve.append((step, metrics))
@@ -98,17 +97,17 @@ def train_encoder(
 
 @torch.no_grad()
 def _with_vectors(data: TrainingSet, encoder: Encoder, budget: int) -> TrainingSet:
-    """The set with its passages encoded once for all steps, as training starts."""
+    """The set with its passages encoded once, before the first step."""
     encoder.eval()
     return replace(data, passage_vectors=encoder(data.passages, budget))
 
 
 def _refuse_single_passages(data: TrainingSet, batches: list[np.ndarray]) -> None:
-    """A last batch of one query with one candidate is skipped by the losses; a run of such batches is a mistake."""
+    """Raise TrainingError if every batch has a single passage. Losses skip such a batch, as the last one may be."""
     if all(len(columns_of(data, places)) < 2 for places in batches):
         raise TrainingError(
-            f"no batch has negatives: each holds a single passage, as that of query {data.query_ids[batches[0][0]]!r}. "
-            "Raise train.queries_per_batch, so that the passages of other queries are there, or label more candidates."
+            f"no batch has negatives: each has a single passage, as query {data.query_ids[batches[0][0]]!r}'s. "
+            "Raise train.queries_per_batch to have passages of other queries, or label more candidates."
         )
 
 
@@ -117,10 +116,10 @@ def _end_epoch(
     train: TrainingSet,
     validation: TrainingSet,
     objective: Objective,
-    settings: Any,
+    settings: Train,
     progress: Progress,
 ) -> Metrics:
-    """Validation figures; the weights are kept in `progress` if they are selected."""
+    """Validation figures; keeps the weights in `progress` if they are selected."""
     if not progress.learnt_from:
         raise TrainingError(
             f"none of {len(train.queries)} queries has labels that {', '.join(objective.weights)} can learn from "
@@ -129,7 +128,7 @@ def _end_epoch(
     step = progress.step - 1
     found = validate(encoder, validation, objective, settings.queries_per_batch)
     if not isfinite(found["validation_loss"]):
-        raise TrainingError(f"step {step}: {found} after it is not finite. Lower the learning rate.")
+        raise TrainingError(f"step {step}: the validation figures {found} are not finite. Lower the learning rate.")
     if settings.select == "last" or found["validation_loss"] < progress.best:
         progress.best, progress.figures = found["validation_loss"], {**found, "step": float(step)}
         progress.kept = {name: weights.to("cpu", copy=True) for name, weights in encoder.state_dict().items()}
@@ -140,9 +139,8 @@ def _end_epoch(
 def validate(encoder: Encoder, data: TrainingSet, objective: Objective, queries: int) -> Metrics:
     """Loss on held-out labels, and how often the best own candidate by similarity is the best by label.
 
-    Each term is a mean over the queries that it can use, top1 one over those that have a best candidate.
-
-    Raises TrainingError if no query can be used: a loss of 0 would be the best that there is.
+    Each term is a mean over the queries that it can use, top1 over those that have a best candidate. Raises
+    TrainingError if no query can be used: its loss of 0 would count as the best.
     """
     encoder.eval()
     totals, used = (dict.fromkeys(objective.weights, 0.0) for _ in range(2))
@@ -154,7 +152,7 @@ def validate(encoder: Encoder, data: TrainingSet, objective: Objective, queries:
             totals[name] += term.item() * count
             used[name] += count
         best = best_by_label(found.batch, data)
-        top = found.batch.similarity.masked_fill(~found.batch.own, -2).argmax(1, keepdim=True)
+        top = found.batch.similarity.masked_fill(~found.batch.own, -2).argmax(1, keepdim=True)  # -2: below any cosine
         hits += float(best.gather(1, top).sum())
         with_best += float(best.any(1).sum())
     if not any(used.values()):
@@ -187,20 +185,20 @@ def _step(
     _refuse_infinite(metrics, ["gradient_norm"], at)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
-    return {name: value for name, value in metrics.items() if not isnan(value)}  # a gap that no query has
+    return {name: value for name, value in metrics.items() if not isnan(value)}  # NaN: not defined here
 
 
 def _too_large(data: TrainingSet, places: np.ndarray, step: int, recomputing: bool) -> TrainingError:
     wanted = "lower" if recomputing else "set train.recompute to true, or lower"
     return TrainingError(
-        f"step {step}: memory does not suffice for a batch of {len(places)} queries with "
+        f"step {step}: out of memory for a batch of {len(places)} queries with "
         f"{len(columns_of(data, places)):,} passages. In params.yaml, {wanted} train.queries_per_batch or the "
         "encoder's max_length."
     )
 
 
 def _numbers(scalars: dict[str, Tensor]) -> Metrics:
-    """Fetched from the device at once."""
+    """The values of scalars, fetched from the device in one transfer."""
     values = torch.stack([scalar.detach().float() for scalar in scalars.values()])
     return dict(zip(scalars, values.tolist(), strict=True))
 
@@ -224,13 +222,13 @@ def _refuse_collapse(metrics: Metrics, at: str) -> None:
             )
 
 
-def _optimiser(encoder: Encoder, calibration: Calibration, peak: float, decay: float) -> torch.optim.Optimizer:
+def _optimiser(encoder: Encoder, utility_map: UtilityMap, peak: float, decay: float) -> torch.optim.Optimizer:
     matrices = [p for p in encoder.parameters() if p.ndim > 1]
     vectors = [p for p in encoder.parameters() if p.ndim <= 1]
     groups = [
         {"params": matrices, "peak": peak, "weight_decay": decay},
         {"params": vectors, "peak": peak, "weight_decay": 0.0},
-        {"params": list(calibration.parameters()), "peak": CALIBRATION_RATE, "weight_decay": 0.0},
+        {"params": list(utility_map.parameters()), "peak": UTILITY_MAP_RATE, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=peak, fused=True)
 

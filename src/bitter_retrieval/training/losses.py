@@ -6,7 +6,7 @@ A batch of two queries and five passages, each passage encoded once (columns); t
     .9 .1 .4 .2 .0  1 1 0 0 0        0 0 1 1 0        .2 1.9  -   -   -         1. .1 0. 0. 0.
     .3 .2 .8 .7 .0  0 0 1 1 0        1 1 0 0 0         -  -  .4  .4   -         .8 .8 0. 0. 0.
 
-    value = FUNCTIONS["kl"](batch, LossSettings(student=0.05, teacher=0.2, margin=0.2), Calibration())
+    value = FUNCTIONS["kl"](batch, LossSettings(student=0.05, teacher=0.2, margin=0.2), UtilityMap())
     value.mean.backward(); skipped = (~value.used).sum()
 
 In the formulas, for one query: s_i the similarity of passage i, L_i its mean answer NLL, L0 the NLL without a passage,
@@ -52,7 +52,7 @@ class LabelledBatch:
         for rule, broken in _broken_rules(self).items():
             if bool(broken.any()):
                 row, column = broken.nonzero()[0].tolist()
-                raise ValueError(f"LabelledBatch: {rule}, but not at row {row}, column {column}. Mend how it is built.")
+                raise ValueError(f"LabelledBatch: {rule}, but not at row {row}, column {column}. Fix how it is built.")
 
 
 def _check_layout(batch: LabelledBatch) -> None:
@@ -86,7 +86,7 @@ class LossSettings:
     student: float  # temperature of the similarities
     teacher: float  # temperature of the answer NLLs, nats a token
     margin: float  # similarity wanted between utility 1 and utility 0: m of margin, k of margin_mse; 2 cannot be met
-    in_batch: Literal["no_passage", "zero", "none"] = "no_passage"  # what the batch's other passages are to kl
+    in_batch: Literal["no_passage", "zero", "none"] = "no_passage"  # how kl labels the batch's other passages
 
     def __post_init__(self) -> None:
         if not (self.student > 0 and self.teacher > 0):
@@ -97,8 +97,8 @@ class LossSettings:
             raise ValueError(f"in_batch is {self.in_batch!r}: write no_passage, zero or none.")
 
 
-class Calibration(torch.nn.Module):
-    """a s + b with a > 0, from cosine similarity to utility: learned beside the encoder, dropped at export."""
+class UtilityMap(torch.nn.Module):
+    """a s + b with a > 0, from cosine similarity to utility: learned with the encoder, dropped at export."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,6 +111,8 @@ class Calibration(torch.nn.Module):
 
 @dataclass(frozen=True)
 class LossValue:
+    """A loss of one batch."""
+
     mean: Tensor  # scalar: average over the queries that count; 0, and still differentiable, if none does
     used: Tensor  # [Q] bool: the queries that count
 
@@ -118,7 +120,7 @@ class LossValue:
 # -- over all of N ---------------------------------------------------------------------------------------------------
 
 
-def infonce(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> LossValue:
+def infonce(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) -> LossValue:
     """-log( sum over relevant P of e^(s/t) / sum over N of e^(s/t) ): several positives as one marginal.
 
     Counts: a positive, and a passage in N that is none.
@@ -126,7 +128,7 @@ def infonce(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> Los
     return _contrast(batch, batch.relevant, settings.student)
 
 
-def infonce_soft(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> LossValue:
+def infonce_soft(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) -> LossValue:
     """infonce with the candidates of lowest NLL as the positives, P = {i in C: L_i <= min L + TIE}.
 
     Counts: a candidate, and a passage in N that does not tie with the best.
@@ -141,10 +143,10 @@ def _contrast(batch: LabelledBatch, positive: Tensor, temperature: float) -> Los
     return _average(value, positive.any(1) & (everything & ~positive).any(1))
 
 
-def kl(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> LossValue:
+def kl(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) -> LossValue:
     """sum p log(p / q), p = softmax(-L / t_teacher), q = softmax(s / t), by settings.in_batch:
 
-    none: p and q over C. zero: p over C, q over N, so that the others have target 0 and stand in the denominator only.
+    none: p and q over C. zero: p over C, q over N, so the others have target 0 and are in the denominator only.
     no_passage: both over N, with L0 as the others' label.
     Counts: a candidate, and two passages under q. Raises ValueError if an L0 that is needed is not finite.
     """
@@ -164,7 +166,7 @@ def _check_no_passage(batch: LabelledBatch, needed: Tensor) -> None:
     if bool(broken.any()):
         row = int(broken.nonzero()[0])
         raise ValueError(
-            f"kl: no_passage_nll is {batch.no_passage_nll[row].item()} at row {row}, and in-batch passages take it as "
+            f"kl: no_passage_nll is {batch.no_passage_nll[row].item()} at row {row}; in-batch passages have it as "
             "their label. Label the empty passage too, or set in_batch to zero or none."
         )
 
@@ -172,20 +174,20 @@ def _check_no_passage(batch: LabelledBatch, needed: Tensor) -> None:
 # -- passage by passage ----------------------------------------------------------------------------------------------
 
 
-def mse(batch: LabelledBatch, settings: LossSettings, calibration: Calibration) -> LossValue:
+def mse(batch: LabelledBatch, settings: LossSettings, utility_map: UtilityMap) -> LossValue:
     """mean over C of (a s + b - u)^2, plus mean over the others of (a s + b - 0)^2 (0 if there are none).
 
-    The two means are apart so that a larger batch does not drown C. Counts: a candidate.
+    The two means are separate so that a larger batch does not drown C. Counts: a candidate.
     """
     similarity = torch.where(batch.own | batch.others, batch.similarity, 0)
-    error = (calibration(similarity) - batch.utility).square()
+    error = (utility_map(similarity) - batch.utility).square()
     return _average(_masked_mean(error, batch.own) + _masked_mean(error, batch.others), batch.own.any(1))
 
 
-def mse_minmax(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> LossValue:
+def mse_minmax(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) -> LossValue:
     """The original's mean over C of (s - minmax(-L))^2, minmax to [0, 1] within the query's own candidates.
 
-    Kept for comparison: it stretches noise to the whole range where all candidates are nearly equal.
+    Kept for comparison: it stretches noise to the whole range if all candidates are nearly equal.
     Counts: NLLs further apart than TIE (else minmax is 0 / 0).
     """
     low = batch.nll.where(batch.own, torch.inf).amin(1, keepdim=True)
@@ -217,7 +219,7 @@ def _own(batch: LabelledBatch) -> _Own:
     return _Own(mask, *pick)
 
 
-def margin(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> LossValue:
+def margin(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) -> LossValue:
     """mean over pairs with L_j - L_b > GAP of max(0, m (u_b - u_j) - (s_b - s_j)), b the best; several if they tie.
 
     Counts: such a pair.
@@ -229,7 +231,7 @@ def margin(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> Loss
     return _average(_masked_mean(hinge.flatten(1), pairs.flatten(1)), pairs.flatten(1).any(1))
 
 
-def margin_mse(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> LossValue:
+def margin_mse(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) -> LossValue:
     """mean over j in C, j != b, of ((s_b - s_j) - k (u_b - u_j))^2, b the best, k = settings.margin.
 
     If several tie for the best, the mean is over the pairs of each. Margin-MSE (arXiv 2010.02666) with every
@@ -241,7 +243,7 @@ def margin_mse(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> 
     return _average(_masked_mean(error.flatten(1), pairs.flatten(1)), pairs.flatten(1).any(1))
 
 
-def stable_kd(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> LossValue:
+def stable_kd(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) -> LossValue:
     """-sum over C of w_i log( e^(s_i/t) / sum over N without those ranked above i of e^(s/t) ).
 
     w = softmax(-L / t_teacher) over C; j is ranked above i if L_j < L_i - TIE, and in-batch passages are below all of
@@ -257,7 +259,7 @@ def stable_kd(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> L
     return _average((weights * (log_total - logits)).sum(1), used)
 
 
-def utility_infonce(batch: LabelledBatch, settings: LossSettings, _: Calibration) -> LossValue:
+def utility_infonce(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) -> LossValue:
     """-sum over C of w_i log( e^(s_i/t) / (e^(s_i/t) + sum over j != i in N of (1 - u_j) e^(s_j/t)) ), w = u / sum u.
 
     A passage is a negative to the extent that it does not help; the others have u = 0. Ours, after the idea of UAE
@@ -281,7 +283,7 @@ def utility_infonce(batch: LabelledBatch, settings: LossSettings, _: Calibration
 
 
 def _average(values: Tensor, used: Tensor) -> LossValue:
-    """Average of values [Q] over the queries that count. The others' may be huge: no product with the mask."""
+    """Average of values [Q] over the queries that count. By `where`, as a huge value times 0 may be NaN."""
     return LossValue(torch.where(used, values, 0).sum() / used.sum().clamp(min=1), used)
 
 
@@ -296,12 +298,12 @@ def _masked(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def _masked_logsumexp(logits: Tensor, mask: Tensor) -> Tensor:
-    """Over the last dimension; about the lowest finite number where nothing is kept."""
+    """Over the last dimension; near the lowest finite number where nothing is kept."""
     return _masked(logits, mask).logsumexp(-1)
 
 
 def _masked_log_softmax(logits: Tensor, mask: Tensor) -> Tensor:
-    """Over the last dimension; what is masked comes out near the lowest finite number, so that its exp is 0."""
+    """Over the last dimension; masked entries come out near the lowest finite number, so their exp is 0."""
     return _masked(logits, mask).log_softmax(-1)
 
 
@@ -331,7 +333,7 @@ def _diagonal(mask: Tensor) -> Tensor:
     return torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)[None]
 
 
-FUNCTIONS: dict[str, Callable[[LabelledBatch, LossSettings, Calibration], LossValue]] = {
+FUNCTIONS: dict[str, Callable[[LabelledBatch, LossSettings, UtilityMap], LossValue]] = {
     name: globals()[name]
     for name in LOSSES  # a row without its function fails here
 }

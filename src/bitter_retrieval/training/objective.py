@@ -1,11 +1,11 @@
-"""What training minimises in a batch, and what its curves tell about it.
+"""The objective that training minimises in a batch, and the measures for its curves.
 
 Each distinct passage of the batch is encoded once. Every loss of the run gets the same similarities [Q, P] of queries
 with passages: a query's own candidates with their labels, all others as in-batch negatives.
 """
 
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,18 +13,19 @@ from torch import Tensor
 
 from bitter_retrieval.encoders.encoder import Encoder
 from bitter_retrieval.training.distributed import ALONE, Processes
-from bitter_retrieval.training.losses import FUNCTIONS, Calibration, LabelledBatch, LossSettings, best
+from bitter_retrieval.training.losses import FUNCTIONS, LabelledBatch, LossSettings, UtilityMap, best
 from bitter_retrieval.training.sets import TrainingSet, columns_of
+from bitter_retrieval.training.settings import Run
 
-FEWEST = 8  # vectors from which on their cosine says something: a batch may end with two passages nearly the same
+FEWEST = 8  # vectors below which their cosine says little: a last batch may have two nearly equal passages
 
 
 class Outcome(NamedTuple):
-    """What an objective finds in a batch."""
+    """An objective's result for a batch."""
 
     total: Tensor  # scalar
     terms: dict[str, Tensor]  # weighted; scalars whose sum is total
-    metrics: dict[str, Tensor]  # scalars: loss, each term as it is, the queries that it could not use
+    metrics: dict[str, Tensor]  # scalars: loss, each term unweighted, the number of queries that it skipped
     batch: LabelledBatch
     queries: Tensor  # [Q, d] float32
     passages: Tensor  # [P, d] float32
@@ -35,7 +36,7 @@ class Objective:
 
     def __init__(
         self,
-        run: Any,
+        run: Run,
         budget: int,
         precision: str = "float32",
         recompute: bool = False,
@@ -43,7 +44,7 @@ class Objective:
     ) -> None:
         self.weights = {name: weight for name, weight in run.losses.items() if weight > 0}
         self.settings = LossSettings(run.temperature.student, run.temperature.teacher, run.margin, run.in_batch)
-        self.calibration = Calibration()
+        self.utility_map = UtilityMap()
         self.budget = budget
         self.precision = precision
         self.recompute = recompute
@@ -53,10 +54,12 @@ class Objective:
         columns = columns_of(data, places)
         queries, passages = self._encode(encoder, data, places, columns)
         batch = labelled_batch(queries @ passages.T, data, places, columns)
-        self.calibration.to(batch.similarity.device)
-        total, terms, metrics = batch.similarity.new_zeros(()), {}, {}
+        self.utility_map.to(batch.similarity.device)
+        total = batch.similarity.new_zeros(())
+        terms: dict[str, Tensor] = {}
+        metrics: dict[str, Tensor] = {}
         for name, weight in self.weights.items():
-            value = FUNCTIONS[name](batch, self.settings, self.calibration)
+            value = FUNCTIONS[name](batch, self.settings, self.utility_map)
             terms[name] = weight * value.mean
             total = total + terms[name]
             metrics |= {name: value.mean, f"{name}_skipped": (~value.used).sum()}
@@ -65,9 +68,12 @@ class Objective:
     def _encode(
         self, encoder: Encoder, data: TrainingSet, places: np.ndarray, columns: np.ndarray
     ) -> tuple[Tensor, Tensor]:
-        """Vectors of queries and passages; encoding alone is in reduced precision."""
+        """Vectors of queries and passages. Only encoding is in reduced precision; losses need float32."""
+
+        def encode(sequences: Sequence[Sequence[int]]) -> Tensor:
+            return encoder(sequences, self.budget, self.recompute)
+
         with torch.autocast(encoder.model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            encode = partial(encoder, budget=self.budget, recompute=self.recompute)
             queries = self.processes.encode(encode, [data.queries[place] for place in places])
             if data.passage_vectors is not None:
                 return queries, data.passage_vectors[columns]
@@ -91,7 +97,7 @@ def labelled_batch(similarity: Tensor, data: TrainingSet, places: np.ndarray, co
 
 
 def gradient_norms(found: Outcome) -> dict[str, Tensor]:
-    """Norm of each weighted term's gradient with respect to the batch's vectors, which costs no pass of the encoder."""
+    """Norm of each weighted term's gradient with respect to the batch's vectors; needs no pass of the encoder."""
     trained = [vectors for vectors in (found.queries, found.passages) if vectors.requires_grad]
     return {
         f"gradient/{name}": torch.cat(
@@ -102,6 +108,7 @@ def gradient_norms(found: Outcome) -> dict[str, Tensor]:
 
 
 def measures(found: Outcome, data: TrainingSet) -> dict[str, Tensor]:
+    """similarity_gap, and mean_cosine of the side that is trained, as signs of learning and of collapse."""
     side = "passage" if found.passages.requires_grad else "query"
     vectors = {"passage": found.passages, "query": found.queries}[side]
     gap = similarity_gap(found.batch, best_by_label(found.batch, data))
@@ -120,11 +127,11 @@ def similarity_gap(batch: LabelledBatch, best: Tensor) -> Tensor:
 
 
 def mean_cosine(vectors: Tensor) -> Tensor:
-    """Over the pairs of different ones of n unit vectors [n, d]; NaN for fewer than FEWEST."""
+    """Mean over the pairs of different rows of unit vectors [n, d]; NaN for fewer than FEWEST."""
     n = len(vectors)
     if n < FEWEST:
         return vectors.new_tensor(float("nan"))
-    return (vectors.sum(0).square().sum() - n) / (n * (n - 1))  # |sum|^2 counts each with itself too
+    return (vectors.sum(0).square().sum() - n) / (n * (n - 1))  # |sum|^2 has each with itself too
 
 
 def best_by_label(batch: LabelledBatch, data: TrainingSet) -> Tensor:

@@ -5,9 +5,9 @@
     "Ada Brenn owns a goat. …"                         .07                              .14
     no passage at all                                  .12                              .12
 
-It reads question and passage together, so it can follow what helps a reader, and what it cannot follow (the reader's
-whims on single passages) it leaves out. It must not have seen what it labels: half of the groups teach the one that
-labels the other half; the two of them share the labelling of any other split.
+It reads question and passage together, so it can learn what helps a reader, and it averages out the reader's noise on
+single passages. It must not label what it has learnt from: two are fitted, each on half of the groups, and each labels
+the other half. Other splits get the mean of the two.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,16 +19,17 @@ import torch
 from torch import Tensor, nn
 
 from bitter_retrieval.encoders.encoder import load_usage
+from bitter_retrieval.labels.settings import RerankerFit
 from bitter_retrieval.models.batching import length_batches
 from bitter_retrieval.models.checkpoints import resolve_checkpoint
 from bitter_retrieval.models.pretrained import HEADS, TRAINED, load_model, load_tokenizer, read_config
 from bitter_retrieval.models.schedules import schedule
 from bitter_retrieval.records import Row
-from bitter_retrieval.training.losses import Calibration, LabelledBatch, LossSettings, kl
+from bitter_retrieval.training.losses import LabelledBatch, LossSettings, UtilityMap, kl
 
 WARM_UP = 0.1  # share of the steps with rising learning rate
 HALVES = (0, 1)
-Pair = dict[str, list[int]]  # what the tokenizer makes of a question and a passage
+Pair = dict[str, list[int]]  # token ids and masks of a question with a passage
 
 
 class RerankerError(RuntimeError):
@@ -45,7 +46,7 @@ class CrossEncoder(nn.Module):
         self.max_length = max_length
 
     def pairs(self, rows: Sequence[Row]) -> list[list[Pair]]:
-        """Each question with each of its candidates; the longer of the two loses its tail where both are too long."""
+        """Each question with each of its candidates; of a pair that is too long, the longer text loses its tail."""
         limit = {"truncation": "longest_first", "max_length": self.max_length}
         tokenised = []
         for row in rows:
@@ -80,15 +81,15 @@ def cross_fitted(
     folder: Path,
     train: tuple[list[Row], list[np.ndarray]],
     asked: dict[str, list[Row]],
-    settings: Any,
+    settings: RerankerFit,
     budget: int,
     on_step: Callable[[int], object],
 ) -> dict[str, list[np.ndarray]]:
-    """Scores of the candidates of every row asked, by split: by what was fitted without the row's group.
+    """Scores of the candidates of all rows asked, by split, from cross-encoders fitted without the row's group.
 
     folder: where the weights start from. train: rows and the answer losses [C] of their candidates. settings:
-    params.derived_labels[name].fit. A group of `train` belongs to one half, in turn; where a row's group is in neither,
-    the two halves' scores are averaged. Raises RerankerError if there are fewer than two groups.
+    params.derived_labels[name].fit. The groups of `train` belong to the halves in turn; if a row's group is in
+    neither, the two scores are averaged. Raises RerankerError if there are fewer than two groups.
     """
     rows, losses = train
     groups = {group: place % 2 for place, group in enumerate(dict.fromkeys(row["group_id"] for row in rows))}
@@ -110,7 +111,7 @@ def fit_cross_encoder(
     folder: Path,
     rows: list[Row],
     losses: list[np.ndarray],
-    settings: Any,
+    settings: RerankerFit,
     budget: int,
     on_step: Callable[[int], object],
 ) -> CrossEncoder:
@@ -137,7 +138,7 @@ def fit_cross_encoder(
 
 
 def start(folder: Path) -> CrossEncoder:
-    """The encoder in `folder` with a head that gives one number; the head's weights are drawn."""
+    """The encoder in `folder` with a head that gives one number; the head's weights are random."""
     from transformers import AutoModelForSequenceClassification
 
     path, revision = resolve_checkpoint(folder)
@@ -146,12 +147,13 @@ def start(folder: Path) -> CrossEncoder:
     model = load_model(AutoModelForSequenceClassification, path, config, torch.float32, HEADS, TRAINED)
     tokenizer = load_tokenizer(path, config)
     positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+    # A pair has two texts, so twice the length of one, as far as model and tokenizer allow.
     length = min(2 * load_usage(folder).max_length, positions, tokenizer.model_max_length)
     return CrossEncoder(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, length)
 
 
 def listwise(scores: Tensor, losses: Sequence[np.ndarray], temperature: float) -> Tensor:
-    """losses.kl of scores [sum of C] that stand one question after the other, with a student's temperature of 1."""
+    """losses.kl of scores [sum of C], one question after the other, with a student's temperature of 1."""
     counts = [len(of_question) for of_question in losses]
     width = max(counts)
 
@@ -162,4 +164,4 @@ def listwise(scores: Tensor, losses: Sequence[np.ndarray], temperature: float) -
     nothing, zeros = torch.zeros_like(own), torch.zeros(own.shape, device=scores.device)
     nll = padded([torch.from_numpy(of_question) for of_question in losses])
     batch = LabelledBatch(padded(scores.split(counts)), own, nothing, nothing, nll, zeros[:, 0], zeros)
-    return kl(batch, LossSettings(1.0, temperature, 0.0, "none"), Calibration()).mean
+    return kl(batch, LossSettings(1.0, temperature, 0.0, "none"), UtilityMap()).mean

@@ -1,7 +1,7 @@
-"""What a run learns from: tokens of queries and passages with their labels, and the batches that epochs make of them.
+"""Training data of a run: tokens of queries and passages with their labels, and the batches of its epochs.
 
 groups       [0, 1, 2], [3, 4], [5, 6, 7], …           places of the queries of a cluster, an article …
-a batch      [5, 6, 7, 0, 1, 2]                        whole groups in random order, until it is full
+a batch      [5, 6, 7, 0, 1, 2]                        whole groups in random order, up to its size
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from bitter_retrieval.records import Row, passage_texts
 
 
 class TrainingError(RuntimeError):
-    """A run that cannot go on: nothing to learn from, a loss that is not finite, vectors that are all alike."""
+    """A run that cannot go on: nothing to learn from, a loss that is not finite, vectors that are nearly equal."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class TrainingSet:
 
     query_ids: list[str]
     queries: list[list[int]]
-    passages: list[list[int]]  # distinct ones
+    passages: list[list[int]]  # distinct
     candidates: list[np.ndarray]  # [C] places in `passages`, per query
-    negatives: list[np.ndarray]  # places of those mined for it, which come along as in-batch passages; often none
+    negatives: list[np.ndarray]  # places of mined passages, which join as in-batch passages; often none
     groups: list[np.ndarray]  # places of the queries of each group
     targets: Targets
-    passage_vectors: Tensor | None = None  # [passages, d] where they are not trained
+    passage_vectors: Tensor | None = None  # [passages, d] if they are not trained
     cut: int = 0  # queries and passages that lost their tail at the encoder's max_length
 
 
@@ -64,12 +64,12 @@ def training_set(
 
 
 def _refuse_empty(passages: list[list[int]], texts: Mapping[str, str]) -> None:
-    """A mean over no tokens would be NaN. The empty passage has tokens where the tokenizer puts marks around a text."""
+    """Raise TrainingError for a passage without tokens: its mean vector would be NaN. Special tokens are tokens too."""
     for tokens, (passage_id, text) in zip(passages, texts.items(), strict=True):
         if not tokens:
             raise TrainingError(
-                f"passage {passage_id!r}, text {text!r}: no tokens, so no embedding. This encoder's tokenizer puts "
-                "nothing around a text: give the encoder a passage_prefix, or leave empty_candidate out of the run."
+                f"passage {passage_id!r}, text {text!r}: no tokens, so no embedding. This encoder's tokenizer adds "
+                "no special tokens: give the encoder a passage_prefix, or leave empty_candidate out of the run."
             )
 
 
@@ -80,6 +80,7 @@ def epoch_batches(groups: list[np.ndarray], queries: int, seed: int, epoch: int)
 
 
 def packed(groups: list[np.ndarray], queries: int) -> Iterator[np.ndarray]:
+    """Places of queries in the order of the groups, in batches of as many whole groups as fit into `queries`."""
     members = np.concatenate(groups)
     sizes = np.cumsum([len(group) for group in groups])
     start = 0

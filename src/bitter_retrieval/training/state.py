@@ -1,10 +1,10 @@
-"""Where the training of a seed stands, kept outside the DVC outs: a stage that was killed goes on to the same weights.
+"""Saved state of a seed's training, outside the DVC outs: a killed stage resumes and ends with the same weights.
 
     .journal/training/5e0c1f…/seed0.pt    weights, optimiser, random state, place, curve, checkpoint selected so far
 
-The folder is named by all that decides the result: when any of it changes, training starts anew. A seed that is done
-keeps its file too, since DVC deletes a stage's outs before it runs the stage again. A stage that has written its outs
-removes its files; what remains is of runs that were given up, and may be deleted when nothing trains.
+The folder's name is a hash of all that decides the result; if any of it changes, training starts anew. A finished seed
+keeps its file until the stage has written all outs, since DVC deletes outs before it runs a stage again. Files that
+remain belong to abandoned runs and may be deleted while nothing trains.
 """
 
 import hashlib
@@ -20,13 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bitter_retrieval.encoders.encoder import Encoder
 from bitter_retrieval.journal import content_key
 from bitter_retrieval.models.attention import chosen
+from bitter_retrieval.training.settings import Run, Train
 
 # The code of this package that training imports; a test compares it with what dvc.yaml lists for the stage.
 PACKAGE = Path(__file__).parents[1]
 CODE = ("encoders", "journal.py", "labels", "models", "records.py", "training")
-NOT_DECISIVE = ("seeds", "mlflow", "checkpoint_seconds")  # of runs and train: the result of a seed is the same
+NOT_DECISIVE = ("seeds", "mlflow", "checkpoint_seconds")  # fields of runs and train that do not change a seed's result
 Metrics = dict[str, float]
 
 
@@ -44,9 +46,9 @@ class Stateful(Protocol):
 
 @dataclass
 class Progress:
-    """How far training has come, with what it has said and kept."""
+    """The progress of a training: its place, its curve and its selected checkpoint."""
 
-    step: int = 0  # steps done; after the last of an epoch the encoder is validated too
+    step: int = 0  # steps done, with the validation after an epoch's last one
     learnt_from: float = 0.0  # queries that a loss could use, counted once a loss
     best: float = float("inf")  # validation loss of the checkpoint selected so far
     kept: dict[str, Tensor] = field(default_factory=dict)  # its weights
@@ -55,24 +57,24 @@ class Progress:
 
 
 class TrainingState:
-    """Where training stands. This one keeps nothing: it stands in where nobody wants to go on after a kill."""
+    """The state of a training; this class saves nothing, for a training that need not resume."""
 
     def restore(self, parts: Mapping[str, Stateful]) -> Progress:
-        """Bring the parts and torch's random state to where they stood, if that is known."""
+        """Restore the parts and torch's random state if they were saved; returns the progress."""
         return Progress()
 
     def save(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
-        """Keep where training stands, if the last time was long enough ago."""
+        """Save the state if the last time was long enough ago."""
 
     def finish(self, progress: Progress) -> None:
-        """Keep the outcome."""
+        """Save the outcome."""
 
     def remove(self) -> None:
-        """Forget it."""
+        """Delete the saved state."""
 
 
 class SavedState(TrainingState):
-    """A file that is either whole or not there; written every `seconds`."""
+    """A file, whole or absent, written every `seconds`."""
 
     def __init__(self, path: Path, seconds: float) -> None:
         self._path, self._seconds, self._saved = path, seconds, time.monotonic()
@@ -83,8 +85,8 @@ class SavedState(TrainingState):
             state = torch.load(self._path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             return Progress()
-        except Exception as error:  # whatever a damaged file lets torch, zip or pickle raise
-            raise StateError(f"{self._path}: not readable ({error}). Delete it: its seed is trained anew.") from error
+        except Exception as error:  # torch, zip and pickle raise many types for a damaged file
+            raise StateError(f"{self._path}: not readable ({error}). Delete it to train its seed anew.") from error
         for name, part in state["parts"].items():
             parts[name].load_state_dict(part)
         _set_random_state(state["random"])
@@ -95,12 +97,12 @@ class SavedState(TrainingState):
             self._write({name: part.state_dict() for name, part in parts.items()}, progress)
 
     def finish(self, progress: Progress) -> None:
-        self._write({}, progress)  # what is left to do is to take the weights that were kept
+        self._write({}, progress)  # only the selected weights are still needed
 
     def remove(self) -> None:
         for path in (self._path, *self._path.parent.glob(f".{self._path.name}.*.partial")):
             path.unlink(missing_ok=True)
-        with suppress(OSError):  # another seed's state is there
+        with suppress(OSError):  # it has another seed's state
             self._path.parent.rmdir()
 
     def _write(self, parts: dict[str, Any], progress: Progress) -> None:
@@ -112,11 +114,11 @@ class SavedState(TrainingState):
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self._path)
-        except FileNotFoundError:  # another process at the same work has finished, and removed what lay there
+        except FileNotFoundError:  # another process has finished the same training and removed the folder
             return
-        except (OSError, RuntimeError) as error:  # torch's own, where the disk is full
+        except (OSError, RuntimeError) as error:  # RuntimeError: torch on a full disk
             partial.unlink(missing_ok=True)
-            raise StateError(f"{self._path}: {error}. Make room there and run again: training goes on.") from error
+            raise StateError(f"{self._path}: {error}. Free space there and run again: training resumes.") from error
         self._saved = time.monotonic()
 
 
@@ -130,12 +132,12 @@ def _set_random_state(states: list[Tensor]) -> None:
         torch.cuda.set_rng_state(state)
 
 
-def fingerprint(encoder: Any, sets: Any, run: Any, settings: Any) -> str:
-    """Key of all that decides what training gives, but for the seed.
+def fingerprint(encoder: Encoder, sets: Any, run: Run, settings: Train) -> str:
+    """Key of all that decides the result of training, except the seed.
 
     encoder: where training starts from; sets: training and validation set; run: params.runs[name]; settings:
-    params.train. It also covers the code that training imports, the versions of torch and transformers, and what
-    computes.
+    params.train. The key also covers the code that training imports, the versions of torch and transformers, and the
+    device.
     """
     content = {"weights": encoder.state_dict(), "sets": sets, "code": _code()}
     return content_key(
@@ -154,8 +156,8 @@ def _code() -> dict[str, bytes]:
     return {file.relative_to(PACKAGE).as_posix(): file.read_bytes() for file in files}
 
 
-def _what_computes(device: torch.device, settings: Any) -> list[Any]:
-    """Another GPU, kernel or number of threads adds in another order."""
+def _what_computes(device: torch.device, settings: Train) -> list[Any]:
+    """The GPU and kernel, or the number of threads: another one adds in another order, so last bits differ."""
     if device.type == "cpu":
         return ["cpu", torch.get_num_threads()]
     return [torch.cuda.get_device_name(device), chosen(settings.attention, settings.precision == "bfloat16")]
@@ -173,7 +175,7 @@ def _hash(value: Any) -> str:
 
 
 def _bytes(value: Any) -> Iterator[bytes]:
-    """The content of nested dataclasses, mappings, ragged lists, arrays and tensors, lengths and names included."""
+    """The content of nested dataclasses, mappings, ragged lists, arrays and tensors, with lengths and names."""
     if is_dataclass(value):
         value = vars(value)
     if isinstance(value, Mapping):
