@@ -6,16 +6,16 @@
 
     python src/use_profile.py tuning        # for validation questions
     python src/study.py tune queue          # queues trial-0 … trial-8, the same number for every run
-    python src/study.py tune table          # docs/tuning.md; what it names as taken goes into a profile by hand
+    python src/study.py tune table          # docs/tuning.md; copy the values taken into a profile by hand
 
-    python src/use_profile.py confirm       # for worlds that nobody looked at while developing
+    python src/use_profile.py confirm       # for worlds unseen during development
     python src/study.py confirm queue       # queues world-101 … world-105: data.seed of params.yaml and four more
     python src/study.py confirm table       # docs/confirm.md
 
-Experiments hang on the last commit, and DVC reuses what a setting does not change. Both actions of a study read
-params.yaml: `python src/use_profile.py default` after its page is written, not before; --rev names the commit of the
-experiments if others came after queueing. Another sweep has a picture and a page of its own; several --set make a
-product, and the last one runs along the axis:
+Experiments belong to the last commit, and DVC reuses what a setting does not change. Both actions of a study read
+params.yaml: go back by `python src/use_profile.py default` only once the page is written. --rev names the experiments'
+commit if others followed it. Another sweep gets its own picture and page; several --set are combined, and the last one
+runs along the axis:
 
     python src/study.py sweep queue --set data.world.train_clusters=125,250,500
 """
@@ -35,7 +35,7 @@ TUNING_PAGE, CONFIRM_PAGE = Path("docs/tuning.md"), Path("docs/confirm.md")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done; 2 the experiments cannot be queued, or what they found not be written."""
+    """Exit status: 0 done; 2 experiments that cannot be queued, or have no results to write."""
     options = parse(arguments)
     try:
         {"sweep": sweep, "tune": tune, "confirm": confirm}[options.study](options)
@@ -55,7 +55,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     ):
         epilog = f"example: python src/study.py {name} {example}"
         study = studies.add_parser(name, help=told, description=told, epilog=epilog)
-        study.add_argument("action", choices=["queue", page], help=f"{page}: write what the experiments found")
+        study.add_argument("action", choices=["queue", page], help=f"{page}: write the results")
         study.add_argument("--rev", default="HEAD", help=f"commit that the experiments start from ({page})")
         if name == "sweep":
             study.add_argument(
@@ -120,7 +120,7 @@ def confirm(options: argparse.Namespace) -> None:
 
 
 def commands_of(study: str, profile: str) -> list[str]:
-    """What makes the page of a study again."""
+    """Commands that make the page of a study again."""
     command = f"python src/study.py {study}"
     return [f"python src/use_profile.py {profile}", f"{command} queue", RUN, f"{command} table"]
 

@@ -1,4 +1,4 @@
-"""experiments: what is asked of DVC and git, and what is refused."""
+"""experiments: calls of DVC and git, and refusals."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ def entry(name: str, rev: str, params: dict[str, Any], state: str = "success") -
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """What is asked of a DVC that knows no experiment."""
+    """The calls of a DVC that knows no experiment."""
     calls: list[tuple[str, ...]] = []
 
     def dvc(*arguments: str) -> str:

@@ -1,12 +1,12 @@
-"""Named DVC experiments: queue them, know their states, read what each of them found.
+"""Named DVC experiments: queue them, list their states, read their results.
 
     wanted = {"world-101": {"data.seed": "101"}, "world-102": {"data.seed": "102"}}    settings by name
     queue(wanted)                        dvc exp run --queue --name world-101 --set-param=data.seed=101, …
     states(shown("HEAD"))                {"world-101": "success", "world-102": "running"}
     reports(wanted, "HEAD")["world-101"]["about"]["baseline"]                          "infonce"
 
-A setting follows Hydra's grammar; "++key" is one that params.yaml need not have yet. A name has no dots, which git and
-DVC would read otherwise. Experiments hang on a commit, and DVC reuses what a setting does not change.
+A setting follows Hydra's grammar; "++key" may be absent from params.yaml. A name has no dots, as they mean something
+else to git and DVC. Experiments belong to a commit, and DVC reuses what a setting does not change.
 """
 
 import json
@@ -36,12 +36,12 @@ class Result(NamedTuple):
 
     name: str
     state: str
-    rev: str  # a commit, if it succeeded
+    rev: str  # commit, if the experiment succeeded
     data: Mapping[str, Any]  # params, metrics
 
 
 def queue(wanted: Wanted) -> None:
-    """Queue what has no result yet on the last commit and does not wait or run already; print what was done."""
+    """Queue on the last commit what has not succeeded, is not queued and does not run; print what was done."""
     known = states(shown("HEAD"))
     for name, settings in wanted.items():
         if known.get(name) in ("success", "queued", "running"):
@@ -53,17 +53,17 @@ def queue(wanted: Wanted) -> None:
 
 
 def reports(wanted: Wanted, rev: str, path: str = REPORT) -> dict[str, dict[str, Any]]:
-    """By name, a JSON file that git keeps of every wanted experiment on a commit. Raises ExperimentError as results."""
+    """A JSON file of every wanted experiment on a commit, by name. Raises ExperimentError as `results` does."""
     return {name: read(result, path) for name, result in results(shown(rev), wanted).items()}
 
 
 def read(result: Result, path: str = REPORT) -> dict[str, Any]:
-    """A JSON file that git keeps of an experiment."""
+    """A JSON file of an experiment, which git keeps."""
     return json.loads(git("show", f"{result.rev}:{path}"))
 
 
 def states(shown: Shown) -> dict[str, str]:
-    """Of each experiment by name: success, failed, queued or running; the best of them where a name occurs twice."""
+    """State of each experiment by name; the best one (STATES) where a name occurs twice."""
     found: dict[str, str] = {}
     for result in _results(shown):
         found[result.name] = max(found.get(result.name, result.state), result.state, key=_order)
@@ -71,7 +71,7 @@ def states(shown: Shown) -> dict[str, str]:
 
 
 def results(shown: Shown, wanted: Wanted) -> dict[str, Result]:
-    """Successes, in the order wanted. Raises ExperimentError that names those without, or one of other settings."""
+    """Results in the order wanted. Raises ExperimentError naming those without one, or one with other settings."""
     state = states(shown)
     missing = {name: state.get(name, "not found") for name in wanted if state.get(name) != "success"}
     if missing:
@@ -90,16 +90,16 @@ def shown(rev: str) -> list[dict[str, Any]]:
 
 
 def dvc(*arguments: str) -> str:
-    """Standard output of DVC. Raises ExperimentError with what it said if it failed."""
-    beside = Path(sys.executable).with_name("dvc")
-    program = shutil.which("dvc") or (str(beside) if beside.exists() else None)
+    """Standard output of DVC. Raises ExperimentError with its error output if it fails."""
+    installed = Path(sys.executable).with_name("dvc")
+    program = shutil.which("dvc") or (str(installed) if installed.exists() else None)
     if program is None:
-        raise ExperimentError("dvc is neither on PATH nor beside this Python. `make repro` installs it into .venv.")
+        raise ExperimentError("dvc is neither on PATH nor next to this Python. `make repro` installs it into .venv.")
     return _output(program, *arguments)
 
 
 def git(*arguments: str) -> str:
-    """Standard output of git. Raises ExperimentError with what it said if it failed."""
+    """Standard output of git. Raises ExperimentError with its error output if it fails."""
     return _output("git", *arguments)
 
 
@@ -127,7 +127,7 @@ def _results(shown: Shown) -> Iterator[Result]:
 
 
 def _check(result: Result, settings: Mapping[str, str]) -> None:
-    """Raises ExperimentError if the experiment of that name ran with something else."""
+    """Raises ExperimentError if an experiment ran with other settings than these."""
     for key, value in settings.items():
         ran: Any = result.data["params"]["params.yaml"]["data"]
         for part in (key := key.lstrip("+")).split("."):

@@ -1,4 +1,4 @@
-"""The picture of a sweep: above, exact match by run; below, the primary difference with its interval; a column a panel.
+"""The picture of a sweep: exact match by run above the primary difference with its interval; one column a panel.
 
 Panels are the values of all keys but the last, such as the two kinds of annotators; the last key runs along the axis.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def draw(found: Sequence[Point], grid: Grid, path: Path | str) -> None:
-    """Write the PNG; points in the grid's order."""
+    """Write the PNG. found: points in the grid's order."""
     panels = list(dict.fromkeys(point.values[:-1] for point in found))
     figure, axes = new_figure(3.9 * len(panels) + 0.6, 5.6, 2, len(panels))
     key = list(grid)[-1].split(".")[-1]
@@ -34,7 +34,7 @@ def draw(found: Sequence[Point], grid: Grid, path: Path | str) -> None:
 
 
 def _scores(ax: "Axes", chosen: Sequence[Point]) -> None:
-    """Lines by run: the baseline, the primary run, and the other runs on the same labels without names."""
+    """A line a run: baseline and primary run by name, the other runs on the same labels under one."""
     first, places = chosen[0], _places(ax, chosen)
     for number, run in enumerate(first.others):
         label = "other runs on the same labels" if number == 0 else None
@@ -57,7 +57,7 @@ def _percent(chosen: Sequence[Point], run: str) -> list[float]:
 
 
 def _places(ax: "Axes", chosen: Sequence[Point]) -> list[float]:
-    """Numbers where the values are numbers; else one after the other with the values as tick labels."""
+    """The values if they are numbers, else 0, 1, …; the values are the tick labels."""
     values = [point.values[-1] for point in chosen]
     try:
         places = [float(value) for value in values]
