@@ -1,15 +1,15 @@
-"""Put a trained encoder or a dataset of soft labels on the Hugging Face Hub, with a card; list what there is.
+"""Publish a trained encoder or a dataset of soft labels on the Hugging Face Hub, with a card; list both.
 
     python src/publish.py list                                       # runs trained here, with their figures
-    python src/publish.py list --owner me                            # and what `me` has published of this project
-    python src/publish.py model kl --repo me/kl --dry-run            # what would be sent; contacts nobody
+    python src/publish.py list --owner me                            # and what `me` has published from this project
+    python src/publish.py model kl --repo me/kl --dry-run            # shows what would be sent, contacts no hub
     python src/publish.py model kl --repo me/kl --license mit        # the first seed of run kl, private
     python src/publish.py dataset reader_a --repo me/soft-labels --public
 
 A model is models/runs/<run>/seed<k>/, which sentence-transformers loads; a dataset is a soft label source in MS MARCO's
-layout and as records (published_layout.py). Nothing is sent where dvc.lock says that figures or files are older than
-what they are about; --anyway sends it and says so in the card. The token (HF_TOKEN, in .env too, or that of
-`hf auth login`) has to allow writing.
+layout and as records (published_layout.py). Nothing is sent if, by dvc.lock, figures or files are older than what they
+are about; --anyway sends them and the card says so. The token (HF_TOKEN, also from .env, or that of `hf auth login`)
+must allow writing.
 """
 
 import argparse
@@ -28,8 +28,10 @@ from bitter_retrieval.command_line import run_stage, track
 from bitter_retrieval.lineage import stages
 from bitter_retrieval.models.credentials import hub_token
 from bitter_retrieval.params import Params, load_params
-from bitter_retrieval.publishing.cards import PASSAGES, Origin, dataset_card, model_card
+from bitter_retrieval.publishing.cards import Origin
+from bitter_retrieval.publishing.dataset_card import dataset_card
 from bitter_retrieval.publishing.hub_upload import PublishError, Upload, published, send
+from bitter_retrieval.publishing.model_card import PASSAGES, model_card
 from bitter_retrieval.publishing.provenance import commit, doubts, hashes, made_by, read_lock
 from bitter_retrieval.records import PREPARED, Row, read_labels, read_rows
 from bitter_retrieval.reporting import wording
@@ -48,21 +50,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Publish on the Hugging Face Hub; list what there is to publish.")
+    parser = argparse.ArgumentParser(description="Publish on the Hugging Face Hub; list runs and what is published.")
     parts = parser.add_subparsers(dest="what", required=True)
     models = parts.add_parser("model", help="a trained encoder, in the layout of sentence-transformers")
     models.add_argument("name", help="a run of params.yaml")
-    models.add_argument("--seed", type=int, help="of the run; its first one by default, whatever the figures of others")
+    models.add_argument("--seed", type=int, help="seed of the run, by default its first one (never chosen by figures)")
     datasets = parts.add_parser("dataset", help="a soft label source, in MS MARCO's layout and as records")
     datasets.add_argument("name", help="a soft source in labels or derived_labels of params.yaml")
     for part in (models, datasets):
-        part.add_argument("--repo", type=repo_id, required=True, help="owner/name on the Hub; made if it is not there")
-        part.add_argument("--public", action="store_true", help="everybody may see it; private by default")
+        part.add_argument("--repo", type=repo_id, required=True, help="owner/name on the Hub; created if absent")
+        part.add_argument("--public", action="store_true", help="visible to everybody; private by default")
         part.add_argument("--license", default="unknown", help="identifier as on the Hub, such as mit or cc-by-4.0")
-        part.add_argument("--dry-run", action="store_true", help="show what would be sent, and contact nobody")
-        part.add_argument("--anyway", action="store_true", help="send it though figures may be of another state")
+        part.add_argument("--dry-run", action="store_true", help="show what would be sent, and contact no hub")
+        part.add_argument("--anyway", action="store_true", help="send it although figures may not belong to it")
     lists = parts.add_parser("list", help="runs trained here with their figures")
-    lists.add_argument("--owner", help="also list what this owner has published of this project on the Hub")
+    lists.add_argument("--owner", help="also list what this owner has published from this project on the Hub")
     return parser.parse_args(arguments)
 
 
@@ -91,21 +93,21 @@ def model(options: argparse.Namespace) -> None:
     if run not in report.get("systems", {}):
         origin = replace(origin, doubts=[*origin.doubts, f"{REPORT} has no figures of {run}"])
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    with tempfile.TemporaryDirectory() as beside:
-        passages = passage_encoder(folder, Path(beside))
+    with tempfile.TemporaryDirectory() as scratch:
+        passages = passage_encoder(folder, Path(scratch))
         card = model_card(options.repo, run, seed, report, origin, query_only=bool(passages))
-        publish(f"run {run}, seed {seed}", {**files, **passages, "README.md": card.encode()}, origin, options)
+        publish(f"run {run}, seed {seed}", {**files, **passages}, card.encode(), origin, options)
 
 
-def passage_encoder(folder: Path, beside: Path) -> dict[str, Path | bytes]:
-    """Files of the encoder of passages, where a run has trained queries alone: their checkpoint points to it."""
+def passage_encoder(folder: Path, scratch: Path) -> dict[str, Path | bytes]:
+    """Files of the passages' encoder, to which the checkpoint points if only queries were trained; else none."""
     from bitter_retrieval.encoders.encoder import PASSAGE_ENCODER, load_encoder
 
     if not (folder / PASSAGE_ENCODER).is_file():
         return {}
-    load_encoder(folder).passages.save(beside / PASSAGES)
+    load_encoder(folder).passages.save(scratch / PASSAGES)
     pointer = json.dumps({"encoder": PASSAGES}, indent=2).encode() + b"\n"
-    files = {path.relative_to(beside).as_posix(): path for path in beside.rglob("*") if path.is_file()}
+    files = {path.relative_to(scratch).as_posix(): path for path in scratch.rglob("*") if path.is_file()}
     return {**files, PASSAGE_ENCODER: pointer}
 
 
@@ -116,7 +118,9 @@ def dataset(options: argparse.Namespace) -> None:
     params = load_params()
     source = known(options.name, "labels or derived_labels", params.sources)
     if params.sources[source].kind == "mined":
-        raise PublishError(f"labels {source}: those of {params.sources[source].needs}, with negatives. Publish that.")
+        raise PublishError(
+            f"labels {source}: those of {params.sources[source].needs} with negatives. Publish that source."
+        )
     labels = {split: soft_labels(source, split) for split in SPLITS if (LABELS / source / f"{split}.parquet").is_file()}
     if not labels:
         raise PublishError(f"{LABELS / source}: no labels here. Run `dvc repro`, or `dvc pull {LABELS / source}`.")
@@ -126,19 +130,19 @@ def dataset(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = write_tables(source, labels, Path(folder))
         card = dataset_card(options.repo, source, files, counted, origin)
-        sent = {path: Path(folder) / path for paths in files.values() for path in paths.values()}
-        publish(f"soft labels of {source}", {**sent, "README.md": card.encode()}, origin, options)
+        tables = {path: Path(folder) / path for paths in files.values() for path in paths.values()}
+        publish(f"soft labels of {source}", tables, card.encode(), origin, options)
 
 
 def soft_labels(source: str, split: str) -> list[Row]:
     labels, soft = read_labels(LABELS / source / f"{split}.parquet")
     if not soft:
-        raise PublishError(f"labels {source}: binary labels, not soft ones. Publish a source that has answer losses.")
+        raise PublishError(f"labels {source}: binary labels, not soft ones. Publish a source with answer losses.")
     return labels
 
 
 def write_tables(source: str, labels: Mapping[str, list[Row]], folder: Path) -> dict[str, dict[str, str]]:
-    """Write both configurations; their files' paths in `folder`, by configuration and split."""
+    """Write both configurations; returns paths in `folder` by configuration and split."""
     from datasets import Dataset
 
     from bitter_retrieval.publishing.published_layout import published_tables, whole_ids
@@ -165,7 +169,7 @@ def known(name: str, section: str, names: Iterable[str]) -> str:
 
 
 def origin_of(params: Params, made: Path, after: Sequence[str], sections: Sequence[str], licence: str) -> Origin:
-    """Where what lies at a path comes from. after: stages whose results are told with it."""
+    """Where the content of a path comes from. after: later stages whose results go with it."""
     tree, lock = read_yaml(PARAMS), read_lock()
     settings = made_by(made.as_posix(), params, tree)
     told = ["prepare", *stages(made.as_posix(), params), *after]
@@ -179,21 +183,25 @@ def origin_of(params: Params, made: Path, after: Sequence[str], sections: Sequen
     )
 
 
-def publish(what: str, files: Mapping[str, Path | bytes], origin: Origin, options: argparse.Namespace) -> None:
-    """Show what is sent, and send it unless that is all that was asked for."""
-    upload = Upload(options.what, options.repo, options.public, f"{what}, commit {origin.commit}", files)
+def publish(
+    what: str, files: Mapping[str, Path | bytes], card: bytes, origin: Origin, options: argparse.Namespace
+) -> None:
+    """Show what is sent, and send it unless --dry-run is given."""
+    upload = Upload(
+        options.what, options.repo, options.public, f"{what}, commit {origin.commit}", {**files, "README.md": card}
+    )
     screen = console()
     screen.print(f"{upload.kind} {upload.repo} ({upload.visibility}): {upload.message}", soft_wrap=True)
     screen.print(contents(upload))
     for doubt in origin.doubts:
         screen.print(f"Doubt: {doubt}.", soft_wrap=True)
     if options.dry_run:
-        screen.print(f"Nothing was sent (--dry-run). README.md:\n\n{files['README.md'].decode()}", soft_wrap=True)
+        screen.print(f"Nothing was sent (--dry-run). README.md:\n\n{card.decode()}", soft_wrap=True)
         return
     if origin.doubts and not options.anyway:
         raise PublishError(
-            "nothing was sent: figures and files do not belong together. Run `dvc repro` (`dvc pull` for what is not "
-            "here) and publish again; --anyway sends it as it is and says so in the card."
+            "nothing was sent: figures and files do not belong together. Run `dvc repro` (`dvc pull` for absent files) "
+            "and publish again; --anyway sends them as they are, and the card says so."
         )
     sent = send(upload, hub_token())
     for name in sent.removed:
@@ -214,11 +222,11 @@ def contents(upload: Upload) -> Table:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Empty where there is no such file."""
+    """Empty if the file is absent."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-# -- what there is ---------------------------------------------------------------------------------------------------
+# -- the list --------------------------------------------------------------------------------------------------------
 
 
 def listing(options: argparse.Namespace) -> None:
@@ -233,7 +241,7 @@ def listing(options: argparse.Namespace) -> None:
 
 
 def old_figures(params: Params, runs: Sequence[str]) -> dict[str, list[str]]:
-    """By run, why its figures may be another checkpoint's."""
+    """By run, why its figures may belong to another checkpoint."""
     tree, lock = read_yaml(PARAMS), read_lock()
     told = {run: [*stages(f"{RUNS}/{run}", params), f"evaluate@{run}", "compare"] for run in runs}
     found = doubts([stage for of_run in told.values() for stage in of_run], lock, tree)
@@ -243,8 +251,8 @@ def old_figures(params: Params, runs: Sequence[str]) -> dict[str, list[str]]:
 def local_runs(
     folders: Mapping[str, Path], params: Params, report: Mapping[str, Any], old: Mapping[str, Sequence[str]]
 ) -> Table:
-    """A row a run that lies here, with the primary reader's exact match and whether the figures are about it."""
-    about = report.get("about", {"reader": "nobody", "baseline": "the baseline"})
+    """A row a local run: the primary reader's exact match, and whether the figures are about this checkpoint."""
+    about = report.get("about", {"reader": "no reader", "baseline": "the baseline"})
     table = Table(title=f"{RUNS}: exact match, {about['reader']} answers, %", title_justify="left")
     for head in ("run", "seeds", "labels", "losses", "EM", f"against {about['baseline']}", "verdict", "figures"):
         table.add_column(head, overflow="fold")

@@ -1,13 +1,12 @@
-"""Rankings and labels as the files that TREC's tools read: a run file a seed, and one of relevance judgements.
+"""Rankings and labels in TREC's formats: a run file a seed, and a file of relevance judgements.
 
     python src/trec.py kl --output trec/
 
     trec/kl-seed0.run     test-3-1 Q0 test-3-p7 1 0.815402091 kl-seed0       question, passage, rank, score
     trec/human.qrels      test-3-1 0 test-3-p7 1                             question, passage, relevant or not
 
-for trec_eval, ir_measures and whatever else takes them: `ir_measures trec/human.qrels trec/kl-seed0.run nDCG@10`. Those
-tools order by score and break ties by name. Where passages tie, the later one's score is therefore the next smaller
-float32, so that their order is ours.
+for trec_eval, ir_measures and similar tools: `ir_measures trec/human.qrels trec/kl-seed0.run nDCG@10`. They order by
+score and break ties by name. To keep our order, the later of tied passages gets the next smaller float32 as score.
 """
 
 import argparse
@@ -32,7 +31,7 @@ from bitter_retrieval.typed_yaml import ParamsError
 
 LABELS, PREDICTED = Path("data/labels"), Path("data/predictions")
 RANKED = pa.schema([PREDICTIONS.field(name) for name in ("seed", "query_id", "beyond", "ranked_ids", "ranked_scores")])
-EMPTY = "no-passage"  # how the empty passage is called: a name cannot be empty
+EMPTY = "no-passage"  # name of the empty passage, as names cannot be empty
 
 
 def main() -> None:
@@ -67,7 +66,7 @@ def predictions(name: str, params: Params) -> Path:
 
 
 def run_lines(run: str, rows: Iterable[Row]) -> Iterator[str]:
-    """Lines of a run file; a question that several readers answered has one ranking."""
+    """Lines of a run file; a question answered by several readers has one ranking."""
     for query_id, row in {row["query_id"]: row for row in rows}.items():
         ranked = zip(row["ranked_ids"], falling(row["ranked_scores"]), strict=True)
         for rank, (passage_id, score) in enumerate(ranked, start=1):
@@ -75,7 +74,7 @@ def run_lines(run: str, rows: Iterable[Row]) -> Iterator[str]:
 
 
 def qrels(labels: Sequence[Row]) -> Iterator[str]:
-    """Lines of a judgements file. As in the report, a question with nothing relevant is left out: it has no label."""
+    """Lines of a judgements file. Questions without a relevant passage are left out, as in the report."""
     labelled = relevant_passages(labels)
     for label in labels:
         if label["query_id"] in labelled:
@@ -83,7 +82,7 @@ def qrels(labels: Sequence[Row]) -> Iterator[str]:
 
 
 def falling(scores: Sequence[float]) -> list[float]:
-    """Scores, best first, of which each is below the one before, in float32: nine digits tell any two apart."""
+    """Scores, best first, made strictly decreasing in float32, of which nine digits distinguish any two."""
     found: list[np.float32] = []
     for score in np.asarray(scores, dtype=np.float32):
         found.append(min(score, np.nextafter(found[-1], np.float32(-np.inf))) if found else score)
@@ -93,8 +92,8 @@ def falling(scores: Sequence[float]) -> list[float]:
 def name_of(identifier: str) -> str:
     if len(identifier.split()) > 1 or identifier != identifier.strip():
         raise RecordError(
-            f"id {identifier!r} has white space, which parts the columns of TREC's files: give the data other ids and "
-            "run `dvc repro`."
+            f"id {identifier!r} has white space, which separates the columns of TREC's files: give the data other ids "
+            "and run `dvc repro`."
         )
     return EMPTY if identifier == NO_PASSAGE else identifier
 

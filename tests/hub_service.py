@@ -1,12 +1,12 @@
-"""The Hugging Face Hub on the loopback, as far as one publishes on it and loads what was published.
+"""The Hugging Face Hub on the loopback: the part for publishing and for loading what was published.
 
     with Hub() as hub:                                     # hub.url goes into HF_ENDPOINT
         hub.fail = lambda method, path: 403 if path.endswith("/create") else None
     hub.repos["model", "me/kl"].files["README.md"]         # bytes
     hub.requests                                           # [("POST", "/api/repos/create"), …]
 
-Every request needs the token, and an error that a test asks for repeats what was sent as one, as services may. Large
-files go by LFS. What is missing here answers 404 and shows in `requests`.
+Every request needs the token; an error that a test asks for repeats the token sent, as services may. Large files go
+through LFS. A path that is not supported answers 404 and is listed in `requests`.
 """
 
 import base64
@@ -38,7 +38,7 @@ class Repo:
 
     @property
     def files(self) -> dict[str, bytes]:
-        """Those of the last commit, without what the Hub makes itself."""
+        """Files of the last commit, without those that the Hub makes."""
         return {name: content for name, content in self.states[-1].items() if name != ".gitattributes"}
 
     @property
@@ -56,7 +56,7 @@ class Repo:
 
 
 class Hub:
-    """Listens while the context lasts."""
+    """Listens within its context."""
 
     def __init__(self) -> None:
         self.repos: dict[tuple[str, str], Repo] = {}
@@ -83,7 +83,7 @@ class Hub:
             do_GET = do_HEAD = do_POST = do_PUT = answer
 
             def log_message(self, *arguments: Any) -> None:
-                """Says nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -97,7 +97,7 @@ class Hub:
         self._server.shutdown()
         self._server.server_close()
 
-    # -- what is asked -----------------------------------------------------------------------------------------------
+    # -- requests ----------------------------------------------------------------------------------------------------
 
     def reply(self, method: str, url: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
         parts = urlsplit(url)
@@ -204,7 +204,7 @@ class Hub:
 
 
 def entries(repo: Repo, folder: str) -> list[dict[str, Any]]:
-    """Files below a folder, and the folders that they lie in."""
+    """Files below a folder, and their folders."""
     inside = [name for name in repo.files if name.startswith(f"{folder}/" if folder else "")]
     folders = {"/".join(name.split("/")[:depth]) for name in inside for depth in range(1, name.count("/") + 1)}
     found = [{"type": "directory", "path": name, "oid": "0" * 40} for name in sorted(folders) if name != folder]

@@ -1,4 +1,4 @@
-"""What is put on the Hub, by the real client against one on the loopback: refusals, faults, and what stays as it is."""
+"""Uploads by the real client to a hub on the loopback: refusals, faults, and what must stay unchanged."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 @pytest.fixture
 def told(hub: Hub, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Told:
-    """The error that sending ends with; the token is in none of what it leaves."""
+    """The error that sending ends with; the token is in no output."""
     caplog.set_level(logging.INFO)
 
     def told(upload: Upload = UPLOAD, token: str = TOKEN, call: Callable[..., Any] = send) -> str:
@@ -52,11 +52,11 @@ def test_one_commit_holds_everything(hub: Hub, tmp_path: Path) -> None:
 
 
 STATUSES = {
-    401: "make one at https://huggingface.co/settings/tokens",
+    401: "create one at https://huggingface.co/settings/tokens",
     403: "give it write permission",
     404: "no such owner or repo",
     409: "look at it on the Hub",
-    429: "run this again in some minutes",
+    429: "run this again in a few minutes",
     500: "run this again later",
 }
 PLACES = ["/create", "/models/me/kl", "/validate-yaml", "/preupload/main", "/objects/batch", "/commit/main"]
@@ -65,7 +65,7 @@ PLACES = ["/create", "/models/me/kl", "/validate-yaml", "/preupload/main", "/obj
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("place", PLACES)
 def test_a_refusal_is_said_with_its_remedy(hub: Hub, told: Told, place: str, status: int) -> None:
-    """The hub repeats the token in each; a commit never happens by half."""
+    """The hub repeats the token in each error; a commit happens whole or not at all."""
     hub.fail = lambda method, path: status if path.endswith(place) and (place, status) != ("/create", 409) else None
     if (place, status) == ("/create", 409):  # the repo is there already
         assert send(UPLOAD, TOKEN) and hub.repos["model", "me/kl"].files == FILES
@@ -76,7 +76,7 @@ def test_a_refusal_is_said_with_its_remedy(hub: Hub, told: Told, place: str, sta
 
 
 def test_large_files_are_refused_too(hub: Hub, told: Told) -> None:
-    """The client wraps what the store of large files answers."""
+    """The client wraps errors of the store of large files."""
     hub.fail = lambda method, path: 413 if path.startswith("/lfs/") else None
     assert "answered 413" in told() and not hub.repos["model", "me/kl"].files
 
@@ -104,7 +104,7 @@ def test_offline_mode_is_said(told: Told, monkeypatch: pytest.MonkeyPatch) -> No
     assert "HF_HUB_OFFLINE" in told()
 
 
-@pytest.mark.parametrize(("public", "remedy"), [(True, "is public, not private: say --public"), (False, "leave out")])
+@pytest.mark.parametrize(("public", "remedy"), [(True, "is public, not private: give --public"), (False, "leave out")])
 def test_who_can_see_a_repo_is_never_changed(hub: Hub, told: Told, public: bool, remedy: str) -> None:
     send(replace(UPLOAD, public=public), TOKEN)
     assert remedy in told(replace(UPLOAD, public=not public))

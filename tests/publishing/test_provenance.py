@@ -1,4 +1,4 @@
-"""What made a file and whether its figures are about it, on a small DAG that DVC itself has run."""
+"""The settings behind a file, and whether figures belong to it, on a small DAG that DVC itself has run."""
 
 import subprocess
 import sys
@@ -55,7 +55,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy, to be changed."""
+    """A copy that a test may change."""
     subprocess.run(["cp", "-r", f"{ran}/.", str(tmp_path)], check=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -117,9 +117,9 @@ def test_edited_code_is_no_doubt(project: Path) -> None:
 
 
 def test_what_is_not_here_counts_as_what_dvc_last_made(project: Path) -> None:
-    """As after a clone that pulled one checkpoint; where another stage has made it anew, the old one was read."""
+    """As after a clone that pulled one checkpoint; if a stage has made it anew since, the old one was read."""
     subprocess.run(["rm", "-r", "models/runs", "metrics/report.json"], check=True)
-    said = "models/runs is not here to be compared with what compare read"  # as a whole, no stage has written it
+    said = "models/runs is absent and cannot be compared with what compare read"  # as a whole, no stage has written it
     assert found() == {"compare": [said]}
     lock = yaml.safe_load(Path("dvc.lock").read_text())
     lock["stages"]["label"] = {"outs": [{"path": "data/train.txt", "md5": "0" * 32}]}
@@ -130,7 +130,7 @@ def test_what_is_not_here_counts_as_what_dvc_last_made(project: Path) -> None:
 
 def test_without_a_lock_nothing_is_known(project: Path) -> None:
     Path("dvc.lock").unlink()
-    assert found() == {"train@kl": ["dvc.lock knows no train@kl"], "compare": ["dvc.lock knows no compare"]}
+    assert found() == {"train@kl": ["dvc.lock has no stage train@kl"], "compare": ["dvc.lock has no stage compare"]}
     assert hashes(STAGES, read_lock()) == {}
 
 

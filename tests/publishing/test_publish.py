@@ -1,4 +1,4 @@
-"""The command publish against a hub on the loopback, with the real client: what goes up, what comes back, what is said.
+"""The command publish against a hub on the loopback, with the real client: uploads, downloads and messages.
 
 The project is the made-up experiment of comparison_world.py, compared by the stage itself, with tiny checkpoints, and a
 dvc.lock as DVC writes it from dvc.yaml.
@@ -17,6 +17,7 @@ from typing import Any
 
 import comparison_world as world
 import huggingface_hub
+import markdown_tables
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -50,7 +51,7 @@ Run = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Everything that a run of the DAG leaves, and dvc.lock."""
+    """A project after a run of the DAG, with dvc.lock."""
     folder = tmp_path_factory.mktemp("ready")
     world.write_workspace(folder)
     checkpoints = ["encoders/mini", *(f"runs/{run}/seed{seed}" for run in world.RUNS for seed in (0, 1))]
@@ -68,7 +69,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def lock() -> None:
-    """dvc.lock as if every stage had just run on what lies here."""
+    """Write dvc.lock as if every stage had just run on these files."""
     stages, tree = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"], read_yaml("params.yaml")
     found: dict[str, Any] = {}
     for name, stage in stages.items():
@@ -80,7 +81,7 @@ def lock() -> None:
 
 
 def filled(text: str, tree: dict[str, Any]) -> Any:
-    """`text` with its ${…} filled in; what a single ${…} stands for as it is."""
+    """`text` with its ${…} filled in; the value itself if `text` is a single ${…}."""
     if whole := PLACE.fullmatch(text):
         value: Any = tree
         for part in whole[1].split("."):
@@ -123,7 +124,7 @@ def hub(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 def run(
     hub: Hub, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> Run:
-    """What the command prints, or the error that it ends with; the token is in neither, nor in any log."""
+    """The command's output and error message; the token is in neither, nor in any log."""
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(logging.getLogger("huggingface_hub"), "propagate", True)
 
@@ -198,9 +199,9 @@ def test_the_card_has_the_reports_figures(hub: Hub, run: Run) -> None:
     assert found["reader_a", "em"].dataset_split == "test" and found["reader_a", "em"].dataset_type == "synthetic"
     for reader in scores:
         shown = report["systems"]["kl"]["scores"][reader]["em"]
-        assert f"| Exact match | {wording.share(shown)} |" in card.text
-    kinds = [line.split(" | ")[:3] for line in card.text.splitlines() if line.startswith("| reader_")]
-    assert ["| reader_a", "5", "Answer accuracy"] in kinds and ["| reader_b", "1", "True support"] in kinds
+        assert ["Exact match", wording.share(shown)] in [row[:2] for row in markdown_tables.rows(card.text)]
+    kinds = [row[:3] for row in markdown_tables.rows(card.text)]
+    assert ["reader_a", "5", "Answer accuracy"] in kinds and ["reader_b", "1", "True support"] in kinds
 
 
 def test_the_card_says_where_it_comes_from(hub: Hub, run: Run, project: Path) -> None:
@@ -211,12 +212,12 @@ def test_the_card_says_where_it_comes_from(hub: Hub, run: Run, project: Path) ->
     assert settings["runs.kl"] == tree["runs"]["kl"] and settings["readers.reader_a"] == tree["readers"]["reader_a"]
     assert settings["data"] == tree["data"] and settings["train"] == tree["train"]
     for path in ("models/runs/kl", "data/labels/reader_a", "metrics/report.json", "data/predictions/runs/kl.parquet"):
-        assert f"| {path} | {md5(project / path)} |" in text
+        assert [path, md5(project / path)] in markdown_tables.rows(text)
     assert "Commit `unknown`" in text and "No licence has been stated" in text and "## Doubts" not in text
 
 
 def told_of(run: str, change: Callable[[dict[str, Any]], object] = lambda difference: None) -> str:
-    """The line of the verdict in a card, after a change of the primary difference of the run."""
+    """A run's card, after a change of its primary difference."""
     report = json.loads(Path("metrics/report.json").read_text())
     change(report["differences"]["reader_a"]["em"].get(run, {}))
     return publish.model_card(
@@ -236,7 +237,7 @@ def test_the_verdict_is_told_as_it_is(project: Path, verdict: str, words: str) -
     figures = {"mean": -0.03, "low": -0.05, "high": -0.01, "p_adjusted": 0.01, "verdict": verdict}
     card = told_of("kl", lambda difference: difference.update(figures))
     assert f"> Primary figure (reader_a answers): {words}" in card
-    assert f"| −3.0 [−5.0, −1.0] | .010 | {verdict} |" in card
+    assert ["−3.0 [−5.0, −1.0]", ".010", verdict] in [row[3:6] for row in markdown_tables.rows(card)]
 
 
 def test_baseline_and_negative_control_are_called_so(project: Path) -> None:
@@ -307,7 +308,7 @@ def test_a_split_is_named_as_the_sources_only_if_it_is(project: Path, origin: st
     assert f"The questions are from {origin.replace('/home/me/secret/', '…/')}." in card and "secret" not in card
 
 
-def test_another_domain_stands_beside_its_own(project: Path) -> None:
+def test_another_domain_has_its_own_table(project: Path) -> None:
     report = json.loads(Path("metrics/report.json").read_text())
     away = {"questions": 70, "groups": 7, "source": "squad", "corpus": 90, "without_human_label": 0}
     difference = {"mean": -0.04, "low": -0.06, "high": -0.02}
@@ -316,8 +317,8 @@ def test_another_domain_stands_beside_its_own(project: Path) -> None:
     card = publish.model_card(
         "me/x", "kl", 0, report, publish.origin_of(tiny.PARAMS, Path("models/runs/kl"), [], (), "mit"), False
     )
-    (row,) = [line for line in card.splitlines() if "−4.0 [−6.0, −2.0]" in line]
-    assert row.startswith("| kl | ") and "70 questions (squad), 90 passages" in card
+    (row,) = [row for row in markdown_tables.rows(card) if "−4.0 [−6.0, −2.0]" in row]
+    assert row[0] == "kl" and "70 questions (squad), 90 passages" in card
     assert "70 questions" not in told_of("kl")
 
 
@@ -370,7 +371,7 @@ def test_labels_older_than_their_data(hub: Hub, run: Run, project: Path) -> None
     assert not hub.requests
 
 
-# -- a run that has trained queries alone ----------------------------------------------------------------------------
+# -- a run that trained only queries ---------------------------------------------------------------------------------
 
 
 def test_the_encoder_of_passages_comes_along(hub: Hub, run: Run, project: Path, tmp_path: Path) -> None:
@@ -397,14 +398,15 @@ def test_a_dataset_goes_up_with_both_configurations(hub: Hub, run: Run, project:
     names = {f"{config}/{split}.parquet" for config in ("soft_labels", "records") for split in ("train", "test")}
     assert set(repo.files) == {"README.md", *names} and repo.private
     text = repo.files["README.md"].decode()
-    assert "| human label disagreement | 0.25 | 0.25 |" in text and "| queries | 4 | 4 |" in text
-    assert f"| data/labels/reader_a | {md5(project / 'data/labels/reader_a')} |" in text
+    rows = markdown_tables.rows(text)
+    assert ["human label disagreement", "0.25", "0.25"] in rows and ["queries", "4", "4"] in rows
+    assert ["data/labels/reader_a", md5(project / "data/labels/reader_a")] in rows
     assert "a small model fitted in the experiment" in text
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("human", "binary labels"), ("reader_x", "none of has_answer,"), ("hard", "Publish that")],
+    [("human", "binary labels"), ("reader_x", "none of has_answer,"), ("hard", "Publish that source")],
 )
 def test_what_is_no_soft_source_is_refused(hub: Hub, run: Run, name: str, words: str) -> None:
     tree = read_yaml("params.yaml")
@@ -433,7 +435,7 @@ np.savez(f"{out}/vectors.npz", query=model.encode_query(texts), passage=model.en
 
 @pytest.mark.slow
 def test_what_is_loaded_from_the_hub_equals_what_was_sent(hub: Hub, run: Run, project: Path, tmp_path: Path) -> None:
-    """By the libraries of those who download, in a process of their own."""
+    """Loaded by the users' libraries, in a new process."""
     pytest.importorskip("sentence_transformers")
     run(*MODEL)
     run(*DATASET)
@@ -513,7 +515,7 @@ def test_the_token_of_a_login_does_too(hub: Hub, run: Run, monkeypatch: pytest.M
 
 
 def test_a_wrong_token_is_not_told(hub: Hub, run: Run, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
-    """The hub of these tests repeats what it was sent."""
+    """The hub of these tests repeats the token it was sent."""
     monkeypatch.setenv("HF_TOKEN", "hf_another")
     said = run(*MODEL, error=HubError)
     assert "answered 401" in said and "hf_another" not in said and "[the key]" in said

@@ -1,4 +1,4 @@
-"""The layout in which soft labels are published: by hand, against what training reads, and as users' files."""
+"""The published layout of soft labels: worked out by hand, against what training reads, and as users' files."""
 
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 import tiny
 
-from bitter_retrieval.data.question_files import Place, read_questions
+from bitter_retrieval.data.question_files import read_questions
+from bitter_retrieval.files.tables import Place
 from bitter_retrieval.labels.published import published_labels
-from bitter_retrieval.labels.targets import LabelError, soft_targets
+from bitter_retrieval.labels.soft import LabelError
+from bitter_retrieval.labels.targets import soft_targets
 from bitter_retrieval.publishing.published_layout import published_tables, whole_ids
 from bitter_retrieval.records import Row
 
@@ -64,7 +66,7 @@ def test_one_question_by_hand() -> None:
 
 
 def test_what_is_not_known_is_null() -> None:
-    """Nobody annotated, p0 could not be scored, p1 has no label at all."""
+    """No annotation; p0 could not be scored, p1 has no label at all."""
     labels = [label("p0", None, None), label("", 2.0, 1)]
     published, records = published_tables([row(marks=(None, None))], labels, "reader_a", whole=False)
     (passages,) = published["passages"].to_pylist()
@@ -106,7 +108,7 @@ def test_a_label_is_what_a_run_learns_from() -> None:
 
 
 def test_published_files_are_read_as_questions(tmp_path: Path) -> None:
-    """By the command label, say; the empty passage is no candidate and is counted."""
+    """For example by the command label_file; the empty passage is no candidate and is counted."""
     rows = tiny.world(6)
     published, _ = published_tables(rows, tiny.soft(rows), "reader_a", whole=False)
     pq.write_table(published, tmp_path / "train.parquet")

@@ -1,4 +1,4 @@
-"""The command trec: its files, read back by the tools that they are for."""
+"""The command trec: its files, read back by TREC's tools."""
 
 import sys
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_controls_that_retrieve_and_other_labels(workspace: Path, monkeypatch: p
 
 
 def test_tools_that_break_ties_by_name_keep_our_order(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random rankings with ties of every kind, the empty passage, and labels of passages that are in none of them."""
+    """Random rankings with ties of every kind, the empty passage, and labels of passages that no ranking has."""
     rng = np.random.default_rng(0)
     rows, template = [], world.predictions("kl", ["aaaa++++"], readers=["reader_a"])
     for at, query in enumerate(["q0", "q1", "q2"] * 30):

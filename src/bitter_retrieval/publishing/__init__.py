@@ -1,1 +1,1 @@
-"""Models and datasets for the Hub, with cards that say where everything comes from."""
+"""Models and datasets for the Hub, with cards that say where they come from."""

@@ -1,12 +1,11 @@
-"""What is put on the Hugging Face Hub, and what it says to that. The only module that writes there.
+"""Uploads to the Hugging Face Hub, and its errors in plain words. The only module that writes there.
 
     upload = Upload("model", "owner/kl", public=False, message="run kl, seed 0", files={"README.md": b"…", …})
     send(upload, token)          Sent("https://huggingface.co/owner/kl/commit/3f…", revision="3f…", removed=[])
     published("owner", token)    [Published("model", "owner/kl", public=False)]
 
-One commit holds everything, and leaves nothing else in the repo, or nothing happens. It goes into a repo that is new or
-that this command has published (its card has the tag), and never changes who can see one. Attempts at a failed request
-are the client's affair.
+An upload is one commit that replaces everything in the repo; if it fails, the repo stays as it was. The repo is new or
+was published by this command (its card has the tag); its visibility never changes. The client repeats failed requests.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,26 +24,26 @@ from bitter_retrieval.publishing.cards import TAG
 Kind = Literal["model", "dataset"]
 MADE_BY_HUB = {".gitattributes"}
 REMEDIES = {
-    401: "The token is not valid (any more): make one at https://huggingface.co/settings/tokens and put it into "
+    401: "The token is not valid (any more): create one at https://huggingface.co/settings/tokens and put it into "
     "HF_TOKEN or .env.",
     403: "The token may not do this: give it write permission for this owner (https://huggingface.co/settings/tokens), "
-    "or say another --repo.",
+    "or choose another --repo.",
     404: "There is no such owner or repo, or the token may not see it: correct --repo, or give the token access.",
-    409: "It was changed meanwhile, or something else has this name: look at it on the Hub, then run this again.",
-    412: "It was changed meanwhile: run this again.",
+    409: "The repo was changed meanwhile, or something else has its name: look at it on the Hub, then run this again.",
+    412: "The repo was changed meanwhile: run this again.",
     413: "A file is too large for this account: see https://huggingface.co/docs/hub/storage-limits.",
-    429: "Too many requests: run this again in some minutes.",
+    429: "Too many requests: run this again in a few minutes.",
 }
-LATER = "The Hub has a fault of its own: run this again later (https://status.huggingface.co)."
-UNKNOWN = "Nothing more is known of it; run this again, or look at the repo on the Hub."
+LATER = "The Hub has an internal error: run this again later (https://status.huggingface.co)."
+UNKNOWN = "The cause is unknown: run this again, or look at the repo on the Hub."
 
 
 class PublishError(ValueError):
-    """Something that is not there to be published, or is not what its figures are about."""
+    """Something absent, or something that its figures are not about."""
 
 
 class HubError(ValueError):
-    """What the Hub refused, and what to do about it; never with the token."""
+    """A refusal of the Hub, and what to do about it; never contains the token."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Upload:
 class Sent:
     url: str
     revision: str
-    removed: list[str]  # files of an earlier upload
+    removed: list[str]  # files of an earlier upload, deleted by this one
 
 
 @dataclass(frozen=True)
@@ -97,27 +96,29 @@ def _refuse(upload: Upload, private: bool, foreign: bool) -> None:
     if private == upload.public:
         raise HubError(
             f"{upload.repo} exists and is {'private' if private else 'public'}, not {upload.visibility}: "
-            f"{'leave out' if private else 'say'} --public, or change it in the settings of the repo."
+            f"{'leave out' if private else 'give'} --public, or change the repo's settings."
         )
     if foreign:
         raise HubError(
-            f"{upload.repo} holds files that were not put there by this command (its card lacks the tag {TAG}): say "
-            "another --repo, or empty this one."
+            f"{upload.repo} holds files that were not put there by this command (its card lacks the tag {TAG}): "
+            "choose another --repo, or empty this one."
         )
 
 
 def published(owner: str, token: str) -> list[Published]:
-    """What an owner has of this project on the Hub, as far as the token may see it. Raises HubError."""
+    """Repos of an owner on the Hub that this project has published and the token may see. Raises HubError."""
     api = HfApi(token=token)
     with _told(owner, token):
         models, datasets = api.list_models(author=owner, filter=TAG), api.list_datasets(author=owner, filter=TAG)
-        found = [("model", repo) for repo in models] + [("dataset", repo) for repo in datasets]
-    return [Published(kind, repo.id, not repo.private) for kind, repo in found]
+        return [
+            *(Published("model", repo.id, not repo.private) for repo in models),
+            *(Published("dataset", repo.id, not repo.private) for repo in datasets),
+        ]
 
 
 @contextmanager
 def _told(where: str, token: str) -> Iterator[None]:
-    """Turns what the client raises into a HubError."""
+    """Turn the client's errors into a HubError."""
     try:
         yield
     except (httpx2.HTTPError, OSError, ValueError, RuntimeError) as error:
@@ -132,11 +133,11 @@ def _said(error: BaseException) -> str:
         return f"the Hub answered {status}{f' ({refused.server_message})' if refused.server_message else ''}. {remedy}"
     if isinstance(error, httpx2.HTTPError):
         return f"no answer from the Hub ({type(error).__name__}): check the connection, and HF_ENDPOINT if it is set."
-    return f"{error}"
+    return str(error)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it was raised from: the client wraps those of single files."""
+    """The error and its causes: the client wraps the errors of single files."""
     while error is not None:
         yield error
         error = error.__cause__

@@ -1,10 +1,10 @@
-"""What made a file, and whether figures are still about it: params.yaml and dvc.lock against what lies here.
+"""The settings and files behind a result, and whether figures still belong to it: params.yaml, dvc.lock and the files.
 
     made_by("models/runs/kl", params, tree)    {"runs.kl": {…}, "labels.reader_a": {…}, "encoders.mini": {…}, …}
     doubts(["train@kl", "label@reader_a", "evaluate@kl", "compare"], read_lock(), tree)
     {"evaluate@kl": ["models/runs/kl is not what evaluate@kl read"]}
 
-The code of a stage is not looked at: an edited comment makes no figure old, and the commit says what the code was.
+Code is ignored: an edited comment makes no figure old, and the commit names the code.
 """
 
 import hashlib
@@ -22,23 +22,23 @@ from bitter_retrieval.typed_yaml import read_yaml
 LOCK = Path("dvc.lock")
 VERBS = {"deps": "read", "outs": "wrote"}
 Tree = Mapping[str, Any]  # of params.yaml
-Lock = Mapping[str, Mapping[str, Any]]  # what dvc.lock says of each stage
+Lock = Mapping[str, Mapping[str, Any]]  # entry of dvc.lock by stage
 
 
 def made_by(path: str, params: Params, tree: Tree) -> dict[str, Any]:
-    """The entries of params.yaml that decided what lies at a path, by dotted key; the path's own comes first."""
+    """The entries of params.yaml that decided the content of a path, by dotted key; the path's own comes first."""
     return {f"{section}.{name}": tree[section][name] for section, name in entries(path, params)}
 
 
 def read_lock() -> Lock:
-    """Empty where nothing has been run by DVC yet."""
+    """Entries of dvc.lock by stage; empty before DVC has run anything."""
     return read_yaml(LOCK)["stages"] if LOCK.is_file() else {}
 
 
 def doubts(stages: Sequence[str], lock: Lock, tree: Tree) -> dict[str, list[str]]:
-    """By stage, what of its data and settings is not as it was when it ran; a stage of which all is does not occur.
+    """By stage, the data and settings that have changed since it ran; stages without any are left out.
 
-    What does not lie here, as after a `git clone`, counts as what dvc.lock says was last made.
+    A path that is absent, as after a `git clone`, counts as what dvc.lock says was last made there.
     """
     now = {entry["path"]: entry["md5"] for stage in lock.values() for entry in _data(stage, "outs")}
     named = [lock[name] for name in stages if name in lock]
@@ -49,12 +49,12 @@ def doubts(stages: Sequence[str], lock: Lock, tree: Tree) -> dict[str, list[str]
 
 def _doubts(name: str, lock: Lock, now: Mapping[str, str], tree: Tree) -> Iterator[str]:
     if name not in lock:
-        yield f"dvc.lock knows no {name}"
+        yield f"dvc.lock has no stage {name}"
         return
     for part, verb in VERBS.items():
         for entry in _data(lock[name], part):
             if entry["path"] not in now:
-                yield f"{entry['path']} is not here to be compared with what {name} {verb}"
+                yield f"{entry['path']} is absent and cannot be compared with what {name} {verb}"
             elif now[entry["path"]] != entry["md5"]:
                 yield f"{entry['path']} is not what {name} {verb}"
     for entry in _data(lock[name], "outs"):
@@ -66,13 +66,13 @@ def _doubts(name: str, lock: Lock, now: Mapping[str, str], tree: Tree) -> Iterat
 
 
 def hashes(stages: Sequence[str], lock: Lock) -> dict[str, str]:
-    """MD5, as DVC counts it, of all that the stages read and wrote."""
+    """MD5 by path, as DVC computes it, of all that the stages read and wrote."""
     entries = [entry for name in stages for part in VERBS for entry in _data(lock.get(name, {}), part)]
     return {entry["path"]: entry["md5"] for entry in entries}
 
 
 def md5(path: Path) -> str:
-    """Of a file or a folder, as DVC counts it."""
+    """MD5 of a file or a folder, as DVC computes it."""
     if path.is_dir():
         return folder_md5(path)
     with path.open("rb") as file:
@@ -80,7 +80,7 @@ def md5(path: Path) -> str:
 
 
 def commit() -> str:
-    """The commit that is checked out, followed by -dirty where tracked files differ from it."""
+    """The commit checked out, with -dirty appended if tracked files differ from it; "unknown" outside git."""
     try:
         return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*").strip()
     except ExperimentError:

@@ -1,17 +1,17 @@
-"""Soft labels as others publish them: MS MARCO's columns, a mean answer loss a passage, the empty passage last.
+"""Soft labels in the published layout: MS MARCO's columns, one mean answer loss a passage, the empty passage last.
 
     {"query_id": 1185, "query": "which river is in warsaw", "query_type": "", "wellFormedAnswers": [],
      "answers": ["the Vistula"],
      "passages": {"is_selected": [0, 1, 0], "passage_text": ["Warsaw is …", "Warsaw lies on …", ""],
                   "url": ["", "", ""], "soft_labels": [3.12, 0.08, 2.71]}}
 
-A soft label is the loss of the first reference, in nats a token: what a run learns from with `nll: mean` and
-`references: first`. The records beside it keep what that leaves out, a row a (query, passage, reference):
+A soft label is the loss of the first reference, in nats a token, as a run learns from it with `nll: mean` and
+`references: first`. A second table, the records, keeps all losses, a row a (query, passage, reference):
 
     {"query_id": 1185, "group_id": "1185", "passage_id": "p7", "passage_index": 1, "answer_index": 0,
      "nll_sum": 0.24, "n_tokens": 3}
 
-What is not known is null: is_selected of data that nobody has annotated, the loss of what a reader could not score.
+Unknown values are null: is_selected in data without annotation, the loss of an answer that could not be scored.
 """
 
 from collections.abc import Iterable
@@ -35,17 +35,17 @@ PASSAGES = pa.struct(
 
 
 def whole_ids(rows: Iterable[Row]) -> bool:
-    """Whether all query_ids are numbers, as in MS MARCO, and can be written as such."""
+    """Whether all query_ids are whole numbers that fit into 32 bits, as in MS MARCO."""
     return all(
         name.isdecimal() and str(int(name)) == name and int(name) <= LARGEST for name in (r["query_id"] for r in rows)
     )
 
 
 def published_tables(rows: list[Row], labels: list[Row], source: str, whole: bool) -> tuple[pa.Table, pa.Table]:
-    """Prepared rows with soft label rows in the published layout, and the records beside it.
+    """Prepared rows with their soft label rows in the published layout, and the records.
 
-    Passages that the source has labelled beyond the prepared candidates come after these. whole: query_ids are numbers.
-    Raises LabelError where labels belong to other data.
+    Passages that the source has labelled in addition to the prepared candidates follow these. whole: query_ids are
+    numbers. Raises LabelError if labels belong to other data.
     """
     rows = with_empty(with_labelled(rows, labels))
     losses = passage_losses(labels, references="first", source=source)
@@ -90,7 +90,7 @@ def _published(row: Row, losses: LossesByQuery) -> Row:
 
 
 def _records(rows: Iterable[Row], labels: Iterable[Row], source: str) -> Iterable[Row]:
-    """Labels in their order, each with its question's group and its passage's place."""
+    """Labels in their order, with the group of the question and the place of the passage."""
     places = {
         (row["query_id"], passage["passage_id"]): {"group_id": row["group_id"], "passage_index": index}
         for row in rows
