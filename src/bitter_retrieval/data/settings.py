@@ -1,7 +1,7 @@
 """Section `data` (and `beyond`): where questions come from. One class a kind of source."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from bitter_retrieval.files.settings import Hub
 from bitter_retrieval.parameter_types import Count, CountOrZero, Seed, Share
@@ -9,20 +9,20 @@ from bitter_retrieval.parameter_types import Count, CountOrZero, Seed, Share
 
 @dataclass(frozen=True)
 class WorldSizes:
-    """The generated world in clusters (8 questions each) by split, and its two dials."""
+    """The generated world: clusters (8 questions, 14 passages) by split, and its two dials."""
 
     reader_clusters: Count
     train_clusters: Count
     validation_clusters: Count
     test_clusters: Count
-    distractor_clusters: CountOrZero  # passages of the corpus that no question asks about
-    hard_only: Share  # of the questions: those whose only support is in other words
-    misleading_mentions: Share  # of the passages
+    distractor_clusters: CountOrZero  # clusters that only add passages to the corpus
+    hard_only: Share  # of the facts: stated only in hard wording
+    misleading_mentions: Share  # of the mentions: they name the true answer without supporting it
 
 
 @dataclass(frozen=True)
 class Articles:
-    """Shares of the articles, or groups, that each split gets; the sum is at most 1."""
+    """Shares of the articles, or groups of questions, that each split gets; their sum is at most 1."""
 
     reader: Share
     train: Share
@@ -32,7 +32,7 @@ class Articles:
 
 @dataclass(frozen=True)
 class Limits:
-    """The most questions that a split gets; None is all."""
+    """The most questions of each split; None: all."""
 
     reader: CountOrZero = 0  # taken from train
     train: Count | None = None
@@ -42,11 +42,12 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """What all sources have. `world` and `articles` may stand where another source is chosen, so that one parameter
-    switches between sources."""
+    """Fields of all sources. `world` and `articles` may be given for other sources too, so that changing `source` alone
+    switches between them."""
 
-    path: str  # folder or file of what you bring
-    seed: Seed  # of the world, or of the division into splits
+    cannot_give: ClassVar[frozenset[str]] = frozenset({"truth", "annotators"})  # kinds of label source
+    path: str  # folder or file of your data; the generated world does not read it
+    seed: Seed  # of the world; of the draws of articles and questions and the order of ties
     candidates: Count  # passages that come with a question
     world: WorldSizes | None = None
     articles: Articles | None = None
@@ -56,27 +57,28 @@ class Data:
 class GeneratedData(Data):
     """The generated world."""
 
+    cannot_give: ClassVar[frozenset[str]] = frozenset({"selected", "published"})
     source: Literal["synthetic"]
     world: WorldSizes = field()
 
 
 @dataclass(frozen=True, kw_only=True)
 class SquadData(Data):
-    """SQuAD's layout: candidates are other paragraphs of the same article."""
+    """SQuAD's layout: a question's paragraph and others by BM25, those of its article first, are its candidates."""
 
     source: Literal["squad"]
     articles: Articles = field()
-    hub: Hub | None = None  # read in place of path
-    num_titles: Count | None = None  # None: all
-    questions_per_title: Count | None = None
+    hub: Hub | None = None  # read instead of path
+    num_titles: Count | None = None  # articles drawn; None: all
+    questions_per_title: Count | None = None  # questions drawn of each article; None: all
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionData(Data):
-    """Questions that bring their candidates along: MS MARCO's layout, or your own."""
+    """Questions with candidates: MS MARCO's layout, or your own questions."""
 
     source: Literal["msmarco", "jsonl"]
-    hub: Hub | None = None  # read in place of path
+    hub: Hub | None = None  # read instead of path
     limits: Limits | None = None
 
 

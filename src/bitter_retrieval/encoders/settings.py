@@ -11,7 +11,7 @@ from bitter_retrieval.parameter_types import Count, Positive
 class EncoderFit(Fit):
     """A small BERT and its unsupervised start."""
 
-    feed_forward: Count
+    feed_forward: Count  # inner size
     temperature: Positive  # of InfoNCE
 
 

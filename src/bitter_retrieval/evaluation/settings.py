@@ -1,4 +1,4 @@
-"""Sections `evaluate` and `control`: what is searched, what readers are shown, what answers without training."""
+"""Sections `evaluate` and `control`: the corpus, the passages that readers see, and systems without training."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -15,18 +15,18 @@ class Evaluate:
     """How runs and controls are evaluated."""
 
     split: Literal["test", "validation"]
-    corpus_size: Count | None  # passages; None: all of corpus.parquet
-    empty_passage: bool  # whether the corpus holds it
-    top_k: Annotated[int, Rule(lambda number: number >= 10, TOP_K)]  # passages of a ranking that are kept
-    shown: Shown  # passages that a reader sees; it answers once for each number
-    batch_tokens: Count  # bound on a batch's memory
+    corpus_size: Count | None  # passages searched, the questions' own first; None: all of corpus.parquet
+    empty_passage: bool  # whether it is one more passage of the corpus
+    top_k: Annotated[int, Rule(lambda number: number >= 10, TOP_K)]  # passages of a ranking that are recorded
+    shown: Shown  # numbers of passages that a reader sees, the primary one first; it answers once for each
+    batch_tokens: Count  # tokens in a reader's batch, which bound its memory
 
 
 @dataclass(frozen=True)
 class Control:
-    """What answers without a trained retriever."""
+    """Systems without a trained retriever."""
 
-    encoder: str  # the one called `untrained`
-    human_source: str  # the labels of `annotated`
-    random_draws: Count  # 1, or as many as train.seeds
-    seed: Seed
+    encoder: str  # its state before training is the control `untrained`
+    human_source: str  # binary labels of the control `annotated`
+    random_draws: Count  # of the control `random`: 1, or as many as train.seeds
+    seed: Seed  # of these draws

@@ -1,4 +1,4 @@
-"""What sections of params name a hub's dataset by."""
+"""How sections of params name a dataset of a hub."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Annotated
 from bitter_retrieval.parameter_types import Commit, Text
 from bitter_retrieval.typed_yaml import Rule
 
-DATASET = "a dataset's id on the hub, microsoft/ms_marco say"
+DATASET = "a dataset's id on the hub, such as microsoft/ms_marco"
 DatasetId = Annotated[str, Rule(lambda text: re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text) is not None, DATASET)]
 
 
@@ -16,5 +16,5 @@ class Hub:
     """A dataset of the Hugging Face Hub at one commit."""
 
     id: DatasetId
-    revision: Commit | None  # None: refused when it is read, with the command that prints it
+    revision: Commit | None  # None: reading stops and names the command that prints it
     config: Text | None = None  # None: the dataset has only one

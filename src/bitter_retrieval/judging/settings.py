@@ -1,4 +1,4 @@
-"""Section `judge`: who says whether an answer is correct, one class a kind."""
+"""Section `judge`: the judge of whether an answer is correct, one class a kind."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -21,18 +21,18 @@ JudgeModel = Annotated[str, Rule(lambda text: text.strip() not in ("", "fit"), J
 class Calls:
     """How an API is called; waits and timeouts in seconds."""
 
-    in_flight: Count
-    per_minute: Positive
-    timeout: Positive
-    attempts: Count
-    first_wait: NotNegative
-    longest_wait: Positive
-    output_tokens: Count
+    in_flight: Count  # calls at a time
+    per_minute: Positive  # requests, repeated ones included
+    timeout: Positive  # of a reply
+    attempts: Count  # at one answer
+    first_wait: NotNegative  # before the second attempt; doubled before each further one
+    longest_wait: Positive  # before an attempt; a service that wants longer gets none
+    output_tokens: Count  # of a reply, thoughts included
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What may be spent, and prices of a million tokens, in the provider's currency."""
+    """Limit of one run of the stage, and prices of a million tokens, all in one currency."""
 
     limit: Positive
     input: NotNegative
@@ -46,21 +46,21 @@ class Scoring:
     revision: str | None  # commit of a hub id, 40 hex digits; else null
     dtype: Dtype
     chat: bool  # put the prompt into the tokenizer's chat template
-    max_length: Count
+    max_length: Count  # tokens of prompt and verdict; longer ones get no verdict
     batch_tokens: Count
 
 
 @dataclass(frozen=True)
 class RuleParams:
-    """Equality with a reference after SQuAD's normalisation; offline, and no language model."""
+    """Equality with a reference after SQuAD's normalisation; offline, without a language model."""
 
-    min_coverage: ClassVar[float] = 0.0  # a rule judges everything
+    min_coverage: ClassVar[float] = 0.0  # a rule judges every answer
     kind: Literal["rule"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelParams:
-    """What both kinds of language model have."""
+    """Fields of both kinds of language model."""
 
     model: JudgeModel
     min_coverage: Share  # of the answers that must be judged

@@ -6,14 +6,14 @@ from typing import ClassVar, Literal
 from bitter_retrieval.files.settings import Hub
 from bitter_retrieval.parameter_types import Count, Positive, Seed, Share
 
-TRAIN = "data/prepared/train.parquet"  # what label sources need that need nothing else
+TRAIN = "data/prepared/train.parquet"  # `needs` of label sources that read only the prepared splits
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSource:
-    """What all kinds have."""
+    """Fields of all kinds."""
 
-    soft: ClassVar[bool] = False  # answer losses; else relevant or not
+    soft: ClassVar[bool] = False  # answer losses, else relevant or not
     needs: str  # path that DVC waits for
 
 
@@ -29,14 +29,14 @@ class Annotators(LabelSource):
 
 @dataclass(frozen=True, kw_only=True)
 class RuleLabels(LabelSource):
-    """What the data's annotators selected, what truly supports the answer, or what contains it as text."""
+    """Passages that the data's annotators selected, that truly support the answer, or that contain it as words."""
 
     kind: Literal["selected", "truth", "has_answer"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReaderLabels(LabelSource):
-    """The answer losses of a reader, the one that it needs."""
+    """Answer losses of the reader in `needs`."""
 
     soft: ClassVar[bool] = True
     kind: Literal["reader"]
@@ -44,17 +44,17 @@ class ReaderLabels(LabelSource):
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedLabels(LabelSource):
-    """Answer losses that somebody has published."""
+    """Published answer losses."""
 
     soft: ClassVar[bool] = True
     kind: Literal["published"]
-    hub: Hub | None = None  # read in place of needs
-    reader: str | None = None  # the one whose losses these are, if it is in readers
+    hub: Hub | None = None  # read instead of needs
+    reader: str | None = None  # whose losses these are, if it is one of `readers`
 
 
 @dataclass(frozen=True, kw_only=True)
 class PermutedLabels(LabelSource):
-    """Another source's labels, exchanged at random between a question's candidates: a negative control."""
+    """Another soft source, shuffled within each question: a negative control."""
 
     soft: ClassVar[bool] = True
     kind: Literal["permuted"]
@@ -66,44 +66,44 @@ AnyLabels = Annotators | RuleLabels | ReaderLabels | PublishedLabels | PermutedL
 
 @dataclass(frozen=True)
 class RerankerFit:
-    """How a cross-encoder learns from a soft source."""
+    """How each of the two cross-encoders learns from a soft source."""
 
     steps: Count
-    batch: Count
+    batch: Count  # questions
     learning_rate: Positive
-    temperature: Positive
+    temperature: Positive  # of the answer losses, nats a token
     seed: Seed
 
 
 @dataclass(frozen=True, kw_only=True)
 class DerivedSource(LabelSource):
-    """A label source in which an encoder takes part: models/encoders/<name> or models/runs/<run>."""
+    """A label source that uses an encoder: models/encoders/<name> or models/runs/<run>."""
 
     encoder: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class MinedNegatives(DerivedSource):
-    """Another source's labels, and hard negatives that an encoder finds; as soft as what it needs."""
+    """Another source's labels, and hard negatives that an encoder finds; as soft as that source."""
 
     kind: Literal["mined"]
-    per_query: Count
-    depth: Count  # places of the encoder's ranking that are looked at, at least per_query
-    below: Share  # of the positive's similarity: what is nearer may be an unlabelled positive
+    per_query: Count  # hard negatives of a question, at most
+    depth: Count  # passages of the encoder's ranking to choose from, at least per_query
+    below: Share  # of the positive's similarity: nearer passages may be unlabelled positives
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnPolicyLabels(DerivedSource):
-    """A reader's labels of the candidates and of what an encoder puts first."""
+    """A reader's labels of the candidates and of the passages that an encoder ranks first."""
 
     soft: ClassVar[bool] = True
     kind: Literal["on_policy"]
-    per_query: Count
+    per_query: Count  # passages retrieved for a question
 
 
 @dataclass(frozen=True, kw_only=True)
 class RerankerLabels(DerivedSource):
-    """A cross-encoder's labels, which it has learnt from a soft source."""
+    """Labels of cross-encoders that have learnt from a soft source."""
 
     soft: ClassVar[bool] = True
     kind: Literal["reranker"]
@@ -117,6 +117,6 @@ AnyDerivedLabels = MinedNegatives | OnPolicyLabels | RerankerLabels
 class Label:
     """How readers label."""
 
-    batch_tokens: Count  # bound on a batch's memory
-    unscorable: Literal["error", "skip"]  # skip leaves the label empty and counts it
+    batch_tokens: Count  # tokens in a batch, which bound its memory
+    unscorable: Literal["error", "skip"]  # skip leaves the label empty, and counts it
     mlflow: bool  # log rates

@@ -15,7 +15,7 @@ Model = Annotated[str, Rule(lambda text: text.strip() != "", "fit, a path, pkg:/
 class Fit:
     """Size and fit of a small model that the pipeline makes."""
 
-    vocabulary: Count  # at most
+    vocabulary: Count  # of the tokenizer, at most
     layers: Count
     width: Count  # a multiple of heads
     heads: Count

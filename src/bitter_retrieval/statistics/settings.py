@@ -13,9 +13,9 @@ class Compare:
 
     baseline: str
     primary: str  # the run whose difference to the baseline is the primary figure
-    label_source: str  # soft labels that disagreement, oracle and regret are about
+    label_source: str  # soft labels for disagreement, oracle and regret
     human_source: str  # labels that retrieval is measured against
     reader: str  # of the primary figure
     draws: Annotated[int, Rule(lambda number: number >= 20, "at least 20")]
     seed: Seed
-    equivalence: Positive  # half-width of the region called equivalent, in share of questions
+    equivalence: Positive  # half-width of the region called equivalent, as a share of questions

@@ -1,4 +1,4 @@
-"""Sections `runs` and `train`, and the table of losses: what a run may ask for. Free of torch, as every stage reads it.
+"""Sections `runs` and `train`, and the table of losses: what a run may be. Free of torch, as every stage imports it.
 
 A loss is a row of LOSSES and the function of that name in losses.py.
 """
@@ -12,11 +12,11 @@ from bitter_retrieval.parameter_types import Attention, Count, NotNegative, Posi
 
 @dataclass(frozen=True)
 class Loss:
-    """What a loss learns from."""
+    """The labels, dials and passages that a loss uses."""
 
-    labels: Literal["binary", "soft"]  # the label sources that it can read
-    dials: tuple[str, ...]  # fields of a run, dotted, that it reads: what tuning may vary
-    in_batch: bool = True  # whether it looks at the batch's other passages
+    labels: Literal["binary", "soft"]  # kind of label source
+    dials: tuple[str, ...]  # fields of a run, dotted, that it reads; tuning varies them
+    in_batch: bool = True  # whether it uses the batch's other passages
 
 
 LOSSES: dict[str, Loss] = {
@@ -34,7 +34,7 @@ LOSSES: dict[str, Loss] = {
 
 @dataclass(frozen=True)
 class Temperature:
-    """student: of similarities; teacher: of answer losses, nats a token."""
+    """Divisors: student of similarities, teacher of answer losses in nats a token."""
 
     student: Positive
     teacher: Positive
@@ -50,19 +50,19 @@ class Run:
     temperature: Temperature
     margin: Positive  # similarity wanted between utility 1 and utility 0
     learning_rate: Positive | None = None  # None: train.learning_rate
-    in_batch: Literal["no_passage", "zero", "none"] = "no_passage"  # kl: what the batch's other passages are to it
+    in_batch: Literal["no_passage", "zero", "none"] = "no_passage"  # target of the batch's other passages in kl
     nll: Literal["mean", "sum"] = "mean"  # over the answer's tokens
-    references: References = REFERENCES  # which reference answer's loss counts; in tables the best always does
-    gain: bool = False  # losses are taken over the loss without a passage
+    references: References = REFERENCES  # the reference answer whose loss counts; tables always use the best
+    gain: bool = False  # the loss without a passage is subtracted
     empty_candidate: bool = False  # the empty passage is one more candidate
     infeasible_margin: bool = False  # margin is 2 or more on purpose
-    trains: Literal["both", "query"] = "both"  # query: passages stay as the starting encoder has them
+    trains: Literal["both", "query"] = "both"  # query: passages keep the vectors of the starting encoder
     seeds: Seeds | None = None  # None: train.seeds
 
 
 @dataclass(frozen=True)
 class Train:
-    """What all runs share."""
+    """The budget that all runs share."""
 
     seeds: Seeds
     epochs: Count
@@ -71,11 +71,11 @@ class Train:
     warmup: Share  # of the steps
     schedule: Literal["cosine", "linear", "constant"]
     weight_decay: NotNegative
-    clip: Positive  # norm of the gradient
-    micro_batch_tokens: Count  # bound on memory
+    clip: Positive  # bound on the norm of the gradient
+    micro_batch_tokens: Count  # tokens encoded at once, which bound memory
     select: Literal["loss", "last"]  # which epoch's weights are kept
     mlflow: bool  # log curves
     precision: Literal["float32", "bfloat16"] = "float32"  # of encoding
     recompute: bool = False  # activations are computed again instead of kept
     attention: Attention = "auto"
-    checkpoint_seconds: NotNegative = 60.0  # between states to go on from after a kill
+    checkpoint_seconds: NotNegative = 60.0  # between saved states, from which a killed stage continues
