@@ -1,11 +1,11 @@
-"""How far two judges agree on the answers of every run and control.
+"""Agreement of two judges on the answers of every run and control.
 
     python src/agreement.py data/judgements.parquet                 # against the rule, which is free
     python src/agreement.py data/judgements.parquet other.parquet
 
-Each file holds the verdicts of one judge, as the stage judge writes them: keep a copy before judging by another one
-(`dvc get . data/judgements.parquet --rev <commit> -o other.parquet` fetches that of a commit). Answers are those of
-data/predictions, each distinct one counted once, over all and by run.
+Each file holds the verdicts of one judge, as the stage judge writes them: keep a copy before another judge replaces it
+(`dvc get . data/judgements.parquet --rev <commit> -o other.parquet` fetches the file of a commit). Answers come from
+data/predictions; each distinct one counts once, over all and by run.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from bitter_retrieval.reporting import tables
 
 PREPARED_FOLDER = Path("data/prepared")
 PREDICTED = Path("data/predictions")
-Cases = dict[Case, str]  # with the group of its question
+Cases = dict[Case, str]  # group of the question by case
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def by_system(params: Params) -> dict[str, Cases]:
-    """The distinct answers of each run that params declare and of each control."""
+    """The distinct answers of each run of params and of each control."""
     prepared = (PREPARED_FOLDER / f"{name}.parquet" for name in (params.evaluate.split, "beyond"))
     folders = {"runs": params.runs, "controls": params.controls}
     files = [PREDICTED / folder / f"{name}.parquet" for folder, names in folders.items() for name in names]
@@ -72,8 +72,8 @@ def show(found: dict[str, Agreement], first: Verdicts, second: Verdicts) -> None
         table.add_row(name, *cells(one), end_section=name == "all")
     console.print(table)
     console.print(
-        "agree: the same verdict; correct, incorrect: of the judges' verdicts of that class, those that the other one "
-        "shares; 1st, 2nd: called correct by each; left out: answers without a verdict of both.",
+        "agree: same verdict; correct, incorrect: of the verdicts of this class by either judge, the share on which "
+        "the other agrees; 1st, 2nd: judged correct by each; left out: answers without a verdict of both.",
         soft_wrap=True,
     )
 
@@ -82,7 +82,7 @@ def cells(one: Agreement) -> list[str]:
     shares = one.observed, one.on_correct, one.on_incorrect, one.first_rate, one.second_rate
     percent = [f"{100 * share:.1f}" if math.isfinite(share) else "-" for share in shares]
     interval = f" [{one.low:.2f}, {one.high:.2f}]" if math.isfinite(one.low) else ""
-    kappa = f"{one.kappa:.2f}{interval}" if math.isfinite(one.kappa) else "cannot be said"
+    kappa = f"{one.kappa:.2f}{interval}" if math.isfinite(one.kappa) else "undefined"
     left_out = one.first_alone + one.second_alone + one.neither
     return [f"{one.answers:,}", percent[0], kappa, *percent[1:], f"{left_out:,}"]
 

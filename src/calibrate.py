@@ -1,16 +1,17 @@
-"""Calibrate: do intervals, tests and stated powers hold? 4,000 simulated experiments a setting, shaped like this one.
+"""Calibrate: do intervals, tests and stated power hold? 4,000 simulated experiments a setting, shaped like this one.
 
     python src/calibrate.py                      # about five minutes on one core
-    python src/calibrate.py --experiments 400    # a glance
+    python src/calibrate.py --experiments 400    # a quick look
 
-Reads params.yaml and data/predictions/runs (`dvc pull` brings them), measures how much exact match varies with groups,
-questions and seeds, and simulates experiments that vary as much and of which the truth is known. Then the same where
-seeds, or groups, vary more. As measured, all must be as wanted; other settings show where the method ends.
+Reads params.yaml and data/predictions/runs (`dvc pull` fetches them), measures how much exact match varies with groups,
+questions and seeds, and simulates experiments of the same variance and known truth; then with more variance of seeds or
+groups. As measured, all figures must be as wanted; the other settings show the limits of the method.
 """
 
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import sqrt
 from pathlib import Path
 
@@ -58,8 +59,10 @@ FIGURES = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 all is as wanted where seeds and groups vary as measured, 1 it is not, 2 nothing was simulated."""
-    parser = argparse.ArgumentParser(description="Simulate experiments of known truth and count what statistics says.")
+    """Exit status: 0 all as wanted at the measured variance, 1 not so, 2 nothing was simulated."""
+    parser = argparse.ArgumentParser(
+        description="Simulate experiments of known truth and count what the statistics say."
+    )
     parser.add_argument("--experiments", type=int, default=4000, help="simulated experiments a setting")
     parser.add_argument("--draws", type=int, default=1000, help="bootstrap resamples an experiment")
     parser.add_argument("--seed", type=int, default=0, help="of the random numbers")
@@ -75,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 options.experiments,
                 options.draws,
                 options.seed,
-                lambda blocks, name=name: track(blocks, name, unit="blocks"),
+                partial(track, description=name, unit="blocks"),
             )
             for name, each in settings(spread, options.seed_sd, options.correlation).items()
         }
@@ -100,11 +103,11 @@ def read(run: str) -> list[Row]:
     try:
         return [row for row in read_rows(RUNS / f"{run}.parquet", NEEDED) if not row["beyond"]]
     except RecordError as error:
-        raise RecordError(f"{error} `dvc repro evaluate@{run}` makes it, `dvc pull` brings it.") from error
+        raise RecordError(f"{error} `dvc repro evaluate@{run}` makes it, `dvc pull` fetches it.") from error
 
 
 def settings(spread: Spread, seed_sds: Sequence[float], correlations: Sequence[float]) -> dict[str, Spread]:
-    """As measured; with other standard deviations of seeds, in points; with other correlations of a difference."""
+    """Spreads to simulate: as measured; with other standard deviations of seeds, in points; with other correlations."""
     total = sum(spread.of_difference(level) for level in LEVELS)
     seeds = {f"seeds ±{sd:g} points": spread.changed("seed", (sd / 100) ** 2, "residual") for sd in seed_sds}
     groups = {f"correlation {share:g}": spread.changed("group", share * total, "question") for share in correlations}
@@ -112,7 +115,7 @@ def settings(spread: Spread, seed_sds: Sequence[float], correlations: Sequence[f
 
 
 def varying(spread: Spread) -> Table:
-    """What exact match was found to vary with."""
+    """The measured variance of exact match by source."""
     table = _table("Variance of exact match", "of a system, %", "of a difference, %", "its sd, points")
     total = sum(spread.of_difference(level) for level in LEVELS)
     for level, words in VARIES.items():
@@ -122,10 +125,11 @@ def varying(spread: Spread) -> Table:
 
 
 def outcomes(found: Mapping[str, Calibration]) -> Table:
-    """What happened, with its Monte-Carlo standard error; red and with a ! where that is not as wanted.
+    """Each figure with its Monte-Carlo standard error; red and with a ! if it is not as wanted.
 
-    Coverage: the interval of a mean, or of a difference, holds the truth. False alarm: better or worse, and no run is.
-    Found: better, and the run is by the minimum detectable effect stated (its median over experiments).
+    Coverage: the interval of a mean, or of a difference, contains the truth. False alarm: a verdict of better or worse
+    although no run differs. Found: a verdict of better if the run is better by the stated minimum detectable effect
+    (its median over experiments).
     """
     counts = {one.experiments for one in found.values()}
     table = _table(f"% of {counts.pop():,} experiments", "wanted", *found)

@@ -1,9 +1,9 @@
-"""Label a file of questions by the answer loss of any reader, outside DVC.
+"""Label a file of questions with the answer losses of any reader, outside DVC.
 
     python src/label_file.py --model Qwen/Qwen3-0.6B-Base --input questions.jsonl --output labels.parquet
 
-Writes records.SOFT_LABELS, and their account beside them (labels.account.json), which is printed too. What a reader has
-scored is journalled in .journal: a killed command goes on where it was.
+Writes records.SOFT_LABELS and, next to them, their account (labels.account.json), which is also printed. Scored answers
+are kept in .journal: a killed command continues where it was.
 """
 
 import argparse
@@ -41,16 +41,18 @@ def parse() -> argparse.Namespace:
         help="prepared parquet, or JSONL, JSON or parquet in MS MARCO's layout "
         "or with query, answers, passages; a file, or a folder of splits",
     )
-    parser.add_argument("--split", help="which split of a folder")
-    parser.add_argument("--range", type=row_range, default=(0, None), metavar="FIRST:LAST", help="rows, LAST left out")
-    parser.add_argument("--output", type=Path, required=True, help="parquet of soft labels; its account lies beside it")
+    parser.add_argument("--split", help="split, if the input is a folder")
+    parser.add_argument("--range", type=row_range, default=(0, None), metavar="FIRST:LAST", help="rows, LAST excluded")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="parquet of soft labels; its account is put next to it"
+    )
     parser.add_argument("--prompt", type=prompt, default=PROMPT, help="with {query} and {passage}; the answer follows")
     parser.add_argument("--chat", action="store_true", help="put the prompt into the tokenizer's chat template")
     parser.add_argument("--answer-end", default="", help="text scored after every answer, or <eos>")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="of the weights")
     parser.add_argument("--max-length", type=positive, default=1024, help="tokens; a longer context loses its tail")
-    parser.add_argument("--batch-tokens", type=positive, default=8192, help="bound on a batch's memory, in tokens")
-    parser.add_argument("--unscorable", default="error", choices=["error", "skip"], help="or leave the label empty")
+    parser.add_argument("--batch-tokens", type=positive, default=8192, help="tokens in a batch, which bound its memory")
+    parser.add_argument("--unscorable", default="error", choices=["error", "skip"], help="skip leaves the label empty")
     parser.add_argument("--mlflow", action="store_true", help="log rates to mlflow.db in this folder")
     return parser.parse_args()
 

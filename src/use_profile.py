@@ -2,9 +2,9 @@
 
     python src/use_profile.py                  # lists the profiles
     python src/use_profile.py default          # writes params.yaml
-    python src/use_profile.py default --check  # writes nothing; exits 1 if params.yaml says something else
+    python src/use_profile.py default --check  # writes nothing; exits 1 if params.yaml differs
 
-A profile is complete, or names another as its base and then only what differs:
+A profile is complete, or names a base and contains only the differences:
 
     # The default world with one seed and two runs.
     base: default
@@ -12,13 +12,13 @@ A profile is complete, or names another as its base and then only what differs:
     runs:                  # replaces all runs of the base, as do readers, encoders and the labels
       infonce: {...}
       kl: {...}
-    judge: {kind: rule}    # stands in the place of the base's, as do beyond and a hub: nothing of another kind is left
+    judge: {kind: rule}    # replaces the base's whole, as do beyond and a hub: no field of another kind is left
 
-Readers and encoders of profiles/presets.yaml are named there by the word preset, and written out in params.yaml:
+The word preset stands for an entry of profiles/presets.yaml, which is written out in params.yaml:
 
     readers: {qwen3_8b_base: preset, small: {preset: qwen3_0_6b_base, dtype: float32}}
 
-A complete profile is copied as it stands, comments too. A result that load_params would refuse is not written.
+A complete profile is copied with its comments. Params that load_params would refuse are not written.
 """
 
 import argparse
@@ -38,11 +38,11 @@ PROFILES = Path("profiles")
 PRESETS = PROFILES / "presets.yaml"
 PARAMS = Path("params.yaml")
 NAMED_MAPS = {"readers", "encoders", "labels", "derived_labels", "runs"}
-WHOLE = {*NAMED_MAPS, "beyond", "hub", "judge"}  # never merged: half a run, or two judges in one, mean nothing
+WHOLE = {*NAMED_MAPS, "beyond", "hub", "judge"}  # never merged: half a run, or two judges in one, make no sense
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 written, listed or equal; 1 params.yaml differs (--check); 2 no such or no valid profile."""
+    """Exit status: 0 written, listed or equal; 1 params.yaml differs (--check); 2 the profile is absent or invalid."""
     parser = argparse.ArgumentParser(description="Write params.yaml from a profile; without a name, list the profiles.")
     parser.add_argument("profile", nargs="?", help="name of a file in profiles/, without .yaml")
     parser.add_argument("--check", action="store_true", help="only compare: exit 1 if params.yaml differs")
@@ -76,7 +76,7 @@ def _first_comment(path: Path) -> str:
 
 
 def render(name: str) -> str:
-    """What params.yaml holds under a profile. Raises ParamsError if there is no such profile or it cannot be meant."""
+    """Content of params.yaml under a profile. Raises ParamsError if the profile is absent or invalid."""
     path = profile_path(name)
     tree, chain = resolve(name)
     if len(chain) == 1:
@@ -90,7 +90,7 @@ def render(name: str) -> str:
 
 
 def profile_path(name: str) -> Path:
-    """Raises ParamsError with all profiles and the nearest if there is no profile of that name."""
+    """File of a profile. Raises ParamsError with the nearest name and all profiles if it is absent."""
     names = profiles()
     if name in names:
         return PROFILES / f"{name}.yaml"
@@ -100,7 +100,7 @@ def profile_path(name: str) -> Path:
 
 
 def resolve(name: str, above: tuple[str, ...] = ()) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The complete tree of a profile, and the names that it is made of, itself first."""
+    """The complete tree of a profile, and the names of the profiles it is made of, its own first."""
     if name in above:
         raise ParamsError(f"profiles/{above[-1]}.yaml: base: {name!r} leads back to itself ({' > '.join(above)}).")
     changes = read_yaml(profile_path(name))
@@ -111,7 +111,7 @@ def resolve(name: str, above: tuple[str, ...] = ()) -> tuple[dict[str, Any], tup
 
 
 def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it key by key at every depth, save for what is replaced WHOLE."""
+    """`base` overridden by `changes` key by key at every depth; keys in WHOLE are replaced whole."""
     merged = dict(base)
     for key, value in changes.items():
         both_maps = isinstance(value, dict) and isinstance(base.get(key), dict)
@@ -120,7 +120,7 @@ def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_presets(tree: dict[str, Any], profile: Path) -> dict[str, Any]:
-    """`tree` with the ready entries that it names written out."""
+    """`tree` with its presets written out."""
     sections = {section: tree.get(section) for section in ("readers", "encoders")}
     return tree | {
         section: {name: _written_out(section, name, entry, profile) for name, entry in entries.items()}
@@ -143,7 +143,7 @@ def _written_out(section: str, name: str, entry: Any, profile: Path) -> Any:
 
 
 def check(name: str, text: str) -> int:
-    """0 if params.yaml is `text`; else 1, and what differs on stderr."""
+    """0 if params.yaml is `text`; else 1, with the differences on stderr."""
     present = PARAMS.read_text(encoding="utf-8") if PARAMS.exists() else ""
     if present == text:
         return 0
@@ -154,11 +154,11 @@ def check(name: str, text: str) -> int:
 
 
 def write(name: str, text: str) -> int:
-    """params.yaml appears whole or stays what it was."""
+    """Replace params.yaml; it is never half-written."""
     partial = PARAMS.with_name(f".{PARAMS.name}.{os.getpid()}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(PARAMS)
-    print(f"params.yaml is now profile {name}: `dvc repro` makes it, `dvc repro --dry --force` lists its stages")
+    print(f"params.yaml is now profile {name}: `dvc repro` runs it, `dvc repro --dry --force` lists its stages")
     return 0
 
 

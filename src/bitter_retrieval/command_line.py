@@ -1,10 +1,10 @@
-"""What the scripts in src/ share: reading the command line, drawing progress, and ending on bad input.
+"""Shared by the scripts in src/: the command line, progress bars, and errors that end a script.
 
     name, settings = named("readers", load_params().readers)      python src/reader.py reader_a
     for batch in track(batches, "label reader_a"):                label reader_a ━━━━━━━━━ 412/1,300  88.0 it/s  0:00:10
     run_stage(main)                                               error: params.yaml: runs.kl.losses.k1: …
 
-It only refuses and prints: no stage depends on it.
+It decides no result: no stage of dvc.yaml lists it.
 """
 
 import sys
@@ -22,7 +22,7 @@ from bitter_retrieval.typed_yaml import one_of
 
 
 def run_stage(main: Callable[[], object]) -> None:
-    """Run a stage's main; an error that this package words ends it with exit status 1, any other one is a defect."""
+    """Run a script's main. Errors of this package's types are printed (exit status 1); others are defects and pass."""
     try:
         main()
     except (ValueError, RuntimeError) as error:
@@ -31,13 +31,13 @@ def run_stage(main: Callable[[], object]) -> None:
         sys.exit(f"error: {error}")
 
 
-# -- arguments; argparse prints what is wrong with them ------------------------------------------------------------
+# -- arguments; argparse prints their errors -----------------------------------------------------------------------
 
 Entry = TypeVar("Entry")
 
 
 def named(section: str, entries: Mapping[str, Entry]) -> tuple[str, Entry]:
-    """The entry of params.yaml that the one argument of a stage names. Raises ParamsError where there is none."""
+    """The name given as a stage's only argument, and its entry of params.yaml. Raises ParamsError if it has none."""
     parser = ArgumentParser()
     parser.add_argument("name", help=f"one of {section} in params.yaml: {', '.join(entries)}")
     name = one_of(parser.parse_args().name, entries, f"params.yaml: {section}")
@@ -58,21 +58,21 @@ def prompt(text: str) -> str:
 
 
 def row_range(text: str) -> tuple[int, int | None]:
-    """FIRST:LAST, LAST left out; either may be missing."""
+    """(FIRST, LAST) from FIRST:LAST, LAST excluded; either may be missing."""
     first, colon, last = text.partition(":")
     if not colon:
         raise ArgumentTypeError(f"write FIRST:LAST, such as 0:1000, got {text!r}")
     return int(first or 0), int(last) if last else None
 
 
-# -- progress; nothing where stderr is a file or a pipe ------------------------------------------------------------
+# -- progress; nothing if stderr is a file or a pipe ---------------------------------------------------------------
 
 Item = TypeVar("Item")
 Advance = Callable[[int], None]
 
 
 def track(iterable: Iterable[Item], description: str, total: int | None = None, unit: str = "it") -> Iterator[Item]:
-    """The items of `iterable`, counted on a bar. `total` is its length unless given or unknowable."""
+    """The items of `iterable`, counted on a bar. total: its length by default, if it has one."""
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     with bar(description, total, unit) as advance:
@@ -83,7 +83,7 @@ def track(iterable: Iterable[Item], description: str, total: int | None = None, 
 
 @contextmanager
 def bar(description: str, total: int | None = None, unit: str = "it") -> Iterator[Advance]:
-    """A bar over `total` units; the function that it gives counts some of them as done."""
+    """A bar over `total` units; yields a function that counts some of them as done."""
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -98,7 +98,7 @@ def bar(description: str, total: int | None = None, unit: str = "it") -> Iterato
 
 
 def say(line: str) -> None:
-    """One line on stderr, as it is."""
+    """One line on stderr, without markup."""
     Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -1,10 +1,10 @@
-"""The journal: what has been paid for once (a scored passage, an answer, a judgement) is never paid for again.
+"""The journal: finished work (a scored passage, an answer, a judgement) is kept and never done twice.
 
     key    content_key(model="…", prompt="…", text="…")   "5e0c1f…", 32 hex digits
-    value  anything that JSON holds                        {"nll_sum": 3.25, "n_tokens": 2}
+    value  anything that JSON can hold                      {"nll_sum": 3.25, "n_tokens": 2}
 
-Append-only: a key names all the content that decides its value, so the first value of a key stands. It lives outside
-the DVC outs, so that a stage which was killed finds there what it had finished.
+Append-only: a key hashes all content that decides its value, so the first value of a key is final. The file is no DVC
+out, which DVC would delete before a stage runs: a stage that was killed goes on where it was.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-WAIT = 60.0  # seconds that a process waits for another one's transaction
+WAIT = 60.0  # seconds to wait for another process's transaction
 
 
 class JournalError(RuntimeError):
@@ -26,27 +26,28 @@ class JournalError(RuntimeError):
 
 
 def journal_folder() -> Path:
-    """`.journal` in the main repo's root, also where DVC runs a stage in a copy (DVC_ROOT). Made when missing."""
+    """`.journal` in the main repo's root, even if DVC runs the stage in a copy (DVC_ROOT); created if absent."""
     folder = Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve() / ".journal"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def content_key(**fields: Any) -> str:
-    """Name of a content: the first 32 hex digits of the SHA-256 of its canonical JSON, whatever the fields' order."""
+    """The first 32 hex digits of the SHA-256 of the fields as canonical JSON; their order does not matter."""
     canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
 class Journal:
-    """Keys and values in one sqlite file that several processes may share and that a kill cannot harm.
+    """Keys and values in one sqlite file, which several processes may share and a kill cannot damage.
 
         with Journal(journal_folder() / "judge.sqlite") as journal:
             known = journal.get(keys)
             journal.put({key: ask(key) for key in keys if key not in known})
 
-    Write-ahead logging with sqlite's default of full synchronisation: what `put` returned from survives the process and
-    the machine. The file must lie on a local disk, not on a network share. An instance belongs to one thread.
+    Write-ahead logging with sqlite's default of full synchronisation: once `put` has returned, its items survive a
+    crash of the process and of the machine. The file must be on a local disk, not on a network share. An instance
+    belongs to one thread.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -60,7 +61,7 @@ class Journal:
                 )
 
     def _write_ahead(self) -> None:
-        """sqlite does not wait where several processes open a fresh file at once: this statement fails at once."""
+        """Retried here: if several processes open a new file at the same time, this statement fails without waiting."""
         deadline = time.monotonic() + WAIT
         while True:
             try:
@@ -72,7 +73,7 @@ class Journal:
             time.sleep(0.01)
 
     def get(self, keys: Iterable[str]) -> dict[str, Any]:
-        """Values of those keys that the journal has."""
+        """Values by key, of the keys that the journal has."""
         wanted = json.dumps(list(keys))
         with self._named_errors():
             found = self._connection.execute(
@@ -81,7 +82,7 @@ class Journal:
             return {key: json.loads(value) for key, value in found}
 
     def put(self, items: Mapping[str, Any]) -> None:
-        """Add all items in one transaction; a key that is there already keeps its value.
+        """Add all items in one transaction; a key that is present keeps its value.
 
         Floats come back exactly. Raises JournalError for what JSON cannot hold: NaN, infinity, numpy scalars, tensors.
         """
@@ -112,6 +113,6 @@ class Journal:
             yield
         except sqlite3.Error as error:
             raise JournalError(
-                f"{self._path}: {error}. What was written before is kept: make room on the disk or end the process "
-                "that holds the file, then run again. If it is no database, move it away: its work is done again."
+                f"{self._path}: {error}. Earlier entries are kept: free space on the disk, or end the process "
+                "that holds the file, then run again. If the file is no database, move it away; its work is repeated."
             ) from error

@@ -1,4 +1,4 @@
-"""What labels, models and runs are made from, as params name it.
+"""What labels, models and runs are made from, according to params.
 
     made_from("models/runs/kl", params)   ["data/labels/reader_a", "models/encoders/mini"]
     entries("models/runs/kl", params)     [("runs", "kl"), ("labels", "reader_a"), ("readers", "reader_a"), …]
@@ -20,7 +20,7 @@ from bitter_retrieval.labels.settings import (
     ReaderLabels,
 )
 
-if TYPE_CHECKING:  # which asks here for circles
+if TYPE_CHECKING:  # params.py imports this module to find circles
     from bitter_retrieval.params import Params
 
 LABELS, ENCODERS = "data/labels", "models/encoders"
@@ -29,7 +29,7 @@ STAGES = {"runs": "train", "labels": "label", "derived_labels": "derive", "reade
 
 
 def made_from(path: str, params: "Params") -> list[str]:
-    """The paths that the stage of `path` needs as params name them: labels or reader first, then the encoder."""
+    """The paths that the stage of `path` needs, as params name them: labels or reader first, then the encoder."""
     section, name = _entry(path, params) or ("", "")
     if section == "runs":
         return [f"{LABELS}/{params.runs[name].labels}", f"{ENCODERS}/{params.runs[name].encoder}"]
@@ -39,7 +39,7 @@ def made_from(path: str, params: "Params") -> list[str]:
 
 
 def _entry(path: str, params: "Params") -> tuple[str, str] | None:
-    """Section of params and name there; None of a path that no such section makes."""
+    """Section of params and name in it; None for any other path."""
     folder, _, name = path.rpartition("/")
     if folder == LABELS:
         return next(((part, name) for part in ("labels", "derived_labels") if name in getattr(params, part)), None)
@@ -47,19 +47,19 @@ def _entry(path: str, params: "Params") -> tuple[str, str] | None:
 
 
 def entries(path: str, params: "Params") -> list[tuple[str, str]]:
-    """Section and name in params of what made `path` and all that it is made from, its own first."""
+    """Section and name in params of `path` and of all that it is made from, its own first."""
     own = _entry(path, params)
     above = [entry for part in made_from(path, params) for entry in entries(part, params)]
     return list(dict.fromkeys([*([own] if own else []), *above]))
 
 
 def stages(path: str, params: "Params") -> list[str]:
-    """The stages that made `path` and all that it is made from, but for prepare; its own first."""
+    """The stages that make `path` and all that it is made from, except prepare; its own first."""
     return [f"{STAGES[section]}@{name}" for section, name in entries(path, params)]
 
 
 def circle(path: str, params: "Params", above: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Paths by which `path` is made from itself; none if it is not."""
+    """The paths through which `path` is made from itself; () if it is not."""
     if path in above:
         return (*above[above.index(path) :], path)
     return next(filter(None, (circle(part, params, (*above, path)) for part in made_from(path, params))), ())
@@ -78,22 +78,22 @@ def _labels(source: str, params: "Params") -> Iterator[AnyLabels | AnyDerivedLab
 
 
 def origin(source: str, params: "Params") -> AnyLabels | AnyDerivedLabels:
-    """The source that one which mines or permutes takes its labels from; any other is its own."""
+    """The source of the labels: followed through mining and permuting, otherwise `source` itself."""
     return next(one for one in _labels(source, params) if not isinstance(one, MinedNegatives | PermutedLabels))
 
 
 def is_soft(source: str, params: "Params") -> bool:
-    """Whether a source gives answer losses; one that mines gives what its own source gives."""
+    """Whether a source gives answer losses; a mined one is as soft as the source it needs."""
     return origin(source, params).soft
 
 
 def is_permuted(source: str, params: "Params") -> bool:
-    """Whether a source's labels are in random order within a question, those of what it is derived from included."""
+    """Whether labels of a source, or of one it is derived from, are shuffled within each question."""
     return any(isinstance(one, PermutedLabels) for one in _labels(source, params))
 
 
 def labeller(source: str, params: "Params") -> str | None:
-    """The reader whose own answer losses a source of `labels` holds, if it is known."""
+    """The reader whose own answer losses a source of `labels` holds; None if there is none or it is unknown."""
     labels = params.labels[source]
     if isinstance(labels, PublishedLabels):
         return labels.reader
@@ -101,6 +101,6 @@ def labeller(source: str, params: "Params") -> str | None:
 
 
 def losses_of(reader: str, params: "Params") -> str | None:
-    """The source of `labels` that holds a reader's own answer losses: its own labelling before published ones."""
+    """The source of `labels` that holds a reader's own answer losses; own labelling takes precedence over published."""
     found = [name for name in params.labels if labeller(name, params) == reader]
     return next(iter(sorted(found, key=lambda name: not isinstance(params.labels[name], ReaderLabels))), None)

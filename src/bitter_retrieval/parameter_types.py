@@ -1,4 +1,4 @@
-"""Types of single parameters, with the limits of one value; rooms' settings.py are made of them.
+"""Types of single parameters with the limits of one value; the rooms' settings.py use them.
 
 steps: Count                    at least 1
 noise: Share                    from 0 to 1

@@ -4,10 +4,10 @@
     params.runs["kl"].temperature.student  # 0.05
     params.readers["reader_a"].fit.steps   # 800
 
-The dataclass of a section lies in the room that it describes (settings.py there); meaning, unit and consequence of
-every field are in docs/params.md. Types carry the limits of one value; the functions below check what relates several,
-and decide nothing else: no stage depends on this module. The first wrong value is named with file, dotted path and
-remedy:
+The dataclass of a section is in settings.py of the room it describes; docs/params.md has the meaning, unit and
+consequence of every field. Types carry the limits of one value; the functions below check relations between several.
+This module decides no result, so no stage of dvc.yaml lists it. Errors name the first wrong value with file, dotted
+path and remedy:
 
     params.yaml: train.schedule: 'cosin' is none of cosine, linear, constant. Did you mean 'cosine'?
 """
@@ -44,15 +44,11 @@ from bitter_retrieval.statistics.settings import Compare
 from bitter_retrieval.training.settings import LOSSES, Run, Train
 from bitter_retrieval.typed_yaml import ParamsError, build, nearest, one_of, read_yaml
 
-# Kinds of label source that data of a source cannot give.
-IMPOSSIBLE = dict.fromkeys(("squad", "msmarco", "jsonl"), {"truth", "annotators"})
-IMPOSSIBLE |= {"synthetic": {"selected", "published"}}
-
 
 @dataclass(frozen=True)
 class Params:
     data: AnyData
-    beyond: AnyData | None  # another domain, of whose questions the test split is answered too
+    beyond: AnyData | None  # another domain, whose test questions are answered too
     readers: dict[Name, ReaderParams]
     encoders: dict[Name, EncoderParams]
     labels: dict[Name, AnyLabels]
@@ -67,47 +63,48 @@ class Params:
 
     @property
     def sources(self) -> dict[str, AnyLabels | AnyDerivedLabels]:
-        """Whatever a run's labels may name."""
+        """Label sources by name: all that a run's labels may be."""
         return {**self.labels, **self.derived_labels}
 
     @property
     def untrained(self) -> dict[str, str]:
-        """Encoders before training, by the name of the control that they are."""
+        """Encoders by the name of the control that uses them before training."""
         return {"untrained" if name == self.control.encoder else f"untrained_{name}": name for name in self.encoders}
 
     @property
     def controls(self) -> list[str]:
-        """What answers without a trained retriever."""
+        """Names of the controls: readers answer without a trained retriever."""
         return ["no_passage", "random", "annotated", "oracle", "bm25", *self.untrained]
 
 
 def load_params(path: Path | str = "params.yaml") -> Params:
-    """Read and check params. Raises ParamsError on the first thing that is wrong; warns of a margin above 1."""
+    """Read and check params. Raises ParamsError on the first wrong value; warns of dials without effect."""
     return parse_params(read_yaml(path), path)
 
 
 def parse_params(tree: dict[str, Any], source: Path | str) -> Params:
-    """Params from the nested dict of a YAML file; `source` is what errors call it."""
+    """Params from the nested dict of a YAML file, which errors call `source`."""
     try:
         params = build(Params, tree, "")
-        for wrong, problem in _relations(params):  # lazily: each may rely on those before
+        for wrong, problem in _relations(params):  # evaluated lazily: a check may rely on those before it
             if wrong:
                 raise ParamsError(problem)
     except ParamsError as error:
         raise ParamsError(f"{source}: {error}") from None
     for name, run in params.runs.items():
         if run.margin > 1 and not run.infeasible_margin:
-            warnings.warn(f"{source}: runs.{name}.margin: {run.margin} is above 1: rarely closes.", stacklevel=3)
+            said = f"{source}: runs.{name}.margin: {run.margin} is above 1: the hinge rarely closes."
+            warnings.warn(said, stacklevel=3)
         if run.gain and run.references != "best":
             warnings.warn(
                 f"{source}: runs.{name}.gain: changes nothing with references {run.references}: the loss without a "
-                "passage is the same for all of a query's passages, which is all that a loss compares.",
+                "passage is the same for all passages of a query, and losses only compare these.",
                 stacklevel=3,
             )
     return params
 
 
-# -- what relates several values: (whether it is wrong, dotted path and what to say) --------------------------------
+# -- relations between values: (whether it is violated, the error with its dotted path) -----------------------------
 
 Relations = Iterator[tuple[bool, str]]
 
@@ -122,16 +119,16 @@ def _relations(params: Params) -> Relations:
     for name, encoder in params.encoders.items():
         yield from _model_relations(f"encoders.{name}", encoder)
     for name, labels in params.labels.items():
-        yield from _label_relations(f"labels.{name}", labels, params.data.source)
+        yield from _label_relations(f"labels.{name}", labels, params.data)
     for at, name, legal in _references(params):
         one_of(name, legal, at)
-    for name, labels in params.derived_labels.items():
-        yield from _derived_relations(name, labels, params)
+    for name, derived in params.derived_labels.items():
+        yield from _derived_relations(name, derived, params)
     seeds, draws = len(params.train.seeds), params.control.random_draws
     yield draws not in (1, seeds), f"control.random_draws: must be 1 or as many as train.seeds ({seeds}), got {draws}."
     taken = [*params.controls, "all"]
     for name, run in params.runs.items():
-        yield name in taken, f"runs.{name}: results call something else so ({', '.join(taken)}); rename the run."
+        yield name in taken, f"runs.{name}: results use this name otherwise ({', '.join(taken)}); rename the run."
         yield from _run_relations(f"runs.{name}", run, params)
     shown, top_k = params.evaluate.shown, params.evaluate.top_k
     yield max(shown) > top_k, f"evaluate.shown: must be at most top_k ({top_k}), got {max(shown)}."
@@ -141,7 +138,7 @@ def _relations(params: Params) -> Relations:
 
 
 def _references(params: Params) -> Iterator[tuple[str, str, Iterable[str]]]:
-    """Dotted path, the name that stands there, and the names that may stand there."""
+    """Dotted path, the name given there, and the legal names."""
     own_losses = (ReaderLabels, PublishedLabels)
     losses = [name for name, labels in params.labels.items() if isinstance(labels, own_losses)]
     binary = [name for name, labels in params.labels.items() if not labels.soft]
@@ -188,17 +185,17 @@ def _data_relations(at: str, data: AnyData) -> Relations:
 
 
 def _beyond_relations(beyond: AnyData, data: AnyData) -> Relations:
-    yield beyond == data, "beyond: is what data is; name another source, or null."
+    yield beyond == data, "beyond: equals data; name another source, or null."
     here = isinstance(beyond, GeneratedData) or beyond.hub or Path(beyond.path).is_relative_to(data.path)
     yield (
         not here,
-        (f"beyond.path: must be data.path ({data.path}) or inside it, which is what DVC follows, got {beyond.path!r}."),
+        f"beyond.path: must be data.path ({data.path}) or inside it, as DVC follows only that, got {beyond.path!r}.",
     )
 
 
 def _model_relations(at: str, model: ReaderParams | EncoderParams) -> Relations:
     name, fit, fitted = model.model, model.fit, model.model == FIT
-    yield fitted and fit is None, f"{at}.fit: missing. It is required as model is fit."
+    yield fitted and fit is None, f"{at}.fit: missing; model fit needs it."
     yield not fitted and fit is not None, f"{at}.fit: only used when model is fit, not {name!r}; remove one of them."
     if fit is not None:
         wrong = fit.width % fit.heads != 0
@@ -207,7 +204,7 @@ def _model_relations(at: str, model: ReaderParams | EncoderParams) -> Relations:
 
 
 def _revision_relations(at: str, name: str, revision: str | None, hub: bool, others: Iterable[str]) -> Relations:
-    """others: what may stand in place of a hub id."""
+    """others: legal values besides a hub id."""
     yield not hub and revision is not None, f"{at}: must be null as {name!r} is no hub id, got {revision!r}."
     command = f"git ls-remote https://huggingface.co/{name} {revision or 'main'}"
     yield (
@@ -225,12 +222,12 @@ def _judge_relations(judge: AnyJudge, readers: Iterable[str]) -> Relations:
         yield from _revision_relations("judge.scoring.revision", judge.model, judge.scoring.revision, hub, readers)
 
 
-def _label_relations(at: str, labels: AnyLabels, data_source: str) -> Relations:
-    impossible = labels.kind in IMPOSSIBLE[data_source]
-    yield impossible, f"{at}.kind: data.source {data_source} cannot give {labels.kind}; remove it."
+def _label_relations(at: str, labels: AnyLabels, data: AnyData) -> Relations:
+    impossible = labels.kind in data.cannot_give
+    yield impossible, f"{at}.kind: data.source {data.source} cannot give {labels.kind}; remove it."
     yield (
         isinstance(labels, PublishedLabels) and not labels.hub and labels.needs == TRAIN,
-        (f"{at}.needs: name the file or folder of the soft labels, or give {at}.hub."),
+        f"{at}.needs: name the file or folder of the soft labels, or give {at}.hub.",
     )
 
 
@@ -241,7 +238,7 @@ def _derived_relations(name: str, labels: AnyDerivedLabels, params: Params) -> R
         shallow = labels.depth < labels.per_query
         yield shallow, f"{at}.depth: must be at least per_query ({labels.per_query}), got {labels.depth}."
     circle = lineage.circle(f"data/labels/{name}", params)
-    yield circle != (), f"{at}: is made from itself ({' < '.join(circle)}); let it need what is there before."
+    yield circle != (), f"{at}: is made from itself ({' < '.join(circle)}); let it need something made earlier."
 
 
 def _run_relations(at: str, run: Run, params: Params) -> Relations:
@@ -250,33 +247,33 @@ def _run_relations(at: str, run: Run, params: Params) -> Relations:
     yield from _loss_relations(f"{at}.losses", run, source, soft)
     for field in ("gain", "empty_candidate"):
         wrong = getattr(run, field) and not soft
-        yield wrong, f"{at}.{field}: {source} is binary and says nothing of no passage; remove it."
+        yield wrong, f"{at}.{field}: {source} is binary and has no label for no passage; remove it."
     yield (
         run.nll == "sum" and isinstance(lineage.origin(run.labels, params), PublishedLabels),
-        (f"{at}.nll: {source} has means alone; take mean."),
+        f"{at}.nll: {source} has only means; use mean.",
     )
     weighed = [name for name, weight in run.losses.items() if weight]
     looking = [name for name in weighed if LOSSES[name].in_batch and not (name == "kl" and run.in_batch == "none")]
     yield (
         kind == "mined" and not looking,
         (
-            f"{at}.labels: {source} adds negatives, and none of {', '.join(run.losses)} looks beyond a query's own "
-            "candidates; take the source that it needs."
+            f"{at}.labels: {source} adds negatives, and none of {', '.join(run.losses)} uses passages besides a query's"
+            " own candidates; use the source that it needs."
         ),
     )
     heeded = any("in_batch" in LOSSES[name].dials for name in weighed)
     yield (
         run.in_batch != "no_passage" and not heeded,
-        (f"{at}.in_batch: {run.in_batch} is for kl, which is none of {', '.join(run.losses)}; remove it."),
+        (f"{at}.in_batch: {run.in_batch!r} is for kl, which is none of {', '.join(run.losses)}; remove it."),
     )
     seeds, paired = len(run.seeds or params.train.seeds), len(params.train.seeds)
-    yield seeds != paired, f"{at}.seeds: must be as many as train.seeds ({paired}), seed by seed paired, got {seeds}."
+    yield seeds != paired, f"{at}.seeds: must be as many as train.seeds ({paired}), as seeds are paired, got {seeds}."
     beyond = run.margin >= 2
     yield (
         beyond and not run.infeasible_margin,
         (
-            f"{at}.margin: must be below 2, as cosines lie 2 apart at most, got {run.margin}; "
-            "`infeasible_margin: true` lets it stand."
+            f"{at}.margin: must be below 2, as cosines are at most 2 apart, got {run.margin}; "
+            "`infeasible_margin: true` allows it."
         ),
     )
     yield run.infeasible_margin and not beyond, f"{at}.infeasible_margin: margin {run.margin} is below 2; remove it."

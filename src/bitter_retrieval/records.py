@@ -1,4 +1,4 @@
-"""The tables that stages hand on: their columns, and reading and writing them without half-written files.
+"""The tables that stages exchange: their columns, and reading and writing that never leaves half a file.
 
 A prepared row, for one question with its candidates:
 
@@ -6,7 +6,7 @@ A prepared row, for one question with its candidates:
      "passages": [{"passage_id": "train-12-p0", "text": "Ada Brenn was born in Calder. …", "is_selected": None,
                    "role": "plain"}, …]}
 
-`role` is known in the generated world alone; `is_selected` in data that people have annotated.
+`role` is known only in the generated world; `is_selected` only in data that people have annotated.
 """
 
 import os
@@ -29,7 +29,7 @@ PASSAGE = pa.struct(
 PREPARED = pa.schema(
     [
         ("query_id", pa.string()),
-        ("group_id", pa.string()),  # what questions are resampled by: cluster, article or query
+        ("group_id", pa.string()),  # unit of resampling: cluster, article or query
         ("query", pa.string()),
         ("answers", pa.list_(pa.string())),  # never empty
         ("passages", pa.list_(PASSAGE)),
@@ -39,14 +39,14 @@ CORPUS = pa.schema([("passage_id", pa.string()), ("text", pa.string())])
 SOFT_LABELS = pa.schema(
     [
         ("query_id", pa.string()),
-        ("passage_id", pa.string()),  # "" is no passage at all
+        ("passage_id", pa.string()),  # "": no passage at all
         ("answer_index", pa.int32()),
-        ("nll_sum", pa.float32()),  # nats over the answer's tokens; null where the reader could not score it
-        ("n_tokens", pa.int32()),  # null there too, and where a published source gives only means
+        ("nll_sum", pa.float32()),  # nats, over the answer's tokens; null if the reader could not score it
+        ("n_tokens", pa.int32()),  # null there too, and if a published source gives only means
     ]
 )
 BINARY_LABELS = pa.schema([("query_id", pa.string()), ("passage_id", pa.string()), ("relevant", pa.int8())])
-NEGATIVES = pa.schema(  # mined passages, which no source has labelled
+NEGATIVES = pa.schema(  # mined passages, which have no label
     [
         ("query_id", pa.string()),
         ("passage_id", pa.string()),
@@ -58,15 +58,15 @@ PREDICTIONS = pa.schema(
         ("system", pa.string()),  # run or control
         ("reader", pa.string()),
         ("seed", pa.int32()),
-        ("shown", pa.int32()),  # entry of evaluate.shown; the first for controls that show what no ranking chose
+        ("shown", pa.int32()),  # entry of evaluate.shown; the first one for controls without a ranking
         ("query_id", pa.string()),
         ("group_id", pa.string()),
-        ("beyond", pa.bool_()),  # of a question from another domain (params: beyond), whose ids are its own
+        ("beyond", pa.bool_()),  # whether the question is of another domain (params: beyond), which has its own ids
         ("ranked_ids", pa.list_(pa.string())),  # best first; empty for controls that do not retrieve
         ("ranked_scores", pa.list_(pa.float32())),
         ("shown_ids", pa.list_(pa.string())),
         ("answer", pa.string()),
-        ("answer_nll", pa.float32()),  # nats a token, best reference, given what was shown
+        ("answer_nll", pa.float32()),  # nats a token, best reference, given the passages shown
         ("em", pa.float32()),
         ("f1", pa.float32()),
         ("candidate_ids", pa.list_(pa.string())),
@@ -86,11 +86,11 @@ JUDGEMENTS = pa.schema(
 
 
 class RecordError(ValueError):
-    """A table that is absent, cut off or of another layout."""
+    """A table that is absent, truncated or of another layout."""
 
 
 def write_rows(path: Path | str, rows: Iterable[Row], schema: pa.Schema) -> None:
-    """Write rows as parquet; the file appears whole or not at all. Raises RecordError where the disk is full."""
+    """Write rows as parquet; the file appears whole or not at all. Raises RecordError if the disk is full."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -100,11 +100,11 @@ def write_rows(path: Path | str, rows: Iterable[Row], schema: pa.Schema) -> None
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise RecordError(f"{path}: {error}. Make room there and run again: finished work is kept.") from error
+        raise RecordError(f"{path}: {error}. Free space there and run again: finished work is kept.") from error
 
 
 def read_rows(path: Path | str, schema: pa.Schema) -> list[Row]:
-    """Read rows with exactly the columns of `schema`. Raises RecordError naming the file and what is wrong."""
+    """Read rows with exactly the columns of `schema`. Raises RecordError with the file and the problem."""
     return read_table(path, schema).to_pylist()
 
 
@@ -116,13 +116,13 @@ def read_labels(path: Path | str) -> tuple[list[Row], bool]:
 
 
 def read_table(path: Path | str, schema: pa.Schema) -> pa.Table:
-    """Like read_rows, as an arrow table (for columns of numbers)."""
+    """Like read_rows, but an arrow table (for columns of numbers)."""
     return _columns(_whole(Path(path)), schema, Path(path))
 
 
 def _whole(path: Path) -> pa.Table:
     if not path.is_file():
-        raise RecordError(f"{path}: no such file. Run `dvc repro` so that the stage before writes it.")
+        raise RecordError(f"{path}: no such file. Run `dvc repro`: an earlier stage writes it.")
     try:
         return pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
@@ -136,13 +136,13 @@ def _columns(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
     try:
         return table.select(schema.names).cast(schema)
     except (pa.ArrowException, ValueError, TypeError) as error:
-        raise RecordError(f"{path}: a column is not of its type ({error}). Delete it and run `dvc repro`.") from error
+        raise RecordError(f"{path}: a column has another type ({error}). Delete it and run `dvc repro`.") from error
 
 
 def sweep(folder: Path, declared: Iterable[str]) -> list[Path]:
-    """Delete what `folder` holds for names that params.yaml no longer declares; DVC leaves it there. Returns it.
+    """Delete and return entries of `folder` whose names params.yaml no longer declares; DVC does not delete them.
 
-    A stage that depends on the whole folder calls this first: else a clone that never had the name would differ.
+    A stage that depends on the whole folder calls this first: otherwise its input differs from that of a fresh clone.
     """
     names = set(declared)
     leftover = sorted(entry for entry in folder.glob("[!.]*") if entry.name.split(".")[0] not in names)
@@ -157,7 +157,7 @@ def passage_texts(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def relevant_passages(labels: Iterable[Row]) -> dict[str, frozenset[str]]:
-    """Passages labelled relevant, by query_id; a query without one does not occur."""
+    """Passages labelled relevant, by query_id; queries without one are left out."""
     selected: dict[str, set[str]] = {}
     for row in labels:
         if row["relevant"]:
@@ -166,7 +166,7 @@ def relevant_passages(labels: Iterable[Row]) -> dict[str, frozenset[str]]:
 
 
 def supporting_passages(row: Row) -> frozenset[str] | None:
-    """Candidates of a prepared row that truly support its answer, or None where roles are not known."""
+    """Candidates of a prepared row that truly support its answer, or None if roles are unknown."""
     if any(passage["role"] is None for passage in row["passages"]):
         return None
     return frozenset(passage["passage_id"] for passage in row["passages"] if passage["role"] in SUPPORTING_ROLES)

@@ -3,12 +3,12 @@
     answer "The Calder Bridge."   references ["Calder bridge", "bridge at Calder"]
     normalised  "calder bridge"   "calder bridge", "bridge at calder"   exact_match 1.0, f1 1.0
 
-The definition is that of Rajpurkar et al. 2016 (arXiv 1606.05250, section 6.1) and of the v1.1 evaluation script that
-came with it: lower case; the 32 punctuation marks of ASCII deleted, not replaced by a space; the words a, an and the
-taken out; runs of white space made one space. Nothing else is folded: accents, typographic quotes and dashes stay, and
-a letter that is one code point differs from the same letter with a combining accent. The best reference counts.
+Defined by Rajpurkar et al. 2016 (arXiv 1606.05250, section 6.1) and its v1.1 evaluation script: lower case; the 32
+punctuation marks of ASCII deleted, not replaced by a space; the words a, an and the deleted; runs of white space made
+one space. Nothing else is folded: accents, typographic quotes and dashes stay, and a letter of one code point differs
+from the same letter with a combining accent. The best reference counts.
 
-Two texts of which nothing is left ("The", "?!") are an exact match with F1 0: v1.1 finds no word that they share.
+Two texts that normalise to nothing ("The", "?!") are an exact match with F1 0: they share no word, as in v1.1.
 """
 
 import re
@@ -32,7 +32,7 @@ def exact_match(answer: str, references: Sequence[str]) -> float:
 
 
 def f1(answer: str, references: Sequence[str]) -> float:
-    """Harmonic mean of precision and recall over normalised words, in [0, 1], of the reference that fits best.
+    """Harmonic mean of precision and recall over normalised words, in [0, 1], for the best reference.
 
     A word counts as often as both texts have it. Raises ValueError without a reference.
     """

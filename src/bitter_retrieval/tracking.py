@@ -1,9 +1,9 @@
-"""Training curves in MLflow, beside the results and never part of them. The only module that imports mlflow.
+"""Training curves in MLflow, in addition to the results and never part of them. The only module that imports mlflow.
 
     with open_tracker(True, "train", "kl/seed0", {"learning_rate": 0.001}, {"run": "kl"}) as tracker:
         tracker.log(0, {"loss/kl": 1.9, "learning_rate": 1e-4})
 
-The store is `mlflow.db` in the main repo's root (git ignores it), also where DVC runs a stage in a copy. To look at it:
+The store is `mlflow.db` in the main repo's root (ignored by git), even if DVC runs a stage in a copy. To view it:
 `.venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db`.
 """
 
@@ -25,13 +25,13 @@ from filelock import FileLock
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-METRICS_A_CALL = 1000  # bounds of MLflow's log_batch
+METRICS_A_CALL = 1000  # MLflow's limits for log_batch
 PARAMS_A_CALL = 100
-WAIT = 60  # seconds that a process waits for another one's transaction
+WAIT = 60  # seconds to wait for another process's transaction
 
 
 class Tracker:
-    """Where curves go. This one keeps nothing: it stands in when tracking is off."""
+    """Keeps curves. This base class drops them: it is the null object for tracking turned off."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add one point at `step` to each named curve."""
@@ -58,7 +58,7 @@ def open_tracker(
 
 
 class MlflowTracker(Tracker):
-    """Curves of one run, written a thousand points at a time: log_metric costs as much for one."""
+    """Curves of one run, written a thousand points at a time, as a call costs as much for one."""
 
     def __init__(self, experiment: str, run_name: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         root = Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
@@ -87,14 +87,14 @@ class MlflowTracker(Tracker):
         self._points = []
 
     def _write(self, call: Callable[[], object]) -> None:
-        """A store that fails ends the curve, not the work that it is of."""
+        """A failing store ends the curve, not the training."""
         if self._lost:
             return
         try:
             call()
-        except Exception as error:  # whatever MLflow, its database layer and a full disk may raise
+        except Exception as error:  # MLflow, its database layer and a full disk raise many types
             self._lost = True
-            print(f"MLflow: the rest of this curve is lost there ({error}).", file=sys.stderr)
+            print(f"MLflow: the rest of this curve is not logged ({error}).", file=sys.stderr)
 
     def _log_params(self, params: Mapping[str, str]) -> None:
         from mlflow.entities import Param
@@ -104,7 +104,7 @@ class MlflowTracker(Tracker):
 
 
 def _open_store(root: Path, experiment: str) -> tuple["MlflowClient", str]:
-    """A client of the store under `root`, made once however many processes come at once, and the experiment."""
+    """A client of the store under `root`, and the experiment's id. Of concurrent processes, one creates the store."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient
 
@@ -121,7 +121,7 @@ def _open_store(root: Path, experiment: str) -> tuple["MlflowClient", str]:
 
 
 def _create_store(store: Path) -> None:
-    """Under another name until its dozens of migrations are through, so that a kill leaves no half-made store."""
+    """Under another name until its dozens of migrations are done, so that a kill leaves no half-made store."""
     from mlflow import MlflowClient
 
     for leftover in store.parent.glob(f"{store.name}.partial*"):
@@ -146,7 +146,7 @@ def _provenance() -> dict[str, str]:
 
 
 def folder_md5(folder: Path) -> str:
-    """What dvc.lock says of a folder: the md5 of the list of its files' md5s, so that a run's data can be found."""
+    """The folder's hash in dvc.lock: the MD5 of the list of its files' MD5s. It identifies a run's data."""
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     listed = [{"md5": _file_md5(files[name]), "relpath": name} for name in sorted(files)]
     return hashlib.md5(json.dumps(listed).encode()).hexdigest() + ".dir"
@@ -158,7 +158,7 @@ def _file_md5(path: Path) -> str:
 
 
 def _commit() -> str | None:
-    """The commit that is checked out; None outside git, before a first commit or where git is not installed."""
+    """The commit checked out; None outside git, before the first commit or without git."""
     try:
         asked = subprocess.run(["git", "rev-parse", "--verify", "HEAD"], capture_output=True, text=True)
     except FileNotFoundError:

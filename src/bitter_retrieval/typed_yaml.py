@@ -1,10 +1,10 @@
-"""YAML as a tree of dataclasses: annotations say what a value may be, and the first wrong one is named.
+"""YAML as a tree of dataclasses: annotations define the legal values, and an error names the first illegal one.
 
     build(Train, {"schedule": "cosin", …}, "train")
     ParamsError: train.schedule: 'cosin' is none of cosine, linear, constant. Did you mean 'cosine'?
 
-Understood are dataclasses, str, int, float, bool, Literal, list, dict, X | None, Annotated with a Rule, and unions of
-dataclasses that a Literal field of the same name tells apart ("kind").
+Supports dataclasses, str, int, float, bool, Literal, list, dict, X | None, Annotated with a Rule, and unions of
+dataclasses that differ in a Literal field of the same name ("kind").
 """
 
 import dataclasses
@@ -20,19 +20,19 @@ import yaml
 
 
 class ParamsError(ValueError):
-    """Params that cannot be meant: file, dotted path, value and what to do about it."""
+    """Invalid params: file, dotted path, value and remedy."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value of the right type must satisfy, and how to say so after 'must be'."""
+    """A condition on values of the right type, and its words after 'must be'."""
 
     holds: Callable[[Any], bool]
     wanted: str
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key written twice, of which PyYAML keeps the last without a word."""
+    """SafeLoader that refuses a key written twice; PyYAML silently keeps the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -44,7 +44,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:
-    """The nested dict of a YAML file. Raises ParamsError if it is absent, broken, or no mapping of sections."""
+    """The nested dict of a YAML file. Raises ParamsError if it is absent, invalid, or no mapping of sections."""
     try:
         with open(path, encoding="utf-8") as file:
             tree = yaml.load(file, _Loader)
@@ -58,7 +58,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 
 
 def build(kind: Any, value: Any, at: str) -> Any:
-    """`value` as the annotated type `kind`. Raises ParamsError that begins with the dotted path `at`."""
+    """`value` as the annotated type `kind`. Raises ParamsError beginning with the dotted path `at`."""
     origin, args = get_origin(kind), get_args(kind)
     if dataclasses.is_dataclass(kind):
         return _build_section(kind, value, at)
@@ -80,8 +80,8 @@ def build(kind: Any, value: Any, at: str) -> Any:
 
 
 def _build_kind(options: list[Any], value: Any, at: str) -> Any:
-    """One of several dataclasses; null stands for leaving out a field that another of them has."""
-    tag, of_value = _told_apart(options)
+    """One of several dataclasses; null in a field that only another one has counts as left out."""
+    tag, of_value = _by_tag(options)
     _checked(dict, value, at)
     if tag not in value:
         raise ParamsError(f"{_dot(at, tag)}: missing. It is one of {', '.join(of_value)}.")
@@ -95,8 +95,8 @@ def _build_kind(options: list[Any], value: Any, at: str) -> Any:
     return _build_section(chosen, meant, at, named)
 
 
-def _told_apart(options: list[Any]) -> tuple[str, dict[str, Any]]:
-    """The field that tells dataclasses apart, and the dataclass by its value."""
+def _by_tag(options: list[Any]) -> tuple[str, dict[str, Any]]:
+    """The Literal field in which the dataclasses differ, and the dataclass by its value."""
     hints = [get_type_hints(option, include_extras=True) for option in options]
     tag = next(name for name in hints[0] if all(get_origin(hint.get(name)) is Literal for hint in hints))
     return tag, {value: option for option, hint in zip(options, hints, strict=True) for value in get_args(hint[tag])}
@@ -107,7 +107,7 @@ def _fields(kind: Any) -> dict[str, dataclasses.Field[Any]]:
 
 
 def _build_section(kind: Any, value: Any, at: str, named: str = "") -> Any:
-    """named: the kind that needs its fields, for errors."""
+    """named: the kind, such as "kind mined", that errors name as needing the field."""
     fields = _fields(kind)
     for key in _checked(dict, value, at):
         if key not in fields:
@@ -133,32 +133,32 @@ NOUNS |= {dict: "a mapping of keys to values", list: "a list"}
 
 
 def _checked(kind: type, value: Any, at: str) -> Any:
-    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+    if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
         got = f"{value!r} ({type(value).__name__})"
         raise ParamsError(f"{at}: must be {NOUNS[kind]}, got {got}.{_number_remedy(kind, value)}")
     return value
 
 
 def _number_remedy(kind: type, value: Any) -> str:
-    """How to write a number that YAML took for text: YAML 1.1 wants a dot and a sign, 1.0e-3."""
+    """How to write a number that YAML read as text: YAML 1.1 needs a dot and a sign, 1.0e-3."""
     try:
         number = kind(float(value)) if kind in (int, float) and type(value) is str else math.nan
     except (ValueError, OverflowError):
         return ""
     if not math.isfinite(number) or number != float(value):
         return ""
-    return f" YAML takes it for text: write {yaml.safe_dump(number).split()[0]}, without quotes."
+    return f" YAML reads it as text: write {yaml.safe_dump(number).split()[0]}, without quotes."
 
 
 def one_of(value: Any, legal: Iterable[str], at: str) -> str:
-    """`value`, which must be among `legal`. Raises ParamsError that begins with `at`."""
+    """`value`, which must be among `legal`. Raises ParamsError beginning with `at`."""
     if value not in (legal := list(legal)):
         raise ParamsError(f"{at}: {value!r} is none of {', '.join(legal) or '(nothing)'}.{nearest(value, legal)}")
     return value
 
 
 def nearest(value: Any, legal: Iterable[str]) -> str:
-    """What may have been meant, as a sentence to append; "" if nothing is alike."""
+    """The closest legal value as a sentence to append; "" if none is similar."""
     close = get_close_matches(str(value), list(legal), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
 

@@ -1,4 +1,4 @@
-"""What stages read from a command line: the entry of params.yaml that is named, the nearest one, or the usage."""
+"""A stage's command line: the named entry of params.yaml, the nearest name, or the usage."""
 
 import importlib
 import sys
@@ -23,7 +23,7 @@ NAMED = {  # by stage: the section, a name that is mistyped, and what was meant
 
 
 def ended(stage: str, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What the stage exits with."""
+    """The exit code or message of the stage."""
     module = importlib.import_module(stage)
     monkeypatch.setattr(module, "keep_freed_memory", lambda: None)
     monkeypatch.setattr(sys, "argv", [f"{stage}.py", *arguments])

@@ -29,7 +29,7 @@ def test_rooms_import_rooms_above_them() -> None:
 
 
 @pytest.mark.parametrize(("room", "other"), [("training", "readers"), ("statistics", "models"), ("data", "labels")])
-def test_some_rooms_never_know_each_other(room: str, other: str) -> None:
+def test_some_rooms_never_import_each_other(room: str, other: str) -> None:
     assert other not in rooms(ROOT / "src")[room]
 
 
@@ -43,7 +43,7 @@ def test_the_page_says_how_to_add_what_there_is() -> None:
 
 
 def named(file: Path) -> set[str]:
-    """What code of a file is about: its functions, and its strings (a docstring is one that nothing is called)."""
+    """Names in a file's code: its functions, and its strings (docstrings too, which equal no name)."""
     nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
     strings = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     return strings | {node.name for node in nodes if isinstance(node, ast.FunctionDef)}

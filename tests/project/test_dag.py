@@ -16,7 +16,7 @@ Stage = dict[str, Any]
 
 
 def stages() -> dict[str, Stage]:
-    """Definitions by stage name; of a foreach or matrix stage, what is done for each."""
+    """Definitions by stage name; of a foreach or matrix stage, the definition of each."""
     dag = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))
     return {name: stage.get("do", stage) for name, stage in dag["stages"].items()}
 

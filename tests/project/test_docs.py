@@ -1,4 +1,4 @@
-"""The examples of docs/ do what the text beside them says, and its links lead somewhere."""
+"""The examples of docs/ do what their text says, and links lead somewhere."""
 
 import json
 import re
@@ -24,12 +24,12 @@ README = REPOSITORY / "README.md"
 
 
 def example(page: str, language: str, place: int = 0) -> str:
-    """A block of code in that language: the first, unless told."""
+    """A block of code in a language, by default the first one."""
     text = (DOCS / page).read_text(encoding="utf-8")
     return re.findall(rf"^ *```{language}\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)[place]
 
 
-def test_a_record_of_ones_own_and_its_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_your_own_record_and_its_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     mine = yaml.safe_load(example("own_data.md", "yaml"))
     tree = use_profile.merge(yaml.safe_load(use_profile.render(mine.pop("base"))), mine)

@@ -1,4 +1,4 @@
-"""The journal: nothing that was committed is lost, whatever is killed or shared, and values come back exactly."""
+"""The journal: no committed entry is lost, even with kills and several processes, and values come back exactly."""
 
 import os
 import random
@@ -45,7 +45,7 @@ def test_what_was_put_is_got_and_the_rest_is_left_out(tmp_path: Path) -> None:
         assert again.get(["a"]) == {"a": 1}
 
 
-def test_the_first_value_of_a_key_stands(tmp_path: Path) -> None:
+def test_the_first_value_of_a_key_is_final(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.sqlite") as journal:
         journal.put({"a": 1})
         journal.put({"a": 2, "b": 3})
@@ -125,7 +125,7 @@ def test_a_full_disk_is_named_and_writing_goes_on_once_there_is_room(tmp_path: P
         journal.put({"before": 1})
         pages = journal._connection.execute("PRAGMA page_count").fetchone()[0]
         journal._connection.execute(f"PRAGMA max_page_count = {pages}")  # sqlite then answers as on a full disk
-        with pytest.raises(JournalError, match="disk is full.*make room"):
+        with pytest.raises(JournalError, match="disk is full.*free space on the disk"):
             journal.put({str(number): "x" * 100 for number in range(1000)})
         journal._connection.execute(f"PRAGMA max_page_count = {pages + 1000}")
         journal.put({"after": 2})

@@ -64,7 +64,7 @@ def test_what_is_derived_from_labels_in_random_order_is_in_random_order() -> Non
     assert origin("hard_learnt", params).kind == "reranker"
 
 
-def test_a_source_that_mines_is_as_soft_as_its_own() -> None:
+def test_a_mined_source_is_as_soft_as_the_one_it_needs() -> None:
     hard = {f"hard_{name}": MINED | {"needs": f"data/labels/{name}"} for name in ("human", "reader_a")}
     params = derived(**hard, second=SECOND)
     soft = [name for name in params.sources if is_soft(name, params)]

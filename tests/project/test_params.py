@@ -1,4 +1,4 @@
-"""params.yaml: what is refused and in which words, and how a profile becomes params.yaml.
+"""params.yaml: refusals and their words, and how a profile becomes params.yaml.
 
 Every case edits the real default profile; the value under test is all that differs from it.
 """
@@ -187,19 +187,19 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     (
         HUB | {"labels/theirs": PUBLISHED, "runs/kl/labels": "theirs", "runs/kl/nll": "sum"},
         "runs.kl.nll",
-        ["'theirs' (kind published)", "means alone"],
+        ["'theirs' (kind published)", "has only means"],
     ),
     (
         HUB
         | {"labels/theirs": PUBLISHED, "labels/permuted/needs": "data/labels/theirs", "runs/kl_permuted/nll": "sum"},
         "runs.kl_permuted.nll",
-        ["means alone"],
+        ["has only means"],
     ),
     # beyond
     ({"beyond": DELETE}, "beyond", ["missing"]),
     ({"beyond": {"source": "squad"}}, "beyond.path", ["missing"]),
     ({"beyond": TREE["data"] | {"world": None}}, "beyond.world", ["Source synthetic needs it"]),
-    ({"beyond": TREE["data"]}, "beyond", ["is what data is", "or null"]),
+    ({"beyond": TREE["data"]}, "beyond", ["equals data", "or null"]),
     (
         {"beyond": TREE["data"] | {"source": "squad", "path": "data/elsewhere"}},
         "beyond.path",
@@ -228,7 +228,7 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"runs/margin/margin": 3.0}, "runs.margin.margin", ["below 2", "`infeasible_margin: true`"]),
     ({"runs/margin/infeasible_margin": True}, "runs.margin.infeasible_margin", ["0.2 is below 2", "remove it"]),
     *[
-        ({f"runs/{name}": TREE["runs"]["kl"]}, f"runs.{name}", ["results call something else so", "rename the run"])
+        ({f"runs/{name}": TREE["runs"]["kl"]}, f"runs.{name}", ["results use this name otherwise", "rename the run"])
         for name in ("no_passage", "random", "annotated", "oracle", "bm25", "untrained", "all")
     ],
     (
@@ -268,7 +268,7 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     (
         {"derived_labels/hard": HARD | {"needs": "data/labels/reader_a"}, "runs/margin/labels": "hard"},
         "runs.margin.labels",
-        ["adds negatives", "none of margin looks beyond"],
+        ["adds negatives", "none of margin uses passages besides"],
     ),
     (
         {
@@ -277,7 +277,7 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
             "runs/kl/in_batch": "none",
         },
         "runs.kl.labels",
-        ["none of kl looks beyond"],
+        ["none of kl uses passages besides"],
     ),
     ({"derived_labels/second": SECOND, "compare/label_source": "second"}, "compare.label_source", ["is none of"]),
     # evaluate and compare
@@ -302,7 +302,7 @@ def test_refusals_name_file_path_and_remedy(edits: dict[str, Any], at: str, says
         assert part in message
 
 
-# -- what is accepted ----------------------------------------------------------------------------------------------
+# -- accepted params -----------------------------------------------------------------------------------------------
 
 
 def test_default_profile_loads_with_every_value_as_written() -> None:
@@ -315,7 +315,7 @@ def test_default_profile_loads_with_every_value_as_written() -> None:
 
 
 def _without_defaults(built: Any, written: Any) -> Any:
-    """`built` without the keys that `written` leaves to the code, which must then hold their defaults."""
+    """`built` without the keys that `written` leaves out."""
     if not isinstance(built, dict):
         return built
     return {key: _without_defaults(value, written[key]) for key, value in built.items() if key in written}
@@ -366,7 +366,7 @@ def test_a_dataset_of_a_hub_is_accepted_and_so_is_one_whose_commit_is_not_known(
     assert losses_of("reader_b", params) == "their_hub" and losses_of("reader_c", params) is None
 
 
-def test_a_source_of_ones_own_needs_no_shares() -> None:
+def test_your_own_questions_need_no_shares() -> None:
     edits = SQUAD | {"data/source": "jsonl", "data/articles": DELETE}
     assert parse_params(edited(edits), "params.yaml").data.articles is None
 
@@ -376,7 +376,7 @@ def test_hub_model_with_a_commit_is_accepted() -> None:
     assert parse_params(edited(edits), "params.yaml").encoders["mini"].revision == COMMIT
 
 
-def test_hub_ids_are_told_from_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_ids_differ_from_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert is_hub_id("Qwen/Qwen3-8B")
     assert not any(map(is_hub_id, ["fit", "pkg://package/model", "/models/x", "./models/x", "../x"]))
@@ -470,7 +470,7 @@ def _leaves(node: yaml.Node, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 
 
 def undocumented(text: str) -> list[str]:
-    """Dotted keys with no comment on their line. Of named things one entry whose key has one suffices."""
+    """Dotted keys without a comment on their line. Of named entries, one with a comment suffices."""
     lines = text.splitlines()
     keys: dict[tuple[str, ...], bool] = {}
     for path, node in _leaves(yaml.compose(text, yaml.SafeLoader)):
@@ -481,7 +481,7 @@ def undocumented(text: str) -> list[str]:
 
 
 def longer_than_a_line(text: str) -> list[int]:
-    """Numbers of the lines below the file's head that go on with the comment of the line above them."""
+    """Numbers of the lines below the file's head that continue the comment of the line above."""
     lines = text.splitlines()
     comments = [number for number, line in enumerate(lines) if line.lstrip().startswith("#")]
     return [number + 1 for number in comments if number > lines.index("") and lines[number - 1] != ""]
@@ -610,9 +610,7 @@ def test_bases_in_a_circle_are_refused(repo: Path) -> None:
         use_profile.resolve("a")
 
 
-def test_a_profile_that_cannot_be_meant_leaves_params_as_they_were(
-    repo: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_invalid_profile_leaves_params_as_they_were(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     use_profile.main(["default"])
     (repo / "profiles" / "bad.yaml").write_text("base: default\ntrain: {epoch: 1}\n")
     assert use_profile.main(["bad"]) == 2

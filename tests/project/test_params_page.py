@@ -1,4 +1,4 @@
-"""docs/params.md against the dataclasses: every field, with its type and its default as the code has them.
+"""docs/params.md against the dataclasses: every field, with its type and default.
 
 The page has a table a section; a field of one kind alone names the kind in its default:
 
@@ -63,7 +63,7 @@ class Example:
 
 
 def tables(kind: Any, at: str = "", shown: dict[Any, str] | None = None) -> Iterator[tuple[str, Table]]:
-    """By dotted path, the table of every dataclass (or union of them) below `kind`; each one where it comes first."""
+    """By dotted path, the table of every dataclass (or union of them) below `kind`, each at its first place."""
     shown = {} if shown is None else shown
     table: Table = {}
     deeper: list[tuple[Any, str]] = []
@@ -87,7 +87,7 @@ def kinds(hint: Any) -> list[type]:
 
 
 def tags(kind: Any) -> list[str]:
-    """What tells one dataclass of a union from the others: the values of its field kind or source."""
+    """The kinds of a dataclass of a union: the values of its field kind or source."""
     hints = get_type_hints(kind)
     return [value for name in ("kind", "source") if name in hints for value in get_args(hints[name])]
 
@@ -134,7 +134,7 @@ def words(hint: Any, shown: dict[Any, str]) -> str:
 
 
 def default(variants: list[tuple[Any, Any, Any]], all_kinds: list[Any]) -> str:
-    """`needed` or a value; of which kinds, where they differ or some lack the field."""
+    """`needed` or a value, with the kinds if they differ or some lack the field."""
     found: dict[str, list[str]] = {}
     for _, value, kind in variants:
         said = "needed" if value is dataclasses.MISSING else f"`{yaml_of(value)}`"

@@ -1,4 +1,4 @@
-"""The whole DAG through DVC, on profile smoke: what runs, what does not, what is left behind.
+"""The whole DAG through DVC, on profile smoke: stages that run, stages that do not, and files left behind.
 
 The tests of this file share one workspace and change it in turn: they run in the order in which they stand.
 """
@@ -22,7 +22,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 def interrupted(process: "subprocess.Popen[str]") -> str:
-    """What a process still prints that is interrupted 3 s from now, and again as long as it goes on.
+    """The remaining output of a process that is interrupted 3 s from now, and again while it continues.
 
     One can be lost: what it raises while Python runs a finaliser is printed and forgotten.
     """
@@ -82,7 +82,7 @@ def test_a_changed_weight_and_an_added_run_rerun_what_they_affect(workspace: Wor
 
 
 def test_annotator_noise_reruns_no_reader_and_no_soft_label(workspace: Workspace) -> None:
-    """And a run that is removed leaves no file that a clone would not have."""
+    """Also, a removed run leaves no file that a clone would lack."""
 
     def change(tree: TREE) -> None:
         tree["labels"]["human"]["noise"] = 0.9

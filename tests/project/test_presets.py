@@ -1,4 +1,4 @@
-"""profiles/presets.yaml: its entries are ready as they stand, and a profile that names one gets it whole."""
+"""profiles/presets.yaml: its entries are complete, and a profile that names one gets it whole."""
 
 import re
 from pathlib import Path
@@ -8,13 +8,13 @@ import pytest
 import yaml
 
 import use_profile
-from bitter_retrieval.params import ParamsError, parse_params
-from bitter_retrieval.typed_yaml import read_yaml
+from bitter_retrieval.params import parse_params
+from bitter_retrieval.typed_yaml import ParamsError, read_yaml
 
 ROOT = Path(__file__).parents[2]
 READY = read_yaml(ROOT / "profiles/presets.yaml")
 DEFAULT = read_yaml(ROOT / "profiles/default.yaml")
-# As the models' cards have it: readers that are asked by a chat template; pooling and prefixes of encoders.
+# From the models' cards: readers with a chat template; pooling and prefixes of encoders.
 CHAT = {"Qwen3-0.6B", "Qwen3-1.7B", "Qwen3-4B", "Qwen3-8B", "Llama-3.1-8B-Instruct"}
 CHAT |= {"Llama-3.2-1B-Instruct", "Llama-3.2-3B-Instruct"}
 USAGES = {
@@ -41,7 +41,7 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def add_profile(repo: Path, readers: Any, encoders: Any) -> None:
-    """Over the default, with the readers and encoders that its labels and runs need beside those given."""
+    """A profile over the default, with the readers and encoders that its labels and runs need in addition."""
     given = {"readers": DEFAULT["readers"] | readers, "encoders": DEFAULT["encoders"] | encoders}
     (repo / "profiles/mine.yaml").write_text(yaml.safe_dump({"base": "default", **given}))
 
@@ -59,7 +59,7 @@ def test_every_entry_is_whole_and_is_called_after_its_model(section: str, name: 
         assert (ready.pooling, ready.query_prefix, ready.passage_prefix, ready.max_length) == USAGES[model]
 
 
-def test_models_are_told_apart() -> None:
+def test_models_differ() -> None:
     entries = [READY[section][name] for section, name in ENTRIES]
     for field in ("model", "revision"):
         assert len({entry[field] for entry in entries}) == len(entries)

@@ -1,4 +1,4 @@
-"""Private names of libraries that the package uses: each for want of a public one, and only while that is so."""
+"""Private names of libraries in the package: each only as long as there is no public one."""
 
 import ast
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def test_no_other_private_name_is_used() -> None:
 
 
 def test_they_are_there_and_have_no_public_name() -> None:
-    """Where this fails, the package takes the public name, or does without."""
+    """If this fails, use the public name, or do without."""
     model = tiny.tiny_encoder().model
     assert model.config._attn_implementation == "sdpa" and model._supports_flash_attn is True
     for public in ("attn_implementation", "get_attn_implementation", "supports_flash_attn", "commit_hash"):

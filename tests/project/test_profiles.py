@@ -1,4 +1,4 @@
-"""Profiles of real data: the files themselves, with local files and small checkpoints in the place of what a hub has.
+"""Profiles of real data: the files themselves, with local files and small checkpoints instead of a hub's.
 
 laptop runs through every stage in this process; of msmarco_qwen3 the graph is listed, and what it says without a
 network.
@@ -25,7 +25,7 @@ STAGES = ("prepare", "reader", "encoder", "label", "derive", "train", "evaluate"
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the hub has under two ids, in small: a Qwen3 that reads bytes, and an encoder with a WordPiece tokenizer."""
+    """Small models under the hub's two ids: a Qwen3 that reads bytes, and an encoder with a WordPiece tokenizer."""
     folder = tmp_path_factory.mktemp("checkpoints")
     reader = tiny.tiny_reader(tokenizer="bpe")
     reader.model.save_pretrained(folder / "qwen3")
@@ -36,7 +36,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def laptop(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with profile laptop, of which nothing is changed but the ids: files and folders stand for them."""
+    """A project with profile laptop, unchanged except the ids, which are files and folders."""
     monkeypatch.chdir(REPOSITORY)
     tree = yaml.safe_load(use_profile.render("laptop"))
     monkeypatch.chdir(tmp_path)
@@ -52,7 +52,7 @@ def laptop(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def repro(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every stage in the order of the graph, each for every name that DVC would run it for."""
+    """Run every stage in the order of the graph, for every name that DVC would run it for."""
     params = load_params()
     names = {"reader": params.readers, "encoder": params.encoders, "label": params.labels, "train": params.runs}
     names |= {"derive": params.derived_labels, "evaluate": params.runs}
@@ -94,7 +94,7 @@ def test_laptop_runs_through_every_stage(
 
 @pytest.mark.slow
 def test_without_a_network_the_first_stage_of_msmarco_qwen3_says_what_to_do(tmp_path: Path) -> None:
-    """The graph is listed whole; the hub is a port at which nobody listens."""
+    """The whole graph is listed; the hub is a port at which no server listens."""
     workspace = Workspace(tmp_path, "msmarco_qwen3")
     listed = workspace.dvc("repro", "--dry", "--force")  # without force DVC stops where an input is not made yet
     params = load_params(tmp_path / "params.yaml")

@@ -1,4 +1,4 @@
-"""Tables on disk: what is written is read, files are never half there, and what is wrong is named."""
+"""Tables on disk: rows come back as written, files are never half-written, and errors name the problem."""
 
 from pathlib import Path
 
@@ -142,7 +142,7 @@ def test_sweep_deletes_what_is_no_longer_declared_and_nothing_else(tmp_path: Pat
     assert sweep(tmp_path, ["kl", "margin"]) == []
 
 
-def test_sweep_of_a_folder_that_is_not_there_does_nothing(tmp_path: Path) -> None:
+def test_sweep_of_a_missing_folder_does_nothing(tmp_path: Path) -> None:
     assert sweep(tmp_path / "absent", ["kl"]) == []
 
 

@@ -125,7 +125,7 @@ def drawn_text(draw: random.Random) -> str:
 
 
 def said_otherwise(text: str, draw: random.Random) -> str:
-    """What has the same words, or nearly."""
+    """Texts with the same words, or nearly."""
     words = text.split()
     if draw.random() < 0.4:
         draw.shuffle(words)

@@ -1,4 +1,4 @@
-"""Tracking: curves land under DVC_ROOT whoever comes first, and nothing lands anywhere when it is off.
+"""Tracking: curves go under DVC_ROOT whichever process is first, and nothing is written when it is off.
 
 Making a store takes MLflow several seconds, so one store, made by two processes at once, serves all tests here.
 """
@@ -45,7 +45,7 @@ def start(name: str, root: Path, elsewhere: Path) -> subprocess.Popen[bytes]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repo's root whose store two processes, working in another folder, found absent at the same moment."""
+    """A repo's root whose store two processes in another folder found absent at the same moment."""
     root, elsewhere = tmp_path_factory.mktemp("root"), tmp_path_factory.mktemp("elsewhere")
     (root / "mlflow.db.partial").write_text("left behind by a kill")
     processes = [start(name, root, elsewhere) for name in ("fine", "broken")]
@@ -95,7 +95,7 @@ def test_a_store_that_fails_ends_the_curve_and_not_the_work(
         monkeypatch.setattr(type(tracker._client), "log_batch", fails)
         for step in range(3000):
             tracker.log(step, {"loss": 1.0})
-    assert capsys.readouterr().err == "MLflow: the rest of this curve is lost there (database is locked).\n"
+    assert capsys.readouterr().err == "MLflow: the rest of this curve is not logged (database is locked).\n"
 
 
 def test_no_artifact_would_land_outside_the_root(root: Path) -> None:
