@@ -1,4 +1,4 @@
-"""What the command lines of the benchmarks share: options that all of them have, and the report."""
+"""Shared by the command lines of the benchmarks: common options, and the report."""
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +13,14 @@ TOLD = ("turns", "queries", "questions", "steps", "batch", "budget", "smoke")
 
 
 class NotMeasured(Exception):
-    """Why a model could not be measured here."""
+    """The reason why a model cannot be measured here."""
 
 
 def parser(about: str, models: Sequence[str], budget: int) -> argparse.ArgumentParser:
-    """Options of every benchmark; it adds its own. about: the script's docstring; budget: tokens in a batch of ours."""
+    """A parser with the common options. about: the script's docstring; budget: default tokens in a batch of ours."""
     made = argparse.ArgumentParser(description=about.split("\n")[0])
     made.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    made.add_argument("--models", nargs="+", choices=models, help="default: all that suit the device")
+    made.add_argument("--models", nargs="+", choices=models, help="default: those of the device")
     made.add_argument("--turns", type=int, help="rounds in which the ways take turns (default 5)")
     made.add_argument("--budget", type=int, default=budget, help=f"tokens in a batch of ours (default {budget})")
     made.add_argument("--out", type=Path, help="folder of the report (default benchmarks/results; --smoke: none)")
@@ -34,7 +34,7 @@ def parse(
     models: Mapping[str, Sequence[str]],
     smoke_models: Sequence[str],
 ) -> argparse.Namespace:
-    """models: those measured by default, by device."""
+    """Options with defaults filled in. models: names measured by default, by device."""
     options = made.parse_args(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
         made.error("torch sees no CUDA device: install a CUDA build of it, or leave --device out")
@@ -54,7 +54,8 @@ def run(
 ) -> None:
     """Measure one model after the other; results/<name>-<device> is written after each, so that none is lost.
 
-    tables: of a model, what was found of it, and the device; `not_run` says there why nothing was.
+    measure: figures of a model, as JSON can hold them; `not_run` is the reason if there are none. tables: tables from a
+    model's name, its figures, and the device.
     """
     found: dict[str, Any] = {}
     shown: list[measuring.Table] = []

@@ -1,8 +1,8 @@
-"""How fast answers are generated: one by one, in padded batches, and ours, to the same questions in one run.
+"""Speed of generating answers: one by one, in padded batches, and ours, for the same questions in one run.
 
     python benchmarks/generate.py                   # on the CPU: the default experiment's reader, and a Qwen3 of 100M
     python benchmarks/generate.py --device cuda     # the same; --models qwen3_8b for one of 8B, bfloat16
-    python benchmarks/generate.py --smoke           # seconds: does everything run, are the answers the same?
+    python benchmarks/generate.py --smoke           # seconds: does everything run, are answers the same?
 
 Writes benchmarks/results/generate-<device>.md and .json. Qwen3 has random weights and reads random words at the lengths
 of MS MARCO; every fifteenth token of its vocabulary ends an answer, so that its answers have MS MARCO's length too.
@@ -38,14 +38,14 @@ DEFAULT_MODELS = dict.fromkeys(["cpu", "cuda"], ["reader", "qwen3_100m"])
 SMOKE_MODELS = ["reader", "tiny"]
 QUESTIONS = {("qwen3_100m", "cpu"): 64, ("qwen3_100m", "cuda"): 256, ("qwen3_8b", "cuda"): 64}
 SMOKE_QUESTIONS = 8
-ANSWER_TOKENS = 15  # an answer's mean, where weights are random
-MOST_TOKENS = 64  # of such an answer
+ANSWER_TOKENS = 15  # mean length of an answer with random weights
+MOST_TOKENS = 64  # longest of these
 AGREE = 1e-4  # logits that rounding may swap, in float32
 
 
 @dataclass
 class Case:
-    """A reader and what it is asked, in the order of the file."""
+    """A reader and its questions, in the order of the file."""
 
     reader: Reader
     items: list[tuple[str, str]]  # (query, passage)
@@ -56,13 +56,13 @@ class Case:
 
     @cached_property
     def encoded(self) -> list[Encoded]:
-        """The prompts; theirs are the same tokens, and none of them cut. Raises SystemExit if not."""
+        """The prompts, encoded by our reader. Raises SystemExit if another way's tokens differ or a prompt is cut."""
         found = self.reader.encode(*zip(*self.items, strict=True), None)
         for text, item in zip(self.texts, found, strict=True):
             if isinstance(item, Exception):
                 raise item
             if item.truncated or self.reader.tokenizer(text).input_ids != item.ids:
-                raise SystemExit(f"{self.reader.name}: {text!r} is not the same tokens to every way.")
+                raise SystemExit(f"{self.reader.name}: {text!r} has other tokens in another way.")
         return found
 
 
@@ -102,7 +102,7 @@ def answer_ours(case: Case, budget: int) -> list[str]:
 
 
 def answer_ours_alike(case: Case, batch: int) -> list[str]:
-    """In batches of as many as the padded ones have, by length."""
+    """Ours with as many prompts in a batch as the padded way has, by length."""
     order = sorted(range(len(case.items)), key=lambda place: len(case.encoded[place].ids))
     answers: dict[int, str] = {}
     for first in range(0, len(order), batch):
@@ -120,7 +120,7 @@ THEIRS = (ALONE, PADDED)
 
 
 def load_case(name: str, options: argparse.Namespace) -> Case:
-    """Raises NotMeasured where its files are absent."""
+    """A model and its questions. Raises NotMeasured if its files are absent."""
     if name == "reader":
         return fitted_case(options)
     questions = options.questions or QUESTIONS.get((name, options.device), SMOKE_QUESTIONS)
@@ -135,7 +135,7 @@ def fitted_case(options: argparse.Namespace) -> Case:
     """The default experiment's reader on its test questions, each with its first candidate."""
     for path in (options.reader, options.rows):
         if not path.exists():
-            raise command.NotMeasured(f"not run: there is no {path.name} here; `dvc repro` makes it")
+            raise command.NotMeasured(f"not run: {path.name} is missing; `dvc repro` makes it")
     from bitter_retrieval.records import PREPARED, read_rows
 
     reader = load_reader(options.reader)
@@ -148,7 +148,7 @@ def fitted_case(options: argparse.Namespace) -> Case:
 
 
 def differing(case: Case, way: str, answers: list[str], alone: list[str]) -> int:
-    """Answers that are not those given one by one. Raises SystemExit where no close call in float32 explains it."""
+    """Number of answers that differ from one by one. Raises SystemExit if in float32 no near tie explains one."""
     apart = [place for place, answer in enumerate(answers) if answer != alone[place]]
     for place in apart if case.reader.model.dtype == torch.float32 else []:
         logits = torch.cat(generate(case, [case.texts[place]], output_logits=True)[0].logits)
@@ -160,16 +160,16 @@ def differing(case: Case, way: str, answers: list[str], alone: list[str]) -> int
 
 
 def memory_of_way(name: str, options: argparse.Namespace, way: str, batches: dict[str, int]) -> int | None:
-    """In a process of its own: bytes beyond the loaded model and the questions."""
+    """Peak bytes beyond the loaded model and the questions; runs in its own process."""
     if way not in THEIRS:
         keep_freed_memory()
     case = load_case(name, options)
-    assert case.encoded  # made now
+    assert case.encoded  # cached before measuring
     return measuring.cpu_peak(partial(WAYS[way], case, batches[way]))
 
 
 def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Everything about one model, as JSON holds it."""
+    """All figures of one model, as JSON can hold them."""
     case, device = load_case(name, options), options.device
     prompt_tokens = sum(len(item.ids) for item in case.encoded)
     say(f"{name}: {len(case.items):,} questions, {prompt_tokens:,} tokens; warming up")
@@ -249,7 +249,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--questions", type=int, help="questions that a model is asked (default: some minutes in all)")
     parser.add_argument("--batch", type=int, default=32, help="prompts in a padded batch (default 32)")
     parser.add_argument("--reader", type=Path, default=ROOT / "models/readers/reader_a", help="folder of a reader")
-    parser.add_argument("--rows", type=Path, default=ROOT / "data/prepared/test.parquet", help="what it is asked")
+    parser.add_argument("--rows", type=Path, default=ROOT / "data/prepared/test.parquet", help="its questions")
     return command.parse(parser, arguments, DEFAULT_MODELS, SMOKE_MODELS)
 
 

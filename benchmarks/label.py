@@ -1,4 +1,4 @@
-"""How fast answers are scored: the original's way, lm-evaluation-harness, and ours, on the same rows in one run.
+"""Speed of scoring answers: the original's way, lm-evaluation-harness, and ours, on the same rows in one run.
 
     python benchmarks/label.py                   # on the CPU: the default experiment's reader, and a Qwen3 of 100M
     python benchmarks/label.py --device cuda     # a Qwen3 of 100M and one of 8B, bfloat16
@@ -96,7 +96,7 @@ AGREE = 1e-4  # nats a token, in float32
 
 @dataclass
 class Case:
-    """A model and what it is asked."""
+    """A model and the answers that it scores."""
 
     reader: Reader
     triples: list[Triple]  # distinct: ours scores equal ones once
@@ -115,7 +115,7 @@ class Case:
 
     @cached_property
     def texts(self) -> list[tuple[str, str]]:
-        """Prompt and continuation, for the ways that tokenise by themselves."""
+        """Prompt and continuation, for the ways that tokenise themselves."""
         reader, end = self.reader, self.reader.answer_end
         end = reader.tokenizer.eos_token if end == END_TOKEN else end
         return [(p.join(reader.prompt.parts(query)), answer_text(answer) + end) for query, p, answer in self.triples]
@@ -129,7 +129,7 @@ class Case:
         return sum(len(item.ids) - item.answer_start for item in self.encoded)
 
     def part(self, count: int) -> "Case":
-        """Some `count` triples, evenly spread."""
+        """About `count` triples, evenly spread."""
         return Case(self.reader, self.triples[:: max(1, len(self.triples) // count)])
 
 
@@ -140,8 +140,8 @@ class Case:
 def score_as_original(case: Case, batch: int) -> list[float]:
     """Padded batches in the order of the file, logits at every position, one cross-entropy an item over all of them.
 
-    The original looks for the answer in the text; here it is told where the answer's tokens are. Its mean over them is
-    a sum here, to be compared.
+    The original searches the text for the answer; here it is given the answer's place. It takes the mean over tokens;
+    here they are summed, for comparison.
     """
     losses = []
     for first in range(0, len(case.triples), batch):
@@ -184,7 +184,7 @@ WAYS = {"original": score_as_original, HARNESS: score_with_harness, OURS: score_
 
 
 def load_case(name: str, options: argparse.Namespace) -> Case:
-    """Raises NotMeasured where its files are absent."""
+    """A model and its rows. Raises NotMeasured if its files are absent."""
     if name == "reader":
         return fitted_case(options)
     queries = options.queries or QUERIES.get((name, options.device), SMOKE_QUERIES)
@@ -196,7 +196,7 @@ def fitted_case(options: argparse.Namespace) -> Case:
     """The default experiment's reader on its test questions."""
     for path in (options.reader, options.rows):
         if not path.exists():
-            raise command.NotMeasured(f"not run: there is no {path.name} here; `dvc repro` makes it")
+            raise command.NotMeasured(f"not run: {path.name} is missing; `dvc repro` makes it")
     from bitter_retrieval.records import PREPARED, read_rows
 
     reader = load_reader(options.reader)
@@ -212,11 +212,11 @@ def fitted_case(options: argparse.Namespace) -> Case:
 
 
 def random_reader(name: str, device: str) -> Reader:
-    """A Qwen3 with random weights, made where and as precise as it runs."""
+    """A Qwen3 with random weights, made on the device and in the precision that it runs in."""
     shape = SHAPES[name]
     tokenizer = measuring.word_tokenizer(shape["vocab_size"], "".join(Prompt(PROMPT).parts("")).split())
     tokens = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
-    spread_of_weights = shape["hidden_size"] ** -0.5  # large enough that losses depend on all that is read
+    spread_of_weights = shape["hidden_size"] ** -0.5  # large enough that losses depend on the whole input
     config = AutoConfig.for_model("qwen3", **shape, **tokens, initializer_range=spread_of_weights)
     torch.manual_seed(0)
     with torch.device(device):
@@ -240,15 +240,15 @@ def random_triples(tokenizer: Any, queries: int, seed: int = 0) -> list[Triple]:
 
 
 def check_tokens(case: Case) -> None:
-    """Every way is to score the same tokens."""
+    """Raises SystemExit unless every way scores the same tokens."""
     encode = case.reader.tokenizer.encode if HFLM is None else harness(case, 1).tok_encode
     for (prompt, continuation), item in zip(case.texts, case.encoded, strict=True):
         if encode(prompt + continuation) != item.ids or len(encode(prompt)) != item.answer_start:
-            raise SystemExit(f"{case.reader.name}: {prompt + continuation!r} is not the same tokens to every way.")
+            raise SystemExit(f"{case.reader.name}: {prompt + continuation!r} has other tokens in another way.")
 
 
 def difference(case: Case, values: list[float], ours: list[float]) -> float:
-    """Largest difference to our values, nats a token. Raises SystemExit where float32 cannot explain it."""
+    """Largest difference to our values, nats a token. Raises SystemExit if float32 does not explain it."""
     per_token = [
         abs(value - own) / (len(item.ids) - item.answer_start)
         for value, own, item in zip(values, ours, case.encoded, strict=True)
@@ -264,7 +264,7 @@ def difference(case: Case, values: list[float], ours: list[float]) -> float:
 
 
 def harness_batches(case: Case, device: str) -> dict[int, float]:
-    """Seconds of the harness on some of the rows by batch size: the largest within LOGITS, and smaller ones."""
+    """Seconds of the harness on some of the rows, by batch size: the largest within LOGITS, and smaller ones."""
     config, longest = case.reader.model.config, max(len(item.ids) for item in case.encoded)
     fits = LOGITS[device] // (longest * config.vocab_size * case.reader.model.dtype.itemsize)
     largest = 2 ** int(math.log2(min(max(1, fits), len(case.triples), 256)))
@@ -275,11 +275,11 @@ def harness_batches(case: Case, device: str) -> dict[int, float]:
 
 
 def necessary_flops(case: Case) -> dict[str, int]:
-    """FLOPs that no way can do without: each distinct beginning of the sequences once, logits for answers alone.
+    """FLOPs that every way needs at least: each distinct prefix of the sequences once, logits only for answers.
 
-    A sequence's last token predicts nothing and needs none.
+    A sequence's last token predicts nothing and needs no FLOPs.
     """
-    tokens, seen = measuring.distinct_beginnings([item.ids[:-1] for item in case.encoded])
+    tokens, seen = measuring.distinct_prefixes([item.ids[:-1] for item in case.encoded])
     model, config = case.reader.model, case.reader.model.config
     width = config.num_attention_heads * config.head_dim
     return {
@@ -291,16 +291,16 @@ def necessary_flops(case: Case) -> dict[str, int]:
 
 
 def memory_of_way(name: str, options: argparse.Namespace, way: str, batches: dict[str, int]) -> int | None:
-    """In a process of its own: bytes beyond the loaded model and the rows."""
+    """Peak bytes beyond the loaded model and the rows; runs in its own process."""
     if way == OURS:
         keep_freed_memory()
     case = load_case(name, options)
-    assert case.texts and case.encoded  # made now
+    assert case.texts and case.encoded  # cached before measuring
     return measuring.cpu_peak(partial(WAYS[way], case, batches[way]))
 
 
 def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Everything about one model, as JSON holds it."""
+    """All figures of one model, as JSON can hold them."""
     case, device = load_case(name, options), options.device
     say(f"{name}: {len(case.triples):,} passages, {case.tokens:,} tokens; warming up")
     check_tokens(case)
@@ -394,7 +394,7 @@ def speed(name: str, found: dict[str, Any]) -> Table:
 
 
 def share(name: str, found: dict[str, Any], device: str) -> Table:
-    """What a turn of ours attains of the rate at which the machine multiplies matrices."""
+    """A turn of ours in relation to the rate at which the machine multiplies matrices."""
     flops, unit, scale = found["flops"], *(("TFLOP/s", 1e12) if device == "cuda" else ("GFLOP/s", 1e9))
     parts = ("blocks", "attention", "head")
     attained = [sum(flops[part] for part in parts) / seconds for seconds in found["seconds"][OURS]]
@@ -411,7 +411,7 @@ def share(name: str, found: dict[str, Any], device: str) -> Table:
 
 
 def rest(name: str, found: dict[str, Any], device: str) -> Table:
-    """Where a turn of ours goes, from one that was profiled outside the turns."""
+    """Where a turn of ours goes, from an extra profiled turn."""
     wall, groups = found["profile"]["seconds"], found["profile"]["groups"]
     others = {"cpu": "tokenising, planning, Python", "cuda": "GPU idle: tokenising, planning, Python, launches"}[device]
     parts = [*groups.items(), (others, max(0.0, wall - sum(groups.values())))]
@@ -430,7 +430,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--queries", type=int, help="questions a model is asked about (default: some 10 s a turn)")
     parser.add_argument("--batch", type=int, default=64, help="sequences in a batch of the original (default 64)")
     parser.add_argument("--reader", type=Path, default=ROOT / "models/readers/reader_a", help="folder of a reader")
-    parser.add_argument("--rows", type=Path, default=ROOT / "data/prepared/test.parquet", help="what it is asked")
+    parser.add_argument("--rows", type=Path, default=ROOT / "data/prepared/test.parquet", help="its questions")
     return command.parse(parser, arguments, DEFAULT_MODELS, SMOKE_MODELS)
 
 

@@ -1,6 +1,6 @@
-"""What the benchmarks share: clocks, matmul rates, peak memory, the machine's description, and the report.
+"""Shared by the benchmarks: clocks, matmul rates, peak memory, the machine's description, and the report.
 
-A small machine's speed moves with its neighbours, so rivals take turns and are compared turn by turn:
+A small virtual machine's speed varies with its neighbours, so ways take turns and are compared turn by turn:
 
     seconds = {"original": [12.1, 14.0], "ours": [3.0, 3.6]}      spread(ratios) is "3.96 [3.89 to 4.03]"
 """
@@ -38,9 +38,9 @@ CANDIDATES = 10  # passages that come with a question in MS MARCO
 QUERY_WORDS = 10
 PASSAGE_WORDS = (80, 40)  # mean and standard deviation
 SQUARE = 2048  # side of the square matrices whose product is the plain matmul rate
-WIDE = 130  # columns of the tables where there is no terminal
-REPEATS = {"cpu": 1, "cuda": 20}  # products in a row under one clock: one alone is too short on a GPU
-OPERATION_GROUPS = {  # of a profile, by torch's name of an outermost operation; the first that matches
+WIDE = 130  # columns of the tables without a terminal
+REPEATS = {"cpu": 1, "cuda": 20}  # products timed in a row: a single one is too short on a GPU
+OPERATION_GROUPS = {  # of a profile, by torch's name of an outermost operation; the first match counts
     "attention": r"attn|attention|bmm|matmul|^softmax$|^_softmax$",
     "log-softmax and cross-entropy": r"log_softmax|cross_entropy|nll_loss|argmax|^eq$|^all$",
     "linear layers": r"linear|addmm|^mm$",
@@ -50,11 +50,11 @@ OPERATION_GROUPS = {  # of a profile, by torch's name of an outermost operation;
 ELEMENTWISE = "norms, rotary, activations, other elementwise"
 
 
-# -- what is read -----------------------------------------------------------------------------------------------------
+# -- texts -----------------------------------------------------------------------------------------------------------
 
 
 def word_tokenizer(size: int, words: Sequence[str] = ()) -> Any:
-    """A token a word: `words`, and w0, w1, … up to the size of the vocabulary."""
+    """A tokenizer with one token a word: `words`, then w0, w1, … up to `size` tokens."""
     words = ["<pad>", "<unk>", "<end>", *words]
     words += [f"w{number}" for number in range(size - len(words))]
     tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))
@@ -71,14 +71,14 @@ def random_text(draw: random.Random, words: Sequence[str], mean: float, deviatio
 
 
 def timed(function: Callable[[], Result], device: str) -> tuple[float, Result]:
-    """(seconds, result), with what the device still has to do counted in."""
+    """(seconds, result); seconds include work that the device finishes later."""
     started = now(device)
     result = function()
     return now(device) - started, result
 
 
 def now(device: str) -> float:
-    """Seconds on a clock, once the device has done what it was asked."""
+    """Seconds on a clock, after the device has finished its work."""
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -93,7 +93,7 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     return f"{statistics.median(values):.{digits}f} [{min(values):.{digits}f} to {max(values):.{digits}f}]"
 
 
-# -- what the machine can do at best ---------------------------------------------------------------------------------
+# -- the machine's best rate -----------------------------------------------------------------------------------------
 
 
 def block_linears(model: Any) -> list[torch.nn.Linear]:
@@ -104,10 +104,10 @@ def block_linears(model: Any) -> list[torch.nn.Linear]:
 
 @torch.inference_mode()
 def matmul_rates(model: Any, rows: int, head_rows: int, device: str) -> dict[str, float]:
-    """FLOP/s of matrix products: square ones, and a pass of the model's own linear layers and nothing else.
+    """FLOP/s of matrix products: square ones, and a pass through nothing but the model's linear layers.
 
-    `rows` tokens meet each linear layer of the blocks, `head_rows` of them the output head. Layers of one shape are
-    measured once and count as often as they occur, so shapes weigh by their FLOPs.
+    `rows` tokens pass each linear layer of the blocks, `head_rows` of them the output head. Each shape is measured once
+    and counts as often as layers have it, so shapes are weighted by their FLOPs.
     """
     square = torch.randn(SQUARE, SQUARE, device=device).to(model.dtype)
     seconds = flops = 0.0
@@ -135,10 +135,10 @@ def _product_seconds(weight: torch.Tensor, rows: int, device: str) -> float:
     return statistics.median(timed(products, device)[0] for _ in range(3)) / repeats
 
 
-def distinct_beginnings(sequences: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """Over all distinct beginnings of the sequences: their number, and the sum of their lengths.
+def distinct_prefixes(sequences: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """Over all distinct prefixes of the sequences: their number, and the sum of their lengths.
 
-    The first is how many tokens a causal model has to compute at least, the second at how many they look.
+    A causal model computes at least the first number of tokens, which attend to the second number of tokens.
     """
     count = lengths = 0
     before: Sequence[int] = []
@@ -179,13 +179,13 @@ def _group(operation: str) -> str:
 
 @contextmanager
 def system_allocator() -> Iterator[None]:
-    """While it lasts, freed memory goes back to the system as it does in a process that asked for nothing else."""
+    """In its body, freed memory goes back to the system, as in a process with glibc's defaults."""
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):
         yield
         return
     for setting, value in ((M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 64 << 20), (M_TOP_PAD, 128 << 10)):
-        libc.mallopt(setting, value)  # where glibc's moving thresholds end once blocks of 32 MiB have been freed
+        libc.mallopt(setting, value)  # the values that glibc's dynamic thresholds reach after freeing blocks of 32 MiB
     libc.malloc_trim(0)
     try:
         yield
@@ -194,10 +194,10 @@ def system_allocator() -> Iterator[None]:
 
 
 def cpu_peak(function: Callable[[], Any]) -> int | None:
-    """Bytes that this process held at most during a call, above those before it; None where the system cannot tell."""
+    """Peak bytes of this process during a call, beyond those before it; None if the system does not report them."""
     gc.collect()
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)  # else the call is given what loading has left over
+        libc.malloc_trim(0)  # otherwise the call reuses memory left over from loading
     try:
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading the model
         before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
@@ -208,7 +208,7 @@ def cpu_peak(function: Callable[[], Any]) -> int | None:
 
 
 def cuda_peak(function: Callable[[], Result]) -> tuple[int, Result]:
-    """(bytes allocated at most during a call, above those before it; its result)."""
+    """(peak bytes allocated during a call, beyond those before it; its result)."""
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     result = function()
@@ -216,7 +216,7 @@ def cuda_peak(function: Callable[[], Result]) -> tuple[int, Result]:
 
 
 def in_fresh_process(modules: list[str], function: Callable[..., Result], *arguments: Any) -> Result:
-    """A call in a process that has imported `modules`, where they are installed, and has done nothing else."""
+    """Result of a call in a new process that has only imported `modules`, if they are installed."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(modules)
     with ProcessPoolExecutor(1, mp_context=context) as pool:
@@ -267,7 +267,7 @@ def size(count: float) -> str:
 
 
 def write(folder: Path, name: str, title: str, measured: Mapping[str, Any], tables: Sequence[Table]) -> None:
-    """The tables in <name>.md; everything measured in <name>.json, without dates, so that runs compare."""
+    """Write the tables to <name>.md and everything measured to <name>.json, without dates, so that runs compare."""
     folder.mkdir(parents=True, exist_ok=True)
     about = ["machine", "versions", "parameters"]
     described = [f"{part}: " + ", ".join(f"{key} {value}" for key, value in measured[part].items()) for part in about]
@@ -277,7 +277,7 @@ def write(folder: Path, name: str, title: str, measured: Mapping[str, Any], tabl
 
 
 def show(tables: Sequence[Table]) -> None:
-    """On the terminal; as Markdown where rich is not installed."""
+    """Print tables; as Markdown if rich is not installed."""
     try:
         from rich import box
         from rich.console import Console

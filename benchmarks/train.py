@@ -1,4 +1,4 @@
-"""How fast an encoder trains: the original's loop, sentence-transformers' trainer, and ours, on the same batches.
+"""Speed of training an encoder: the original's loop, sentence-transformers' trainer, and ours, on the same batches.
 
     python benchmarks/train.py                   # on the CPU: the default experiment's encoder, and all-MiniLM-L6-v2
     python benchmarks/train.py --device cuda     # these, and random weights in the shapes of BERT-base and nomic-embed
@@ -37,7 +37,8 @@ from bitter_retrieval.models.checkpoints import CheckpointError, locate
 from bitter_retrieval.encoders.encoder import Encoder, Usage, load_usage
 from bitter_retrieval.encoders.fit import build_bert
 from bitter_retrieval.models.memory import keep_freed_memory
-from bitter_retrieval.params import Run, Train, load_params
+from bitter_retrieval.training.settings import Run, Train
+from bitter_retrieval.params import load_params
 from bitter_retrieval.records import NO_PASSAGE, Row, passage_texts
 from bitter_retrieval.labels.targets import Targets, binary_targets, soft_targets
 from bitter_retrieval.training.objective import Objective
@@ -72,19 +73,19 @@ SHAPES: dict[str, dict[str, Any]] = {
         "attention_probs_dropout_prob": 0.0,
     },
 }
-WORLDS = {"default": 8, "default_apart": 1}  # questions of a cluster, which share passages
-# The one that may lack memory comes first.
+WORLDS = {"default": 8, "default_apart": 1}  # questions taken of a cluster, which share passages
+# The model that may run out of memory comes first.
 DEFAULT_MODELS = {"cpu": ["minilm", *WORLDS], "cuda": [*WORLDS, "minilm", "bert_base", "nomic"]}
 SMOKE_MODELS = ["default", "tiny"]
-QUERIES = {**dict.fromkeys(WORLDS, PARAMS.train.queries_per_batch), "minilm": 24}  # a step; other models: OTHER_QUERIES
+QUERIES = {**dict.fromkeys(WORLDS, PARAMS.train.queries_per_batch), "minilm": 24}  # a step; else OTHER_QUERIES
 OTHER_QUERIES, SMOKE_QUERIES = 64, 16
-CPU_STEPS = {"default": 4, "default_apart": 2, "minilm": 1}  # a turn, of some seconds
-UNCOUNTED = 2  # steps before those of a turn: they touch memory that the others then have
+CPU_STEPS = {"default": 4, "default_apart": 2, "minilm": 1}  # a turn, which takes some seconds
+UNCOUNTED = 2  # untimed steps before those of a turn: they allocate memory that later steps reuse
 OTHER_STEPS, SMOKE_STEPS = 10, 1
 LEARNING_RATE = 2e-5
-LONGEST = 256  # tokens that a model with random words takes
+LONGEST = 256  # tokens that a model of random words takes
 CHECKED = 8  # queries whose loss and gradients are compared
-AGREE = 1e-4  # of a loss, and of gradients in relation to ours, in float32
+AGREE = 1e-4  # of a loss, and of gradients relative to ours, in float32
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Case:
 
     @cached_property
     def batches(self) -> list[np.ndarray]:
-        """Places of the queries of each step: those that ours draws."""
+        """Places of the queries of each step, as ours draws them."""
         groups: dict[str, list[int]] = {}
         for place, row in enumerate(self.rows):
             groups.setdefault(row["group_id"], []).append(place)
@@ -126,7 +127,7 @@ def load(path: str | Path, usage: Usage) -> Encoder:
 
 
 def labels(rows: list[Row]) -> list[Row]:
-    """Random ones that are both soft and binary; a passage is worse the later it stands, no passage is the worst."""
+    """Random labels, both soft and binary: later passages are worse, and no passage is worst."""
     draw, found = random.Random(0), []
     for row in rows:
         nll = 0.0
@@ -141,7 +142,7 @@ def labels(rows: list[Row]) -> list[Row]:
 
 
 class OriginalLoop:
-    """Texts tokenised in every step, padded to the longest of all, one item after another, a number for every term."""
+    """Texts tokenised in every step and padded to the longest, a loop over items, `.item()` for every term."""
 
     once = 0.0
 
@@ -201,7 +202,7 @@ def kl_of_item(similarities: Tensor, case: Case, place: int) -> Tensor:
 
 
 def margin_mse_of_item(similarities: Tensor, case: Case, place: int) -> Tensor:
-    """The original has no such loss: this is how it would be written there."""
+    """The original has no such loss: written in its style."""
     best = int(case.targets.nll[place].argmin())
     utility = torch.tensor(case.targets.utility[place], device=case.device)
     others = torch.arange(len(utility), device=case.device) != best
@@ -219,7 +220,7 @@ ITEM_LOSSES = {"kl": kl_of_item, "margin_mse": margin_mse_of_item, "infonce": in
 
 
 class LibraryTrainer:
-    """SentenceTransformerTrainer with its loss of the same name, given the same batches in the same order."""
+    """SentenceTransformerTrainer with its corresponding loss, on the same batches in the same order."""
 
     once = 0.0
 
@@ -235,7 +236,7 @@ class LibraryTrainer:
         for place in range(CANDIDATES):
             columns[f"passage{place}"] = [row["passages"][place]["text"] for row in case.rows]
         loss, labels = self._loss_and_labels(encoder)
-        self.output = tempfile.TemporaryDirectory()  # nothing is written there, but it must be named
+        self.output = tempfile.TemporaryDirectory()  # a required argument; nothing is written there
         arguments = Arguments(
             self.output.name,
             per_device_train_batch_size=case.settings.queries_per_batch,
@@ -289,7 +290,7 @@ class LibraryTrainer:
 class OurLoop:
     """train_encoder as the train stage calls it."""
 
-    once = 0.0  # seconds of what a turn does once for all of its steps: ours tokenises so
+    once = 0.0  # seconds of work done once for all steps of a turn: ours tokenises
 
     def __init__(self, case: Case, recompute: bool = False) -> None:
         self.case = case
@@ -318,7 +319,7 @@ class OurLoop:
         return training_set(self.case.rows, self.case.targets, self.encoder)
 
     def _validation(self, train: TrainingSet) -> TrainingSet:
-        """One group, after the last step: the others do not validate."""
+        """One group, which costs little: the other ways do not validate."""
         return replace(train, groups=train.groups[:1])
 
 
@@ -350,8 +351,8 @@ def prepare(name: str, options: argparse.Namespace, folder: Path) -> dict[str, C
         precision="float32" if options.device == "cpu" else "bfloat16",
         mlflow=False,
     )
-    run = replace(PARAMS.runs["kl"], in_batch="none")  # as the other two do
-    small = name in WORLDS and not options.smoke  # a larger encoder takes all the time itself, whatever the loss
+    run = replace(PARAMS.runs["kl"], in_batch="none")  # as in the other two ways
+    small = name in WORLDS and not options.smoke  # with a larger encoder, the loss takes hardly any of the time
     losses = options.losses or (LOSSES if small else LOSSES[:1])
     return {loss: Case(folder, rows, replace(run, losses={loss: 1.0}), settings, options.device) for loss in losses}
 
@@ -416,13 +417,13 @@ def measure_model(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def as_used(case: Case, way: str) -> float:
-    """Seconds with the allocator that the way has where it is used: ours keeps freed memory, the others do not."""
+    """Seconds with the allocator of normal use: ours keeps freed memory, the others do not."""
     with nullcontext() if way in OUR_WAYS else measuring.system_allocator():
         return seconds(case, way)
 
 
 def seconds(case: Case, way: str) -> float:
-    """Of the counted steps of one turn, from the same weights each time."""
+    """Seconds of the counted steps of one turn, from the same weights each time."""
     stamps: list[float] = []
     loop = WAYS[way](case)
     loop.train(lambda: stamps.append(measuring.now(case.device)))
@@ -432,7 +433,7 @@ def seconds(case: Case, way: str) -> float:
 
 
 def memory_of_way(case: Case, way: str) -> int | None:
-    """In a process of its own: bytes beyond the loaded model and the rows."""
+    """Peak bytes beyond the loaded model and the rows; runs in its own process."""
     if way in OUR_WAYS:
         keep_freed_memory()
     loop = WAYS[way](case)
@@ -449,7 +450,7 @@ def first_step(case: Case, way: str) -> tuple[float, dict[str, Tensor]]:
 
 
 def differences(case: Case, ways: Sequence[str]) -> dict[str, float]:
-    """Of each way's loss and gradients to ours, the larger one. Raises SystemExit where float32 cannot explain it."""
+    """Larger difference of a way's loss or gradients to ours. Raises SystemExit if float32 does not explain it."""
     case = replace(case, rows=case.rows[:CHECKED], settings=replace(case.settings, queries_per_batch=CHECKED))
     loss, gradients = first_step(case, OURS)
     found = {}
@@ -469,7 +470,7 @@ def norm(tensors: Iterable[Tensor]) -> float:
 
 
 def same_formula(case: Case) -> list[str]:
-    """The ways whose loss is ours: our infonce has in-batch negatives, and counts a passage that queries share once."""
+    """Ways with our loss: our infonce has in-batch negatives, and counts a passage shared by queries once."""
     if case.loss != "infonce":
         return [ORIGINAL, TRAINER, RECOMPUTING]
     first = [passage["passage_id"] for place in case.batches[0] for passage in case.rows[place]["passages"]]
@@ -477,13 +478,13 @@ def same_formula(case: Case) -> list[str]:
 
 
 def measure(name: str, case: Case, options: argparse.Namespace) -> dict[str, Any]:
-    """Everything about one model and loss, as JSON holds it."""
+    """All figures of one model and loss, as JSON can hold them."""
     say(f"{name}, {case.loss}: comparing the first step")
     ways = [way for way in WAYS if way != TRAINER or HAS_TRAINER]
     apart = differences(case, [way for way in ways if way in same_formula(case)])
     spent: dict[str, list[float]] = {way: [] for way in ways}
     lent: dict[str, list[float]] = {}
-    if name in WORLDS and case.device == "cpu":  # MiniLM's others, in memory that is never given back, take over 24 GiB
+    if name in WORLDS and case.device == "cpu":  # MiniLM's other ways take over 24 GiB if freed memory is kept
         lent = {way: [] for way in ways if way not in OUR_WAYS}
     for turn in range(options.turns):
         say(f"{name}, {case.loss}: turn {turn + 1} of {options.turns}")
@@ -492,7 +493,7 @@ def measure(name: str, case: Case, options: argparse.Namespace) -> dict[str, Any
         for way in lent:
             lent[way].append(seconds(case, way))
     say(f"{name}, {case.loss}: memory")
-    with measuring.system_allocator():  # what the turns have left over would crowd out the processes that are measured
+    with measuring.system_allocator():  # memory kept from the turns would leave too little for the measured processes
         peaks = {way: peak(case, way) for way in ways}
     times = {"seconds": spent, "seconds_with_our_allocator": lent}
     return {**described(case), "largest_difference": apart, **times, "peak_memory": peaks}
@@ -574,7 +575,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = command.parser(__doc__, [*WORLDS, "minilm", *SHAPES], PARAMS.train.micro_batch_tokens)
     parser.add_argument("--losses", nargs="+", choices=LOSSES, help="default: all in the generated world, else kl")
-    parser.add_argument("--steps", type=int, help="optimiser steps that are counted of a turn (default: a few seconds)")
+    parser.add_argument("--steps", type=int, help="counted optimiser steps of a turn (default: a few seconds)")
     parser.add_argument(
         "--queries", type=int, help="queries a step (default: 128 in the generated world, 24 for minilm)"
     )

@@ -26,7 +26,7 @@ def model_of(architecture: str, **changes: Any) -> Any:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                parameter.mul_(5)  # else states hardly follow from other tokens
+                parameter.mul_(5)  # otherwise states hardly depend on other tokens
     return model.eval()
 
 

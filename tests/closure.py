@@ -1,4 +1,4 @@
-"""The local modules that a stage's script imports, however deep and wherever in a function, and the rooms they lie in.
+"""The local modules that a stage's script imports, at any depth and also within functions, and their rooms.
 
     $ python tests/closure.py src/judge.py          what dvc.yaml lists as the stage's code
     src/bitter_retrieval/journal.py
@@ -7,7 +7,7 @@
     src/judge.py
 
 Read from the source with ast; nothing is run. Packages' __init__.py files are left out: ours hold a docstring. Imports
-under `if TYPE_CHECKING:` count too, since an edit that moves them shows in the source only.
+under `if TYPE_CHECKING:` count too, as an edit that moves them shows only in the source.
 """
 
 import ast
@@ -16,14 +16,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 PACKAGE = "bitter_retrieval"
-# What only refuses or prints changes no result, so no stage depends on it. A room's settings.py (dataclasses of params)
-# is of this kind where another room reads it; the stages of its own room depend on the folder.
+# Modules that only refuse or print change no result, so no stage depends on them. A room's settings.py (dataclasses of
+# params) is one of them if another room imports it; the stages of its own room depend on the folder.
 REFUSE_OR_PRINT = ("command_line.py", "parameter_types.py", "params.py", "tracking.py", "typed_yaml.py")
 REFUSE_OR_PRINT += ("*/settings.py",)
 
 
 def code_deps(script: Path) -> list[str]:
-    """What decides the results of a stage: its script, the rooms (folders) and the modules beside them that it imports.
+    """The code that decides a stage's results: its script, and the rooms (folders) and other modules that it imports.
 
     Paths begin with the name of the script's folder, as in dvc.yaml.
     """
@@ -32,7 +32,7 @@ def code_deps(script: Path) -> list[str]:
 
 
 def room_of(module: Path) -> str:
-    """The folder of a module in a room, relative to the source; the module itself where it lies in none."""
+    """The folder of a module in a room, relative to the source; the module itself if it is in none."""
     inside = module.parts[0] == PACKAGE and len(module.parts) > 2
     return "/".join(module.parts[:2]) if inside else module.as_posix()
 
@@ -46,7 +46,7 @@ def closure(script: Path, source: Path | None = None, leave_out: Iterable[Path] 
     """`script` and every local module that it imports, directly or through others.
 
     source: the folder that imports are searched in; the script's own by default, as when Python runs it.
-    leave_out: modules that are not entered.
+    leave_out: modules that are skipped with their imports.
     """
     source, leave_out = source or script.parent, set(leave_out)
     found: set[Path] = set()
@@ -60,7 +60,7 @@ def closure(script: Path, source: Path | None = None, leave_out: Iterable[Path] 
 
 
 def imported(module: Path, source: Path) -> list[Path]:
-    """The local modules that one file names in its import statements."""
+    """The local modules in one file's import statements."""
     candidates = [source.joinpath(*name.split(".")).with_suffix(".py") for name in names(module, source)]
     return sorted({file for file in candidates if file.is_file()})
 

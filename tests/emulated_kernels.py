@@ -17,8 +17,8 @@ from bitter_retrieval.models import attention
 
 
 def install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put flash-attn's function ("flash") or torch's ("varlen") in its place until the test ends."""
-    monkeypatch.setattr(attention, "kernel", attention.kernel.__wrapped__)  # nothing of this is kept
+    """Install flash-attn's function ("flash") or torch's ("varlen") until the test ends."""
+    monkeypatch.setattr(attention, "kernel", attention.kernel.__wrapped__)  # without its cache
     if name == "varlen":
         from torch.nn.attention import varlen
 

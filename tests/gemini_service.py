@@ -1,4 +1,4 @@
-"""Google's service on the loopback, as far as the judge asks it: it counts, and it can be made to fail in every way.
+"""The part of Google's service that the judge uses, on the loopback: it counts calls and can fail in every way.
 
     POST /v1/models/gemini-test:generateContent
     {"contents": [{"parts": [{"text": "Q: where? A: in Calder"}]}], "generationConfig": {"temperature": 0.0, …}}
@@ -43,7 +43,7 @@ def refused(status: int, delay: str | None = None) -> bytes:
 
 
 class Service:
-    """Listens while the context lasts. `requests` and `verdicts` count by prompt what was asked and told."""
+    """Listens within its context. `requests` and `verdicts` count requests and verdicts by prompt."""
 
     def __init__(self, behave: Behaviour) -> None:
         self.behave = behave

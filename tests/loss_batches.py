@@ -27,11 +27,11 @@ QUERIES: dict[str, tuple[list[float], list[int]]] = {
     "all help fully": ([0.1, 0.2, 0.4], [0]),
     "no candidate": ([], []),
 }
-PADDING = 2  # columns that belong to nobody and hold NaN
+PADDING = 2  # columns of no query, which hold NaN
 
 
 def make_batch(with_others: bool = True, names: list[str] | None = None) -> LabelledBatch:
-    """Each query's candidates in columns of their own, columns shuffled, NaN wherever nothing may be read."""
+    """Each query's candidates in separate columns, shuffled, with NaN wherever losses must not read."""
     queries = [QUERIES[name] for name in names or QUERIES]
     starts = np.cumsum([0] + [len(nlls) for nlls, _ in queries])
     rows, columns = len(queries), int(starts[-1]) + PADDING

@@ -1,4 +1,4 @@
-"""A reader in a folder, as its library saves one, and the answer losses that labels by it are compared with."""
+"""A reader in a folder, as its library saves it, and the answer losses to compare its labels with."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from bitter_retrieval.records import Row
 
 PROMPT = "Question: {query}\nContext: {passage}\nAnswer:"
 ASKED = {"prompt": PROMPT, "dtype": "float32", "max_length": 1024, "max_new_tokens": 0}
-TOO_LONG = "goat " * 99  # an answer that a max_length of 96 cannot take
+TOO_LONG = "goat " * 99  # an answer longer than a max_length of 96
 
 
 def save_reader(folder: Path) -> Path:
@@ -27,7 +27,7 @@ def texts(row: Row) -> list[str]:
 
 
 def losses(model: Path, rows: list[Row], **settings: Any) -> list[float]:
-    """Of each row's passages, and no passage, with its first answer."""
+    """Losses of each row's first answer, given each passage and none."""
     reader = open_reader("x", str(model), None, ReaderSettings(**{**ASKED, **settings}))
     asked = [Triple(row["query"], text, row["answers"][0]) for row in rows for text in [*texts(row), ""]]
     return [score.nll_sum for score in Scorer(reader, 10**6).score(asked)]

@@ -1,7 +1,7 @@
-"""Files and rows in exactly the layouts that are published, with what is odd about the real ones.
+"""Files and rows in exactly the published layouts, with the oddities of the real ones.
 
 `marco` is one row of MS MARCO (Hugging Face layout), `MARCO` a dataset of three splits: passages of 1 to 12, questions
-without an answer, without a selected passage, with empty wellFormedAnswers, and what occurs twice.
+without an answer, without a selected passage, with empty wellFormedAnswers, and repeated ones.
 """
 
 import json
@@ -63,10 +63,10 @@ MARCO: dict[str, list[Row]] = {
         *(marco(number, count=1 + number % 12) for number in range(24)),
         marco(24, answers=["No Answer Present."], selected=None),
         marco(25, answers=[]),
-        marco(26, selected=None),  # nobody selected one: still a question
+        marco(26, selected=None),  # no passage is selected: still a question
         marco(27, wellFormedAnswers=["Born in Ashby."], answers=["", "Ashby"]),
         twice(marco(28, count=3)),
-        marco(28, count=3),  # its query_id comes again
+        marco(28, count=3),  # its query_id is repeated
         marco(29, count=0),
         marco(60, query_id=7),  # a query of test, under another id
         marco(30, query="  "),
@@ -92,14 +92,14 @@ def write_marco(folder: Path, splits: dict[str, list[Row]], suffix: str = ".parq
     return folder
 
 
-MICROSOFTS = {  # names of MS MARCO's files where Microsoft distributes them
+MICROSOFTS = {  # names of MS MARCO's files as Microsoft distributes them
     "v1.1": {"train": "train_v1.1.json", "validation": "dev_v1.1.json", "test": "test_public_v1.1.json"},
     "v2.1": {"train": "train_v2.1.json", "validation": "dev_v2.1.json", "test": "eval_v2.1_public.json"},
 }
 
 
 def write_microsofts(folder: Path, version: str, splits: dict[str, list[Row]]) -> Path:
-    """MS MARCO before anybody converts it: v1.1 in lines, v2.1 an object of columns; of test, only what is asked."""
+    """MS MARCO unconverted: v1.1 in lines, v2.1 an object of columns; test has only questions and passages."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, name in MICROSOFTS[version].items():
         rows = [microsofts(row, split == "test", version) for row in splits[split]]
@@ -115,7 +115,7 @@ def microsofts(row: Row, asked_only: bool, version: str) -> Row:
     kept = {"passages": passages, "query": row["query"], "query_id": row["query_id"], "query_type": row["query_type"]}
     if asked_only:
         return kept
-    well_formed = row["wellFormedAnswers"] or "[]"  # empty, it is a text
+    well_formed = row["wellFormedAnswers"] or "[]"  # if empty, it is a text
     return {"answers": row["answers"], **kept} | ({"wellFormedAnswers": well_formed} if version == "v2.1" else {})
 
 
@@ -129,7 +129,7 @@ def write_rows(path: Path, rows: list[Row], schema: pa.Schema | None = None) -> 
 
 
 def published(rows: list[Row], loss: Any) -> list[Row]:
-    """Rows as they are published with soft labels: loss(row, text), and the empty passage last."""
+    """Rows in the published layout of soft labels: loss(row, text), and the empty passage last."""
     return [
         row
         | {

@@ -1,4 +1,4 @@
-"""Models of a few thousand weights and a world of a few sentences, for the tests that need a real transformer.
+"""Models of a few thousand weights and a world of a few sentences, for tests that need a real transformer.
 
     row 3 of the world    Where was Dorin born?    Fenwick    p3: "Dorin was born in Fenwick. Dorin owns a dog."
 
@@ -161,7 +161,7 @@ def tiny_encoder(seed: int = 0, **usage: Any) -> Encoder:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                parameter.mul_(5)  # else one layer hardly tells texts apart
+                parameter.mul_(5)  # otherwise one layer hardly distinguishes texts
     return Encoder(model, tokenizer, settings)
 
 

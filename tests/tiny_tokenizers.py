@@ -1,4 +1,4 @@
-"""Small tokenizers of the families that readers come with, and a second way to their tokens.
+"""Small tokenizers of the families that readers have, and a second implementation of their rules.
 
 tokenizer_of("llama3")("Ashby</s>").input_ids    [0, 372, 380, 1]                 <begin> As hby </s>
 reference_ids("llama3", "Ashby</s>")             [0, 372, 380, 29, 16, 84, 31]    <begin> As hby < / s >
@@ -16,12 +16,12 @@ from bitter_retrieval.models.vocabulary import fit_word_tokenizer, fit_wordpiece
 from bitter_retrieval.records import passage_texts
 
 SIZE = 420
-FAMILIES = {  # what stands before every text
+FAMILIES = {  # tokens before every text
     "gpt2": [],  # byte-level pairs
     "llama3": ["<begin>"],  # byte-level pairs, words that the vocabulary has taken whole
     "llama2": ["<s>"],  # pairs within words that "▁" begins, bytes for what is unknown
     "unigram": ["<s>"],  # sentencepiece's other model, to which the text of a special token is a piece
-    "bert": ["[CLS]"],  # WordPiece; [SEP] stands after every text
+    "bert": ["[CLS]"],  # WordPiece; [SEP] follows every text
     "word": [],  # one token a word
 }
 MARKS = ["<user>", "<assistant>", "<end>"]  # of the chat template
@@ -50,7 +50,7 @@ def tokenizer_of(family: str) -> Any:
 
 
 def reference_ids(family: str, text: str) -> list[int]:
-    """Tokens of a text that is to be continued, by the family's rules without any special token but the first."""
+    """Tokens of a text to be continued, by the family's rules, without special tokens except the first."""
     return [tokenizer_of(family).convert_tokens_to_ids(token) for token in FAMILIES[family]] + plain_ids(family, text)
 
 

@@ -34,7 +34,7 @@ class Workspace:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-        """DVC in a session of its own; it heeds interrupts, also where a shell in the background ignores them."""
+        """DVC in a new session; it receives interrupts even if the shell runs in the background and ignores them."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         environment = os.environ | {"PATH": path, "COLUMNS": "120", "OMP_NUM_THREADS": "1"} | environment
         command = [sys.executable, "-m", "dvc", *arguments]
@@ -49,7 +49,7 @@ class Workspace:
         return output
 
     def repro(self) -> tuple[set[str], str]:
-        """Stages that ran, and what was printed."""
+        """Stages that ran, and the output."""
         output = self.dvc("repro")
         return set(re.findall(r"Running stage '(.+)'", output)), output
 

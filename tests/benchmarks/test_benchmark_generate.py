@@ -14,7 +14,7 @@ WAYS = ("one by one", "padded", "ours, as many at once", "ours")
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
-    """Table and JSON of a run on a tiny model, and on a reader that is not there."""
+    """Table and JSON of a run on a tiny model, and on a missing reader."""
     out = tmp_path_factory.mktemp("report")
     asked = ["--smoke", "--models", "reader", "tiny", "--batch", "3", "--reader", str(out / "absent")]
     subprocess.run([sys.executable, str(SCRIPT), *asked, "--out", str(out)], check=True, timeout=300)
@@ -32,11 +32,11 @@ def test_every_way_gives_the_same_answers_and_is_timed(report: tuple[str, dict[s
 def test_table_tells_every_way_and_what_was_not_run(report: tuple[str, dict[str, Any]]) -> None:
     for way in WAYS:
         assert report[0].count(f"\n| {way} ") == 1
-    assert "not run: there is no absent here; `dvc repro` makes it" in report[0]
+    assert "not run: absent is missing; `dvc repro` makes it" in report[0]
 
 
 def test_answer_that_differs_without_a_close_call_ends_the_run() -> None:
-    """In a process of its own: a stage has the name of the benchmark that this one borrows from."""
+    """In its own process: a stage has the same name as the benchmark that this one imports."""
     told = """
 import generate
 case = generate.load_case("tiny", generate.parse(["--smoke"]))

@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks/label.py"
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
-    """Table and JSON of a run on a tiny model, and on a reader that is not there."""
+    """Table and JSON of a run on a tiny model, and on a missing reader."""
     out = tmp_path_factory.mktemp("report")
     asked = ["--smoke", "--models", "reader", "tiny", "--reader", str(out / "absent"), "--out", str(out)]
     subprocess.run([sys.executable, str(SCRIPT), *asked], check=True, timeout=300)
@@ -46,14 +46,14 @@ def test_table_tells_every_way_and_what_was_not_run(report: tuple[str, dict[str,
     text = report[0]
     for way in ("original", "lm-eval", "ours"):
         assert f"\n| {way} " in text
-    assert "not run: there is no absent here; `dvc repro` makes it" in text
+    assert "not run: absent is missing; `dvc repro` makes it" in text
 
 
-def test_distinct_beginnings_as_in_a_set_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distinct_prefixes_are_those_of_a_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(SCRIPT.parent)
-    from measuring import distinct_beginnings
+    from measuring import distinct_prefixes
 
     draw = random.Random(0)
     sequences = [[draw.randrange(2) for _ in range(draw.randrange(9))] for _ in range(40)]
-    beginnings = {tuple(sequence[:end]) for sequence in sequences for end in range(1, len(sequence) + 1)}
-    assert distinct_beginnings(sequences) == (len(beginnings), sum(map(len, beginnings)))
+    prefixes = {tuple(sequence[:end]) for sequence in sequences for end in range(1, len(sequence) + 1)}
+    assert distinct_prefixes(sequences) == (len(prefixes), sum(map(len, prefixes)))

@@ -27,7 +27,7 @@ def test_gradients_agree_where_the_formula_is_the_same(report: tuple[str, dict[s
     compared = {loss: report[1]["default_apart"][loss]["largest_difference"] for loss in ("kl", "infonce")}
     library = {"sentence-transformers"} if LIBRARY else set()
     assert set(compared["kl"]) == {"original", "ours, recompute"} | library
-    assert set(compared["infonce"]) == {"ours, recompute"} | library  # the original's knows no in-batch negatives
+    assert set(compared["infonce"]) == {"ours, recompute"} | library  # the original has no in-batch negatives
     for found in compared.values():
         assert found.pop("ours, recompute") == 0
         assert all(0 < difference <= 1e-4 for difference in found.values())
