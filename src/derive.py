@@ -1,16 +1,17 @@
-"""Stage derive: a label source that an encoder takes part in, over train and validation.
+"""Stage derive: a label source made with an encoder, over train and validation.
 
     python src/derive.py hard
 
-mined      the labels of another source as they are, and negatives.parquet (records.NEGATIVES) beside them
+mined      another source's labels, unchanged, and negatives.parquet (records.NEGATIVES) next to them
 on_policy  a reader's labels of the candidates and of what the encoder retrieves; known pairs come from the journal
-reranker   a cross-encoder's labels of another source's candidates, from which it has learnt
+reranker   a cross-encoder's labels of another source's candidates, learnt from that source
 
-Writes data/labels/<source>/, so that a run names a derived source like any other, and metrics/derive/<source>.json.
+Writes data/labels/<source>/, so a run names a derived source like any other, and metrics/derive/<source>.json.
 """
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -37,14 +38,14 @@ def main() -> None:
     name, settings = named("derived_labels", params.derived_labels)
     keep_freed_memory()
     rows = {split: read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED) for split in SPLITS}
-    derive = {"mined": mined, "on_policy": on_policy, "reranker": reranker}[settings.kind]
-    counted = derive(LABELS / name, rows, settings, params.label)
+    kinds: dict[str, Callable[..., dict]] = {"mined": mined, "on_policy": on_policy, "reranker": reranker}
+    counted = kinds[settings.kind](LABELS / name, rows, settings, params.label)
     METRICS.mkdir(parents=True, exist_ok=True)
     (METRICS / f"{name}.json").write_text(json.dumps(counted, indent=2) + "\n")
 
 
 def mined(folder: Path, rows: dict[str, list[Row]], settings: MinedNegatives, label: Label) -> dict:
-    """Hard negatives of the training questions; validation keeps the batch's other passages alone."""
+    """Hard negatives of the training questions alone; validation has only in-batch negatives."""
     source = Path(settings.needs)
     folder.mkdir(parents=True, exist_ok=True)
     for split in SPLITS:
@@ -78,7 +79,7 @@ def on_policy(folder: Path, rows: dict[str, list[Row]], settings: OnPolicyLabels
 
 
 def reranker(folder: Path, rows: dict[str, list[Row]], settings: RerankerLabels, label: Label) -> dict:
-    """A cross-encoder's labels, and how often its best candidate is the best one of the source that it has learnt."""
+    """A cross-encoder's labels; `agreement` is how often its best candidate is that of the source it has learnt."""
     from bitter_retrieval.training.reranker import HALVES, cross_fitted
 
     source = Path(settings.needs)

@@ -3,17 +3,18 @@
     python src/label.py reader_a
 
 Soft sources give rows of records.SOFT_LABELS, the others of records.BINARY_LABELS, in
-data/labels/<source>/{train,validation,test}.parquet; metrics/label/<source>.json is their account. What a reader has
-scored is journalled: a killed command goes on where it was.
+data/labels/<source>/{train,validation,test}.parquet; metrics/label/<source>.json is their account. A reader's scores
+are journalled: a killed command resumes.
 """
 
 import json
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
 from bitter_retrieval.command_line import bar, named, run_stage, say
 from bitter_retrieval.files.hub_datasets import hub_parts
-from bitter_retrieval.files.tables import data_files, records
+from bitter_retrieval.files.tables import Record, data_files, records
 from bitter_retrieval.labels.annotators import annotate
 from bitter_retrieval.labels.binary import has_answer_labels, permuted_labels, selected_labels, truth_labels
 from bitter_retrieval.labels.published import LAYOUT, published_labels
@@ -67,7 +68,8 @@ def from_reader(folder: Path, splits: dict[str, list[Row]], settings: Label) -> 
 def published(
     at: str, settings: PublishedLabels, splits: dict[str, list[Row]]
 ) -> tuple[dict[str, list[Row]], dict[str, dict]]:
-    """Labels of every split, and what of the published rows, and of ours, has no other."""
+    """Labels by split, and counts of rows, published and ours, that match no other."""
+    found: Iterable[Iterable[Record]]
     if settings.hub:
         where, found = settings.hub.id, hub_parts(settings.hub, f"{at}.hub", f"{at}.needs").values()
     else:
@@ -87,7 +89,7 @@ def binary(settings: Annotators | RuleLabels, rows: list[Row]) -> list[Row]:
 
 
 def counts(labels: list[Row]) -> dict[str, int]:
-    """Of binary labels: rows, and queries without a relevant candidate."""
+    """Counts of binary labels: queries, rows, and queries without a relevant candidate."""
     positive = {row["query_id"] for row in labels if row["relevant"]}
     queries = {row["query_id"] for row in labels}
     return {"queries": len(queries), "rows": len(labels), "queries_without_relevant": len(queries - positive)}

@@ -1,23 +1,24 @@
 """Stage prepare: the data's source, split and in one layout.
 
 Writes data/prepared/{reader,train,validation,test,corpus}.parquet (records.py), the questions from another domain and
-their corpus as beyond.parquet and beyond_corpus.parquet (no rows where params name none), and metrics/prepare.json,
-which says where every split comes from, and counts what there is and what was left out.
+their corpus as beyond.parquet and beyond_corpus.parquet (without rows if params name none), and metrics/prepare.json:
+where every split comes from, its counts, and what was left out.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bitter_retrieval import lineage
 from bitter_retrieval.command_line import run_stage
-from bitter_retrieval.data.question_splits import question_splits, split_files
+from bitter_retrieval.data.question_splits import Parts, question_splits, split_files
 from bitter_retrieval.data.settings import AnyData, GeneratedData, QuestionData, SquadData
-from bitter_retrieval.data.squad import from_rows, squad_files, squad_splits
+from bitter_retrieval.data.squad import Paragraph, from_rows, squad_files, squad_splits
 from bitter_retrieval.data.world import World
+from bitter_retrieval.encoders.settings import EncoderParams
 from bitter_retrieval.files.hub_datasets import hub_parts, refuse_unavailable, refuse_unstated
 from bitter_retrieval.files.settings import Hub
 from bitter_retrieval.judging.settings import LlmParams
@@ -25,6 +26,7 @@ from bitter_retrieval.labels.settings import PublishedLabels
 from bitter_retrieval.models.hub import fetch
 from bitter_retrieval.models.settings import is_hub_id
 from bitter_retrieval.params import Params, load_params
+from bitter_retrieval.readers.settings import ReaderParams
 from bitter_retrieval.records import CORPUS, PREPARED, Row, passage_texts, write_rows
 from bitter_retrieval.typed_yaml import ParamsError
 
@@ -32,7 +34,7 @@ PREPARED_FOLDER = Path("data/prepared")
 METRICS = Path("metrics/prepare.json")
 SPLITS = ("reader", "train", "validation", "test")
 
-Prepared = tuple[dict[str, list[Row]], list[Row], dict[str, Any]]  # splits, corpus, an account of where they are from
+Prepared = tuple[dict[str, list[Row]], list[Row], dict[str, Any]]  # splits, corpus, an account of their source
 
 
 def main() -> None:
@@ -55,9 +57,9 @@ def main() -> None:
 
 
 def refuse_absent(params: Params) -> None:
-    """What is taken from a hub, here or hours later, is to be had: commits are stated, and cached or given to us.
+    """Refuse, now rather than hours later, what a hub will not give: commits must be stated, and cached or available.
 
-    It decides nothing of what is written: DVC need not rerun this stage for other models, whose own stages then refuse.
+    This does not affect what is written: DVC need not rerun this stage for other models, whose own stages then refuse.
     """
     hubs = list(_hubs(params))
     for hub in hubs:
@@ -70,7 +72,7 @@ def refuse_absent(params: Params) -> None:
 
 
 def _hubs(params: Params) -> Iterator[tuple[Hub, str, str]]:
-    """Each dataset of a hub, where params name it, and where they name local files instead."""
+    """Each dataset of a hub, with the place of params that names it, and the place that would name local files."""
     for at, data in {"data": params.data, "beyond": params.beyond}.items():
         if data and not isinstance(data, GeneratedData) and data.hub:
             yield data.hub, f"{at}.hub", f"{at}.path"
@@ -79,9 +81,13 @@ def _hubs(params: Params) -> Iterator[tuple[Hub, str, str]]:
             yield labels.hub, f"labels.{name}.hub", f"labels.{name}.needs"
 
 
+def _readers_and_encoders(params: Params) -> list[ReaderParams | EncoderParams]:
+    return [*params.readers.values(), *params.encoders.values()]
+
+
 def _models(params: Params) -> Iterator[tuple[str, str | None]]:
-    """Every model, and its commit if it is a hub's."""
-    for model in (*params.readers.values(), *params.encoders.values()):
+    """Every model, and its commit if it is from a hub."""
+    for model in _readers_and_encoders(params):
         yield model.model, model.revision
     judge = params.judge
     if isinstance(judge, LlmParams) and judge.model not in params.readers:
@@ -89,7 +95,7 @@ def _models(params: Params) -> Iterator[tuple[str, str | None]]:
 
 
 def another_domain(data: AnyData | None) -> tuple[list[Row], list[Row], dict[str, Any]]:
-    """The questions that would be the test split of other data, and its corpus; nothing of None."""
+    """The test split of other data, its corpus and its account; empty without such data."""
     if data is None:
         return [], [], {}
     splits, corpus, account = read_source("beyond", data)
@@ -102,7 +108,7 @@ def another_domain(data: AnyData | None) -> tuple[list[Row], list[Row], dict[str
 
 
 def read_source(at: str, data: AnyData) -> Prepared:
-    """What a source gives; `at` is where params describe it."""
+    """Splits, corpus and account of a source; `at` is where params describe it."""
     return SOURCES[data.source](at, data)
 
 
@@ -117,6 +123,7 @@ def from_world(at: str, data: GeneratedData) -> Prepared:
 
 
 def from_squad(at: str, data: SquadData) -> Prepared:
+    parts: Mapping[str, Iterable[Paragraph]]
     if data.hub:
         parts = {split: from_rows(rows) for split, rows in hub_parts(data.hub, f"{at}.hub", f"{at}.path").items()}
     else:
@@ -129,16 +136,19 @@ def from_squad(at: str, data: SquadData) -> Prepared:
 
 
 def from_questions(at: str, data: QuestionData) -> Prepared:
-    """MS MARCO, and one's own questions."""
+    """MS MARCO, and your own questions."""
+    parts: Parts
+    further: list[Path] = []
     if data.hub:
         found = hub_parts(data.hub, f"{at}.hub", f"{at}.path")
-        parts, further = {split: partial(lambda rows, left_out: rows, rows) for split, rows in found.items()}, []
+        parts = {split: partial(lambda rows, left_out: rows, rows) for split, rows in found.items()}
     else:
         parts, further = split_files(Path(data.path))
     splits, corpus, account = question_splits(parts, name_of(data), data, further, at)
     return splits, corpus, {"name": name_of(data), **account}
 
 
+SOURCES: dict[str, Callable[..., Prepared]]
 SOURCES = {"synthetic": from_world, "squad": from_squad, "msmarco": from_questions, "jsonl": from_questions}
 
 
@@ -149,28 +159,28 @@ def name_of(data: SquadData | QuestionData) -> str:
 
 
 def refuse_empty(splits: dict[str, list[Row]], account: dict[str, Any], params: Params) -> None:
-    """Without a model that is fitted here, nothing needs the reader split."""
-    fitted = any(model.fit for model in (*params.readers.values(), *params.encoders.values()))
+    """Refuse a split without questions. Only models that are fitted here need the reader split."""
+    fitted = any(model.fit for model in _readers_and_encoders(params))
     for split in SPLITS if fitted else SPLITS[1:]:
         if not splits[split]:
             what = f"{split}, on which readers and encoders are fitted" if split == "reader" else split
             read = f" ({account['read']})" if "read" in account else ""
             remedy = "raise its entry in data.limits or data.articles"
             if split == "train" and splits["reader"] and _reader_takes_from_train(account):
-                remedy = "lower data.limits.reader, which took all of train's"
+                remedy = "lower data.limits.reader, which took all of train"
             raise ParamsError(
                 f"params.yaml: data: {account['name']} has no question for {what}{read}. Give other files, or {remedy}."
             )
 
 
 def _reader_takes_from_train(account: dict[str, Any]) -> bool:
-    """Neither from a part of its own, nor by shares of the only one."""
+    """Whether the reader split is cut from train: not a part of its own, nor a share of the only part."""
     read = account.get("read", {})
     return len(read) > 1 and "reader" not in read
 
 
 def refuse_unlabelled(splits: dict[str, list[Row]], params: Params) -> None:
-    """A run on labels that people gave learns nothing where they gave none; every other run does without."""
+    """Refuse runs on people's labels if people labelled nothing; every other run works without."""
     wanting = [name for name, run in params.runs.items() if lineage.origin(run.labels, params).kind == "selected"]
     for split in ("train", "validation"):
         if wanting and not any(passage["is_selected"] for row in splits[split] for passage in row["passages"]):

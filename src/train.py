@@ -1,11 +1,11 @@
-"""Stage train: one run, an encoder a seed.
+"""Stage train: one run, an encoder per seed.
 
     python src/train.py kl
     torchrun --nproc_per_node 2 src/train.py kl
 
 Reads data/prepared/{train,validation}.parquet, the run's labels and its encoder; writes models/runs/<run>/seed<k>/ and
-plots/curves/<run>.csv, and logs the curves to MLflow. Killed, it goes on from .journal/training/ to the same weights.
-Several processes share the work of every batch, and the first of them writes; they keep no state to go on from.
+plots/curves/<run>.csv, and logs the curves to MLflow. A killed stage resumes from .journal/training/ and ends with the
+same weights. Several processes share the work of every batch and the first writes; they save no state to resume from.
 """
 
 import csv
@@ -96,7 +96,7 @@ def load_sets(params: Params, run: Run) -> tuple[TrainingSet, TrainingSet]:
             if run.empty_candidate:
                 rows[split] = with_empty(rows[split])
             targets[split] = soft_targets(rows[split], labels, run.labels, run.nll, run.references, scale, run.gain)
-            scale = targets[split].scale  # of training: validation is measured by the same
+            scale = targets[split].scale  # train comes first: validation is measured by its scale
         else:
             targets[split] = binary_targets(rows[split], labels, run.labels)
     return (
@@ -108,7 +108,7 @@ def load_sets(params: Params, run: Run) -> tuple[TrainingSet, TrainingSet]:
 def saved_states(
     params: Params, run: Run, train: TrainingSet, validation: TrainingSet, processes: Processes = ALONE
 ) -> dict[int, TrainingState]:
-    """Where each seed's training stands, outside the outs."""
+    """The saved state of each seed's training, outside the outs."""
     seeds = run.seeds or params.train.seeds
     if processes.count > 1:
         return dict.fromkeys(seeds, UNSAVED)
@@ -156,7 +156,7 @@ def train_seed(
 
 
 def write_curves(path: Path, curves: list[Metrics]) -> None:
-    """One row a step, one column a metric; a metric that was not measured at a step is left empty."""
+    """One row per step, one column per metric; a metric that a step did not measure is empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = list(dict.fromkeys(name for row in curves for name in row))
     with path.open("w", newline="") as file:

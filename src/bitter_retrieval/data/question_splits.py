@@ -98,8 +98,8 @@ def question_splits(
     account: dict[str, Any] = {
         "from": {split: dict(Counter(one.file for one in splits[split])) for split in SPLITS},
         "read": reading.account(splits),
-        **{f"{what}_corpus_passages": count for what, count in further.items()},
     }
+    account |= {f"{what}_corpus_passages": count for what, count in further.items()}
     return rows, [{"passage_id": passage_id, "text": text} for passage_id, text in texts.items()], account
 
 
@@ -138,7 +138,7 @@ class _Reading:
                 self.left_out[one.part]["group_elsewhere"] += home[one.group] != split
         return found
 
-    def account(self, splits: dict[str, list[_Drawn]]) -> dict[str, dict[str, int]]:
+    def account(self, splits: dict[str, list[_Drawn]]) -> dict[str, dict[str, Any]]:
         """By part: questions with an answer and a passage, how many are used, and how many are left out by reason."""
         used = Counter(one.part for rows in splits.values() for one in rows)
         for part, left_out in self.left_out.items():

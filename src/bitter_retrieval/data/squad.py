@@ -200,7 +200,8 @@ def from_rows(rows: Iterable[tuple[object, Row]]) -> Iterator[Paragraph]:
 def _take(record: Any, key: str, kind: type, place: str) -> Any:
     """record[key]. Raises SquadError if it is absent or not of `kind`; a list must hold objects."""
     value = record.get(key) if isinstance(record, dict) else None
-    if isinstance(value, kind) and (kind is not list or all(isinstance(item, dict) for item in value)):
+    of_objects = not isinstance(value, list) or all(isinstance(item, dict) for item in value)
+    if isinstance(value, kind) and of_objects:
         return value
     found = str(record if value is None else value)[:80]
     raise SquadError(f"{place}: {key!r} ({kind.__name__}) of SQuAD's layout expected, found {found!r}. Convert it.")

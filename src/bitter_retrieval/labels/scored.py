@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bitter_retrieval.readers.language_model import Reader
 
 # Opens a progress bar by name, total and unit; gives the function that advances it.
-Watch = Callable[[str, int, str], AbstractContextManager[Callable[[int], object]]]
+Watch = Callable[[str, int, str], AbstractContextManager[Callable[[int], None]]]
 Say = Callable[[str], object]  # prints a line
 
 
