@@ -1,4 +1,4 @@
-"""Calibration: measured spread against slow loops, simulated scores against what was asked, and a short calibration."""
+"""Calibration: measured spread against slow loops, simulated scores against the spread, and a short calibration."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +42,7 @@ def scores(seed: int, missing: float = 0.0) -> np.ndarray:
 
 
 def slow_covariances(first: np.ndarray, second: np.ndarray, groups: list[str]) -> dict[str, float]:
-    """Of two cells by what they have in common: every pair of cells, one of each system, is looked at."""
+    """Covariances of two cells by what they have in common, over all pairs of cells, one of each system."""
     products: dict[tuple[bool, bool, bool], list[float]] = {}
     cells = [(seed, question) for seed in range(3) for question in range(12)]
     for one in cells:
@@ -184,7 +184,7 @@ def test_an_effect_beyond_all_questions_is_refused() -> None:
 
 
 def predictions(cells: np.ndarray) -> list[Row]:
-    """Of one run: two readers, one and five passages shown, four questions a group."""
+    """Predictions of one run: two readers, one and five passages shown, four questions a group."""
     bare = dict.fromkeys(PREDICTIONS.names)
     return [
         {**bare, "reader": reader, "seed": seed, "shown": shown}

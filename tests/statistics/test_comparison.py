@@ -1,4 +1,4 @@
-"""compare: every figure against what can be worked out by hand, what cannot be said, and the same bytes twice."""
+"""compare: every figure against one worked out by hand, undefined figures, and the same bytes twice."""
 
 import json
 import math
@@ -307,7 +307,7 @@ FAR = world.RUNS | {"untrained": ["aacc---+"], "bm25": ["abcc+---"], "no_passage
 
 
 def systems_beyond(verdicts: JudgedAnswers, **changes: Any) -> dict[str, System]:
-    """The systems with answers to questions from another domain; no other control has any."""
+    """The systems that answer questions from another domain; other controls do not."""
     beyond = world.beyond(world.far())
     read = {name: outcomes(name, world.far_predictions(name, told), beyond, verdicts) for name, told in FAR.items()}
     made = systems(verdicts)
@@ -513,7 +513,7 @@ def test_real_data_without_roles_and_judge_goes_through(tmp_path: Path, monkeypa
 
 
 class Page(HTMLParser):
-    """Collects tags, and checks that they are closed in order."""
+    """Collects tags and checks that they are closed in order."""
 
     VOID = {"meta", "link", "img", "br", "line", "rect", "circle"}
 
@@ -612,7 +612,7 @@ def test_without_another_domain_nothing_is_said_of_one(workspace: Path, capsys: 
 
 
 def test_how_label_sources_agree_needs_no_draws(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What estimates do not look at would take [compare.draws, groups] numbers."""
+    """Draws, which estimates do not use, would take [compare.draws, groups] numbers."""
     drawn: list[Design] = []
     monkeypatch.setattr(stage, "Design", lambda *given, **named: drawn.append(Design(*given, **named)) or drawn[-1])
     assert len(stage.sources_agree("train", load_params())) == 15

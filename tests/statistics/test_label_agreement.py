@@ -23,7 +23,7 @@ def question(number: int, candidates: int = 4) -> Row:
 
 
 def soft(*losses: list[float | None]) -> tuple[list[Row], bool]:
-    """Soft labels, a list of losses a question; None: not scored. Every question gets a loss without a passage, 0."""
+    """Soft labels from one list of losses per question; None: not scored. Without a passage, every loss is 0."""
     rows = [
         {
             "query_id": f"q{number}",
@@ -39,7 +39,7 @@ def soft(*losses: list[float | None]) -> tuple[list[Row], bool]:
 
 
 def binary(*marks: str) -> tuple[list[Row], bool]:
-    """Binary labels, a text a question: + is relevant."""
+    """Binary labels from one text per question: + is relevant."""
     rows = [
         {"query_id": f"q{number}", "passage_id": f"q{number}-{place}", "relevant": int(mark == "+")}
         for number, found in enumerate(marks)

@@ -1,4 +1,4 @@
-"""Rows of metrics: one more of them is all that a further ranking metric takes."""
+"""Rows of metrics: another ranking metric needs only another row."""
 
 import json
 import re

@@ -45,7 +45,7 @@ def test_random_rankings_with_missing_passages_and_labels() -> None:
 
 
 def test_the_order_of_a_ranking_counts_and_no_passages_name() -> None:
-    """Tools of this kind break ties of score by name: ours go by rank alone."""
+    """trec_eval breaks ties of score by name; our rankings count by rank alone."""
     for ranking in (["a", "b", "c"], ["c", "b", "a"]):
         assert ranking_metrics({"q": ranking}, {"q": {"b"}})["q"]["mrr_10"] == 0.5
 

@@ -1,4 +1,4 @@
-"""Errors and bootstrap against slow loops, errors against t tests, what simulated experiments say, degenerate input."""
+"""Errors and bootstrap against slow loops, errors against t tests, simulated experiments, degenerate input."""
 
 import math
 from dataclasses import astuple
@@ -25,7 +25,7 @@ def uneven_groups() -> list[str]:
 
 
 def slow_draws(design: Design, groups: list[str], cells: np.ndarray) -> list[float]:
-    """Copy every drawn cell as often as it was drawn, then average what is not missing."""
+    """Copy every drawn cell as often as it was drawn, then average those that are not missing."""
     names, means = sorted(set(groups)), []
     for group_counts, seed_counts in zip(design.group_counts, design.seed_counts, strict=True):
         drawn = []
@@ -46,7 +46,7 @@ def test_draws_take_as_many_groups_and_seeds_as_there_are() -> None:
 
 
 def slow_error(groups: list[str], cells: np.ndarray) -> tuple[float, float]:
-    """Standard error and degrees of freedom: what each group, then each seed, moves the mean by."""
+    """Standard error and degrees of freedom, from how far each group, then each seed, moves the mean."""
     known = [(group, seed, x) for seed, row in enumerate(cells) for group, x in zip(groups, row, strict=True) if x == x]
     mean, parts = sum(x for *_, x in known) / len(known), []
     for which in (0, 1):
@@ -87,7 +87,7 @@ def test_differences_equal_the_slow_loop() -> None:
 
 
 def test_one_difference_is_tested_by_min_f() -> None:
-    """Clark's min F' from the two t tests that it is made of, where every group has as many questions."""
+    """Clark's min F' from its two t tests, for groups of equal size."""
     baseline, system = simulated(1, (3, 40)), simulated(2, (3, 40), rate=0.75)
     pairs = (system - baseline).reshape(3, 10, 4)
     by_group, by_seed = (ttest_1samp(pairs.mean(axes), 0).statistic ** 2 for axes in ((0, 2), (1, 2)))

@@ -21,7 +21,7 @@ def of(name: str, told: list[str], reader: str, metric: str, **known: Any) -> np
 
 
 def test_regret_is_over_the_best_candidate_and_may_be_negative() -> None:
-    """Answers cost 0.5 or 2 nats; the lowest candidates 0.1, 0.2, 0.5, 0.5, and the empty passage is none of them."""
+    """Answers cost 0.5 or 2 nats, the lowest candidates 0.1, 0.2, 0.5, 0.5; the empty passage is no candidate."""
     found = of("kl", world.RUNS["kl"], "reader_a", "regret")
     np.testing.assert_allclose(found, [[0.4, 0.3, 0, 1.5], [0.4, 0.3, 0, 0]], atol=1e-6)
     rows = [row | {"answer_nll": 0.05} for row in world.predictions("kl", world.RUNS["kl"])]
@@ -44,7 +44,7 @@ def test_a_reader_that_has_not_labelled_has_no_regret_but_the_labellers() -> Non
 
 
 def test_what_the_labeller_was_not_shown_has_the_loss_of_its_label() -> None:
-    """reader_b's oracle is its own: here b, of which reader_a has labels of 2, 1, 0.5 and 0.5."""
+    """reader_b has an oracle of its own: here b, whose labels by reader_a are 2, 1, 0.5 and 0.5."""
     rows = world.predictions("oracle", ["aaaa++++"], readers=["reader_a"])
     rows += world.predictions("oracle", ["bbbb----"], readers=["reader_b"])
     scores = read("oracle", rows)["reader_b"].scores

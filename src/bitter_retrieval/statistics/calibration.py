@@ -1,4 +1,4 @@
-"""Do intervals cover, tests reject and powers hold as statistics.py says? Simulated experiments of known truth tell.
+"""Simulated experiments of known truth: do intervals cover, tests reject and powers hold as statistics.py claims?
 
     spread = measure({"kl": kl, "infonce": infonce, …}, groups, "infonce")
         Spread(rate=0.67, own={"group": 0.006, "question": 0.172, …}, shared={"group": 0.006, "question": 0.062, …})
@@ -6,14 +6,14 @@
         Calibration(mde=0.060, alone=0.968, familywise=0.037, power=0.82, …, experiments=4000)
 
 Scores of 0 and 1 vary between groups of questions, between a group's questions, between seeds, between seeds within a
-group, and within what is left. How much at each level is measured without a model, from products of two scores that
-have just that much in common (symmetric sums: Koch 1967, Technometrics 9(1), 93-118), so that groups of any size and
-missing scores are no trouble. `own` is of one system, `shared` the part of it that all systems have in common: a hard
-question is hard for all. A difference of two systems then has variance 2 (own - shared) at that level.
+group, and in the residual. The variance at each level is measured without a model, from products of two scores that
+have exactly that level in common (symmetric sums: Koch 1967, Technometrics 9(1), 93-118), which allows groups of any
+size and missing scores. `own` is of one system, `shared` the part that all systems have in common: a hard question is
+hard for all. The difference of two systems then has variance 2 (own - shared) at that level.
 
-An experiment draws a normal variable a level and calls a score 1 where their sum lies below a threshold. The normal
-variables correlate so that the scores have the measured variances (tetrachoric correlations: Pearson
-1900, Philosophical Transactions of the Royal Society A 195, 1-47).
+An experiment draws one normal variable per level; a score is 1 if their sum lies below a threshold. The variances of
+the normal variables are chosen so that the scores have the measured ones (tetrachoric correlations: Pearson 1900,
+Philosophical Transactions of the Royal Society A 195, 1-47).
 """
 
 import dataclasses
@@ -30,9 +30,9 @@ from bitter_retrieval.statistics.statistics import LEVEL, Design, Difference
 
 Array = NDArray[np.floating]
 LEVELS = ("group", "question", "seed", "group_seed", "residual")
-PILOTS = 400  # experiments that say what minimum detectable effect is stated
+PILOTS = 400  # experiments from which the minimum detectable effect is taken
 BLOCK = 20  # experiments drawn at a time: bounds memory
-WANTED = {  # lowest and highest share
+WANTED = {  # lowest and highest acceptable share
     "mean": (0.93, 0.98),
     "alone": (0.93, 0.98),
     "together": (0.93, 0.98),
@@ -43,7 +43,7 @@ WANTED = {  # lowest and highest share
 
 
 class CalibrationError(ValueError):
-    """Scores of which the spread cannot be measured, or a spread that scores of 0 and 1 cannot have."""
+    """Scores whose spread cannot be measured, or a spread that is impossible for scores of 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class Spread:
 
     rate: float  # mean score
     own: Mapping[str, float]  # of one system; they add up to rate (1 - rate)
-    shared: Mapping[str, float]  # part that all systems have in common
+    shared: Mapping[str, float]  # the part that all systems have in common
 
     def of_difference(self, level: str) -> float:
         """Variance component of the difference of two systems."""
         return 2 * (self.own[level] - self.shared[level])
 
     def changed(self, level: str, variance: float, out_of: str) -> "Spread":
-        """With another component of the difference at a level, as much less `out_of` another level."""
+        """The same total with another component of the difference at `level`, balanced by level `out_of`."""
         own = dict(self.own) | {level: self.shared[level] + variance / 2}
         own[out_of] += self.own[level] - own[level]
         return dataclasses.replace(self, own=own)
@@ -67,7 +67,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Shape:
-    """Of an experiment: group of each question, seeds, and runs that are compared to one baseline."""
+    """Size of an experiment: group of each question, number of seeds, and of runs compared with one baseline."""
 
     groups: Sequence[str]
     seeds: int
@@ -76,16 +76,16 @@ class Shape:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What happened in simulated experiments, in shares of them."""
+    """Results of simulated experiments; all but the first and last are shares of experiments."""
 
-    mde: float  # median of the minimum detectable effects stated; what one run truly gains where others gain nothing
-    mean: float  # intervals of a system's mean that hold the truth
-    alone: float  # intervals of the one run's difference, tested alone
-    together: float  # all intervals of the runs' differences
-    rejected: float  # no difference anywhere, yet one run tested alone is called better or worse
-    familywise: float  # the same for any of all runs
-    power: float  # the one run is found, tested alone
-    power_together: float  # and among all runs
+    mde: float  # median stated minimum detectable effect; one run truly gains it, the others gain nothing
+    mean: float  # the interval of a system's mean covers the truth
+    alone: float  # the interval of the one run's difference does, tested alone
+    together: float  # the intervals of all runs' differences do
+    rejected: float  # nothing differs, yet one run tested alone is called better or worse
+    familywise: float  # nothing differs, yet any of all runs is called better or worse
+    power: float  # the one run's gain is found, tested alone
+    power_together: float  # it is found among all runs
     experiments: int
 
     def error(self, share: float) -> float:
@@ -93,7 +93,7 @@ class Calibration:
         return sqrt(share * (1 - share) / self.experiments)
 
     def held(self, figure: str) -> bool:
-        """Whether a share is as wanted, or misses that by no more than two Monte-Carlo errors."""
+        """Whether a share is within WANTED, give or take two Monte-Carlo errors."""
         low, high = WANTED[figure]
         return low - 2 * self.error(low) <= getattr(self, figure) <= high + 2 * self.error(high)
 
@@ -116,17 +116,17 @@ def exact_matches(predictions: Mapping[str, Sequence[Row]]) -> tuple[dict[str, A
 
 
 def measure(systems: Mapping[str, Array], groups: Sequence[str], baseline: str) -> Spread:
-    """Spread of scores [seeds, questions]: the median over runs of what each has, and shares with the baseline.
+    """Spread of scores [seeds, questions]: medians over runs of own components and of those shared with the baseline.
 
-    The median, since a run whose labels say nothing varies with the seed far more than the others. What comes out below
-    0 by chance is 0. Raises CalibrationError where runs, seeds, groups or questions of a group are too few to tell.
+    The median, as a run trained on random labels varies with the seed far more than the others. Components that are
+    negative by chance become 0. Raises CalibrationError if runs, seeds, groups or questions of a group are too few.
     """
     base, runs = systems[baseline], [scores for name, scores in systems.items() if name != baseline]
     shapes = {name: scores.shape for name, scores in systems.items()}
     if not runs or len(set(shapes.values())) > 1 or not 0 < np.nanmean(base) < 1:
         raise CalibrationError(
             f"seeds and questions of the systems: {shapes}, mean score of {baseline}: {np.nanmean(base):.3f}. Give two "
-            "systems or more with as many seeds and questions each, and a baseline that is sometimes right, not always."
+            "systems or more, all of the same seeds and questions, and a baseline that is sometimes right, not always."
         )
     of_base = components(base, base, groups)
     owns = [{level: (of_base[level] + own) / 2 for level, own in components(run, run, groups).items()} for run in runs]
@@ -144,19 +144,22 @@ def components(first: Array, second: Array, groups: Sequence[str]) -> dict[str, 
     scores = _products(np.nan_to_num(first), np.nan_to_num(second), group)
     counts = _products(~np.isnan(first), ~np.isnan(second), group)
     for alone, instead in (("group", "nothing"), ("group_seed", "seed")):
-        if not counts[alone]:  # groups of one question: what varies with them varies with the question
+        if not counts[alone]:  # groups of one question: their variance cannot be separated from the question's
             scores[alone], counts[alone] = scores[instead], counts[instead]
     if not all(counts.values()):
         raise CalibrationError(
-            f"{len(first)} seeds, {group.max() + 1} groups of questions: how much scores vary with them can be told "
-            "from two of each or more, with scores. Give train.seeds more seeds, or the test split more groups."
+            f"{len(first)} seeds, {group.max() + 1} groups of questions: variance between them needs at least "
+            "two of each, with scores. Give train.seeds more seeds, or the test split more groups."
         )
     means = {relation: scores[relation] / counts[relation] for relation in counts}
     return _apart({relation: mean - means["nothing"] for relation, mean in means.items()})
 
 
 def _products(first: Array, second: Array, group: NDArray[np.integer]) -> dict[str, float]:
-    """Sum of products over pairs of cells, by what the two cells have in common and nothing beyond."""
+    """Sums of products over pairs of cells, by what exactly the two cells have in common.
+
+    Sums over all pairs are squares of sums, so no pair is visited; pairs that have more in common are subtracted.
+    """
     a, b = (np.stack([np.bincount(group, row) for row in cells]) for cells in (first, second))  # [seeds, groups]
     cell, question = (first * second).sum(), (first.sum(0) * second.sum(0)).sum()
     of_group_and_seed, of_group = (a * b).sum(), (a.sum(0) * b.sum(0)).sum()
@@ -172,7 +175,7 @@ def _products(first: Array, second: Array, group: NDArray[np.integer]) -> dict[s
 
 
 def _apart(covariances: Mapping[str, float]) -> dict[str, float]:
-    """Components from the covariances of two cells by what they have in common: a question's has its group's in it."""
+    """Components from covariances: cells of one question are of one group too, so that component is subtracted."""
     group, question, seed, group_seed, cell = (covariances[level] for level in LEVELS)
     parts = group, question - group, seed, group_seed - group - seed, cell - question - group_seed + group
     return dict(zip(LEVELS, map(float, parts), strict=True))
@@ -196,49 +199,55 @@ def calibrate(
     seed: int,
     watch: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> Calibration:
-    """Simulate experiments, `draws` resamples each. watch: sees blocks of experiments go by, as a progress bar does."""
+    """Simulate experiments, `draws` resamples each. watch: wraps the blocks that are iterated, for a progress bar."""
     generator = np.random.default_rng(seed)
     pilots = [one for _ in range(0, PILOTS, BLOCK) for one in _experiments(spread, shape, 0.0, generator)]
     design, blocks = Design(shape.groups, shape.seeds, draws, seed), range(-(-experiments // BLOCK))
     mde = float(np.median([_against_first(design, null)["1"].mde for null, _ in pilots]))
     if not spread.rate + mde < 1:
         raise CalibrationError(
-            f"the minimum detectable effect stated, {mde:.2f}, is more than a mean of {spread.rate:.2f} can gain: no "
-            "power can be simulated with so few groups or seeds, or so much spread."
+            f"the minimum detectable effect, {mde:.2f}, is more than a mean of {spread.rate:.2f} can gain: power "
+            "cannot be simulated with so few groups or seeds, or so much spread."
         )
     found = [
         _outcome(Design(shape.groups, shape.seeds, draws, seed + block), *one, spread.rate, mde)
         for block in watch(blocks)
         for one in _experiments(spread, shape, mde, generator)
     ]
-    return Calibration(mde, *np.mean(found, axis=0).tolist(), len(found))
+    shares = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+    return Calibration(mde=mde, experiments=len(found), **shares)
 
 
-def _outcome(design: Design, null: Array, gained: Array, rate: float, gain: float) -> list[bool]:
-    """Of one experiment, in the order of Calibration: null [systems, seeds, questions]; gained is null[1] improved."""
+def _outcome(design: Design, null: Array, gained: Array, rate: float, gain: float) -> dict[str, bool]:
+    """What happened in one experiment, by name in Calibration.
+
+    null: scores [systems, seeds, questions] that do not differ, baseline first; gained: those of run 1 if it gains.
+    """
     baseline, first, *others = null
     mean = design.estimate(baseline)
     without, alone = (_against_first(design, (baseline, one))["1"] for one in (first, gained))
     nothing, something = (_against_first(design, (baseline, one, *others)) for one in (first, gained))
-    return [
-        mean.low <= rate <= mean.high,
-        alone.low <= gain <= alone.high,
-        all(one.low <= gain * (name == "1") <= one.high for name, one in something.items()),
-        without.p_adjusted <= LEVEL,
-        any(one.p_adjusted <= LEVEL for one in nothing.values()),
-        alone.verdict == "better",
-        something["1"].verdict == "better",
-    ]
+    return {
+        "mean": mean.low <= rate <= mean.high,
+        "alone": alone.low <= gain <= alone.high,
+        "together": all(one.low <= gain * (name == "1") <= one.high for name, one in something.items()),
+        "rejected": without.p_adjusted <= LEVEL,
+        "familywise": any(one.p_adjusted <= LEVEL for one in nothing.values()),
+        "power": alone.verdict == "better",
+        "power_together": something["1"].verdict == "better",
+    }
 
 
-def _against_first(design: Design, systems: Sequence[Array]) -> dict[str, Difference]:
-    """Differences of the systems to the first of them, under the names 1, 2, …"""
+def _against_first(design: Design, systems: Iterable[Array]) -> dict[str, Difference]:
+    """Differences of the systems to the first one, named 1, 2, …"""
     baseline, *runs = systems
     return design.differences({str(number): scores for number, scores in enumerate(runs, 1)}, baseline)
 
 
-def _experiments(spread: Spread, shape: Shape, gain: float, generator: np.random.Generator) -> Iterator[tuple]:
-    """BLOCK experiments: scores of baseline and runs that do not differ, and those of run 1 if it gained so much."""
+def _experiments(
+    spread: Spread, shape: Shape, gain: float, generator: np.random.Generator
+) -> Iterator[tuple[Array, Array]]:
+    """BLOCK experiments: scores of baseline and runs that do not differ, and those of run 1 if it gains `gain`."""
     own, shared = latent(spread)
     _, group = np.unique(shape.groups, return_inverse=True)
     systems, seeds, questions, groups = shape.runs + 1, shape.seeds, len(group), group.max() + 1
@@ -266,7 +275,7 @@ def latent(spread: Spread) -> tuple[dict[str, float], dict[str, float]]:
 
 
 def _correlation(covariance: float, rate: float) -> float:
-    """Of two standard normal variables of which each lies below the threshold of `rate` as often as scores are 1.
+    """Correlation of two standard normal variables whose scores, 1 below the quantile of `rate`, have this covariance.
 
     The covariance at correlation sin(a) is the integral over 0…a of exp(-z² / (1 + sin)) / 2π, z the threshold.
     """

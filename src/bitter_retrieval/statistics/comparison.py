@@ -1,6 +1,6 @@
-"""The comparison: from outcomes on each evaluated question to one plain dict of estimates, differences and verdicts.
+"""The comparison: from outcomes on each evaluated question to a plain dict of estimates, differences and verdicts.
 
-That dict is metrics/report.json. Shares lie in [0, 1], answer losses are nats a token, null is "cannot be said":
+The dict is metrics/report.json. Shares lie in [0, 1], answer losses are in nats a token, null means undefined:
 
     {"about": {"baseline": "infonce", "primary": "kl", "reader": "reader_a", "questions": 640, "groups": 80, …},
      "systems": {"kl": {"kind": "run", "labels": "reader_a", "encoder": "mini", "truncated": 0, "scores": {"reader_a": {
@@ -11,11 +11,12 @@ That dict is metrics/report.json. Shares lie in [0, 1], answer losses are nats a
      "negative_controls": {"kl_permuted": {"untrained": {…}, "primary": {…}}},
      "missing": {"answers": 46080, "missing": 0, "coverage": 1.0, "reasons": {}}}
 
-`further` has what changes when the reader sees another number of passages, by evaluate.shown from the second on, and
-only of what retrieves. `beyond` is about questions from another domain, and empty without any; its differences are to
-the encoder that a run started from, before training. A negative control has labels in random order within each
-question: `untrained` is its difference to that encoder, `primary` that of the primary run to it, which says what the
-order is worth. Intervals are 95%: of each system alone in `systems`, of all runs at once in `differences`.
+`further` holds results with other numbers of passages shown, by the entries of evaluate.shown from the second on, for
+systems that retrieve. `beyond` is about questions from another domain, and empty without any; its differences are to
+the encoder that a run started from, before training. A negative control is trained on labels in random order within
+each question: `untrained` is its difference to that encoder, `primary` the difference of the primary run to it, which
+shows what the order is worth. Intervals are 95%: of each system alone in `systems`, of all runs at once in
+`differences`.
 """
 
 import dataclasses
@@ -43,7 +44,7 @@ DIGITS = 6  # of every figure in report.json
 
 @dataclass(frozen=True)
 class Settings:
-    """What the comparison is about: params.compare, the evaluated split, and how many seeds a run has."""
+    """Settings of the comparison: params.compare, the evaluated split, and the number of seeds of a run."""
 
     split: str
     baseline: str
@@ -68,7 +69,9 @@ class System:
     labels: str | None  # label source of a run
     negative: bool  # trained on labels whose order within a question is random
     outcomes: Mapping[str, Outcomes]  # with the first number of passages shown
-    further: Mapping[int, Mapping[str, Outcomes]] = field(default_factory=dict)  # by other numbers; of what retrieves
+    further: Mapping[int, Mapping[str, Outcomes]] = field(
+        default_factory=dict
+    )  # by other numbers; of systems that retrieve
     beyond: Mapping[str, Outcomes] = field(default_factory=dict)  # on questions from another domain
     encoder: str | None = None  # that training starts from, or that ranks before training
 
@@ -81,10 +84,10 @@ def compare(
     beyond: EvaluatedQuestions,
     watch: Callable[[Iterable[str]], Iterable[str]] = iter,
 ) -> dict[str, Any]:
-    """The report. Raises ComparisonError where a run lacks a reader, a question or a seed that the baseline has.
+    """The report. Raises ComparisonError if a run lacks a reader, a question or a seed that the baseline has.
 
-    verdicts: those of the outcomes, for what is missing. beyond: questions from another domain, if any. watch: sees the
-    systems go by, as a progress bar does.
+    verdicts: those of the outcomes, to count missing ones. beyond: questions from another domain, if any. watch: wraps
+    the names of systems as they are iterated, for a progress bar.
     """
     _check(systems, settings, asked, f"{settings.shown[0]} shown")
     design = Design(asked.groups, settings.seeds, settings.draws, settings.seed)
@@ -107,8 +110,8 @@ def compare(
 
 
 def plain(value: Any) -> Any:
-    """A JSON value: dataclasses become dicts, numbers are rounded, what is not finite becomes None."""
-    if dataclasses.is_dataclass(value):
+    """A JSON value: dataclasses become dicts, numbers are rounded, NaN and infinities become None."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return plain(dataclasses.asdict(value))
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
@@ -151,7 +154,7 @@ def _estimate(design: Design, scores: np.ndarray) -> Any:
 def _further(
     design: Design, systems: Mapping[str, System], shown: int, asked: EvaluatedQuestions, settings: Settings
 ) -> dict[str, Any]:
-    """What changes where the reader sees `shown` passages. Raises ComparisonError where a run lacks answers to them."""
+    """Results with `shown` passages shown. Raises ComparisonError if a run lacks such answers."""
     read = {
         name: replace(system, outcomes=system.further.get(shown, {}))
         for name, system in systems.items()
@@ -168,7 +171,7 @@ def _further(
 
 
 def _beyond(systems: Mapping[str, System], asked: EvaluatedQuestions, settings: Settings) -> dict[str, Any]:
-    """What becomes of another domain. Raises ComparisonError where a run lacks answers to its questions."""
+    """Results on another domain. Raises ComparisonError if a run lacks answers to its questions."""
     design = Design(asked.groups, settings.seeds, settings.draws, settings.seed)
     read = {name: replace(system, outcomes=system.beyond) for name, system in systems.items()}
     _check(read, settings, asked, f"{settings.shown[0]} shown beyond the domain")
@@ -189,7 +192,7 @@ def _beyond(systems: Mapping[str, System], asked: EvaluatedQuestions, settings: 
 def _differences(
     design: Design, systems: Mapping[str, System], metrics: Iterable[str], settings: Settings
 ) -> dict[str, dict[str, Any]]:
-    """By reader, runs against the baseline; all of a metric's runs share one adjustment. Controls are no part of it."""
+    """Runs against the baseline, by reader and metric. Runs share one adjustment; controls are not compared."""
     others = [name for name, system in systems.items() if system.kind == "run" and name != settings.baseline]
     return {
         reader: {
@@ -209,7 +212,7 @@ def _against(
     metric: str,
     equivalence: float,
 ) -> dict[str, Any]:
-    """Differences of the named systems where at least one pair has both scores."""
+    """Differences of the named systems that have at least one pair with both scores."""
     ground = systems[baseline].outcomes[reader].scores[metric]
     scores = {name: systems[name].outcomes[reader].scores[metric] for name in names}
     paired = {name: cells for name, cells in scores.items() if np.isfinite(cells - ground).any()}
@@ -217,7 +220,7 @@ def _against(
 
 
 def _negative_controls(design: Design, systems: Mapping[str, System], settings: Settings) -> dict[str, Any]:
-    """Exact match of each negative control beside what was not trained, and of the primary run beside it."""
+    """Exact match of each negative control against the untrained encoder, and of the primary run against it."""
     names = [name for name, system in systems.items() if system.negative]
     how = settings.reader, "em", settings.equivalence
     learnt = _learnt(design, systems, names, *how[:2], settings)
@@ -232,7 +235,7 @@ def _negative_controls(design: Design, systems: Mapping[str, System], settings: 
 def _learnt(
     design: Design, systems: Mapping[str, System], runs: Sequence[str], reader: str, metric: str, settings: Settings
 ) -> dict[str, Any]:
-    """Runs against the encoders that they started from, before training; those of one encoder share one adjustment."""
+    """Runs against the encoders that they started from, before training; runs of one encoder share an adjustment."""
     found: dict[str, Any] = {}
     for start, untrained in systems.items():
         if untrained.kind == "control" and untrained.encoder and reader in untrained.outcomes:

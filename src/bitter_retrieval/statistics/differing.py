@@ -4,7 +4,7 @@
      "passages": [{"mark": "A", "text": "Ada Brenn was born in Calder. …", "tags": ["annotators", "loss 0.02"]}, …],
      "runs": [{"name": "kl", "seeds": [{"seed": 0, "mark": "A", "answer": "Calder", "right": True}, …]}, …]}
 
-They are chosen because the runs differ, so they say how runs differ, not how often.
+They are chosen because the runs differ, so they show how runs differ, not how often.
 """
 
 import string
@@ -23,7 +23,7 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class _Question:
-    """What is known of the passages of one question."""
+    """One question with the labels of its passages."""
 
     row: Row
     place: int
@@ -44,7 +44,7 @@ def most_differing(
 ) -> list[dict[str, Any]]:
     """Questions by variance over runs of exact match (mean of the seeds), then by place; only those that vary.
 
-    A run whose exact match is not known on a question has no part in its variance.
+    Runs whose exact match on a question is unknown are left out of its variance.
 
     runs: outcomes by run for one reader; losses: by query_id and passage_id; texts: by passage_id.
     """
@@ -52,6 +52,7 @@ def most_differing(
         return []
     exact = [np.ma.masked_invalid(found.scores["em"]).mean(axis=0) for found in runs.values()]
     spread = np.ma.stack(exact).var(axis=0).filled(0.0)
+    # Rounded, as equal variances may differ in the last digit: ties are in the order of the split.
     order = np.argsort(-np.round(spread, 9), kind="stable")[:count]
     chosen = [int(place) for place in order if spread[place] > 1e-9]
     known = [
@@ -76,7 +77,7 @@ def _described(question: _Question, runs: Mapping[str, Outcomes], texts: Mapping
 
 
 def _marks(question: _Question, runs: Iterable[Outcomes]) -> dict[str, str]:
-    """A letter for each passage worth showing: labelled ones first, then what the runs ranked first."""
+    """A letter for each passage to show: labelled ones, then those that the runs ranked first."""
     ranked = [passage for found in runs for passage in found.top[:, question.place] if passage is not None]
     passages = dict.fromkeys([*sorted(question.relevant), *sorted(question.lowest), *ranked])
     return {passage: _letter(number) for number, passage in enumerate(passages)}
@@ -89,7 +90,7 @@ def _letter(number: int) -> str:
 
 
 def _tags(question: _Question, passage: str) -> list[str]:
-    """What makes a passage notable, such as ["annotators", "lowest loss", "supports (plain)", "loss 0.02"]."""
+    """Notes on a passage, such as ["annotators", "lowest loss", "supports (plain)", "loss 0.02"]."""
     roles = {one["passage_id"]: one["role"] for one in question.row["passages"]}
     tags = ["annotators"] * (passage in question.relevant) + ["lowest loss"] * (passage in question.lowest)
     if passage == NO_PASSAGE:

@@ -1,14 +1,15 @@
-"""How far label sources agree: the order that they give a question's candidates, and the candidate that they put first.
+"""How far label sources agree on the order of a question's candidates, and on the best one.
 
     source_agreements(rows, {"reader_a": (soft rows, True), "human": (binary rows, False), …}, Design(groups, …))
         [SourceAgreement(first="reader_a", second="reader_b", questions=640, few_candidates=0, tied=0,
                          tau=Estimate(mean=0.53, low=0.51, …), disagreement=Estimate(mean=0.36, …), chance=0.9), …]
 
-Kendall's tau-b of each question compares the order, between two soft sources alone. Whether the best passages agree is
-asked of any two: a soft source's best is the passage of lowest loss, a binary source's are those that it marks. A soft
-source's best is looked for among a binary source's, as in disagreement.py; two of a kind are asked both ways and the
-answers averaged. Ties count in fractions. A question is left out where fewer than two candidates have a label of both
-sources, or where one of them puts all candidates level, as one does that marks none, or all. Intervals are over groups.
+Orders are compared by Kendall's tau-b of each question, and only between two soft sources. Best passages are compared
+between any two: the passage of lowest loss of a soft source, the marked ones of a binary source. Between a soft and a
+binary source, the question is whether the soft one's best is marked (as in labels/disagreement.py); between two of a
+kind, both directions are averaged. Ties count in fractions. A question is left out if fewer than two candidates have a
+label of both sources, or if one source ranks all candidates level (a binary one that marks none, or all). Intervals are
+over groups.
 """
 
 from collections import Counter
@@ -34,16 +35,16 @@ from bitter_retrieval.statistics.statistics import Design, Estimate
 
 @dataclass(frozen=True)
 class SourceAgreement:
-    """Two label sources over the questions where they can be compared; NaN in an estimate: they nowhere can."""
+    """Two label sources on the questions where they can be compared; estimates are NaN if there is none."""
 
     first: str
     second: str
-    questions: int  # that count
+    questions: int  # compared
     few_candidates: int  # left out: fewer than two candidates with both labels
-    tied: int  # left out: level for one of the sources
+    tied: int  # left out: one source ranks all candidates level
     tau: Estimate | None  # Kendall's tau-b, mean of the questions; None unless both sources are soft
     disagreement: Estimate  # share of questions whose best passages differ
-    chance: float  # what it would be if one source put a random candidate first
+    chance: float  # disagreement if one source put a random candidate first
 
 
 def source_agreements(
@@ -80,7 +81,7 @@ def _compared(
     second: tuple[str, LossesByQuery],
     soft: int,
 ) -> SourceAgreement:
-    figures, left_out = np.full((3, len(rows)), np.nan), Counter()
+    figures, left_out = np.full((3, len(rows)), np.nan), Counter[str]()
     for number, row in enumerate(rows):
         one, other = (candidate_losses(row, losses) for _, losses in (first, second))
         both = [passage for passage in one if passage in other]
@@ -101,13 +102,13 @@ def _level(losses: Losses) -> bool:
 
 
 def _tau(one: Losses, other: Losses) -> float:
-    """Kendall's tau-b; losses are told apart to the width of a tie."""
+    """Kendall's tau-b of losses rounded to the width of a tie."""
     ranked = (np.round(np.array(list(losses.values())) / TIE) for losses in (one, other))
-    return float(kendalltau(*ranked, method="asymptotic").statistic)  # the method is that of the p value, not used
+    return float(kendalltau(*ranked, method="asymptotic").statistic)  # the method affects only the p value
 
 
 def _differ(one: Losses, other: Losses, both_ways: bool) -> tuple[float, float]:
-    """Whether the best of one is not among the best of the other, and how often a random candidate would not be."""
+    """Share of the best of one that are not among the best of the other, and the same for a random candidate."""
     best, wanted = best_passages(one), best_passages(other)
     ways = [(best, wanted), (wanted, best)][: 1 + both_ways]
     return (

@@ -1,9 +1,9 @@
-"""What is measured of a system: one row a metric, over which outcomes, report, tables, page and cards iterate.
+"""The metrics of a system, one row each. Outcomes, report, tables, page and cards iterate over them.
 
     METRICS["ndcg_10"]    Metric(name="ndcg_10", head="nDCG@10", family="ranking", measure="nDCG@10", …)
 
-A further ranking metric is a further row with the name that ir-measures gives it. Any other metric also needs the lines
-that compute it, in outcomes.py or utility.py.
+Another ranking metric needs only another row, with its name in ir-measures. Any other metric also needs code that
+computes it, in outcomes.py or utility.py.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ Family = Literal["answer", "passage", "ranking", "utility"]
 
 @dataclass(frozen=True)
 class Unit:
-    """How figures are written: a score times `scale`, with so many digits."""
+    """A figure is written as score times `scale`, with so many decimals."""
 
     name: str
     scale: float
@@ -32,26 +32,26 @@ class Metric:
     """A metric of a system with one reader: a score for each seed and question."""
 
     name: str  # in report.json; a column of records.PREDICTIONS of that name holds the score
-    head: str  # what it is called, also above a column
+    head: str  # its name for readers, also above a column
     meaning: str
-    family: Family  # of the answer, of the passage that comes first, of the ranking, of what showing passages is worth
+    family: Family  # about the answer, the first passage, the ranking, or the use of the shown passages
     unit: Unit = PERCENT
     lower_is_better: bool = False
-    short: str = ""  # above a narrow column; "": the head
+    short: str = ""  # for a narrow column; "": the head
     measure: str = ""  # a ranking metric's name in ir-measures
     compared: bool = False  # whether runs are tested against the baseline
-    beyond: bool = False  # whether it is told, and tested, in another domain
-    published: bool = False  # whether a model card's metadata have it
-    absent: str = "-"  # what is written where a system has no score
+    beyond: bool = False  # whether it is reported and tested on questions from another domain
+    published: bool = False  # whether it is in the metadata of model cards
+    absent: str = "-"  # written if a system has no score
 
     @property
     def column(self) -> str:
-        """Above a narrow column."""
+        """The head of a narrow column."""
         return self.short or self.head
 
     @property
     def title(self) -> str:
-        """With the unit, unless that is %."""
+        """The head with the unit, unless that is %."""
         return self.head if self.unit is PERCENT else f"{self.head}, {self.unit.name}"
 
     @property
@@ -61,7 +61,7 @@ class Metric:
 
     @property
     def of_shown(self) -> bool:
-        """Whether it depends on how many passages the reader sees; the others are of the ranking alone."""
+        """Whether it depends on how many passages the reader sees; other metrics depend on the ranking alone."""
         return self.family in ("answer", "utility")
 
 
@@ -96,7 +96,7 @@ ROWS = (
     Metric(
         "answer_nll",
         "Answer NLL",
-        "loss of the best reference given what was shown",
+        "loss of the best reference given the passages shown",
         "answer",
         NATS,
         lower_is_better=True,
@@ -105,8 +105,8 @@ ROWS = (
     Metric(
         "regret",
         "Regret",
-        "answer NLL given what was shown less the lowest of the question's candidates, by the answering reader's own "
-        "losses; below 0 where what was shown is better than each candidate alone",
+        "answer NLL given the passages shown minus the lowest of the question's candidates, by the answering reader's "
+        "own losses; below 0 if the passages shown are better than each candidate alone",
         "utility",
         NATS,
         lower_is_better=True,
@@ -115,7 +115,7 @@ ROWS = (
     Metric(
         "regret_labeller",
         "Regret of the labeller",
-        "regret by the losses of the reader that gave the labels, of what was shown to the one that answers",
+        "regret of the same passages by the losses of the reader that gave the labels",
         "utility",
         NATS,
         lower_is_better=True,
@@ -124,7 +124,7 @@ ROWS = (
     Metric(
         "harm",
         "Harm",
-        "share of questions that the reader answers wrongly from what it was shown and rightly without a passage "
+        "share of questions that the reader answers wrongly with the passages shown and correctly without any "
         "(exact match)",
         "utility",
         lower_is_better=True,
@@ -133,8 +133,7 @@ ROWS = (
     Metric(
         "empty",
         "Empty passage",
-        "share of questions for which the empty passage is among those retrieved and shown; only where the corpus "
-        "holds it",
+        "share of questions for which the empty passage is among those retrieved and shown; only if the corpus has it",
         "utility",
         short="empty",
     ),
@@ -152,8 +151,8 @@ ROWS = (
     Metric(
         "success",
         "True support",
-        "share of questions whose top-ranked (or shown) passage truly supports the answer; known in the generated "
-        "world alone",
+        "share of questions whose top-ranked (or shown) passage truly supports the answer; known only in the generated "
+        "world",
         "passage",
         short="success",
         compared=True,
@@ -161,7 +160,7 @@ ROWS = (
     Metric(
         "ndcg_10",
         "nDCG@10",
-        "against the annotators' labels; 100 has every selected passage above all others",
+        "against the annotators' labels; 100 if every selected passage is ranked above all others",
         "ranking",
         measure="nDCG@10",
         published=True,
@@ -169,7 +168,7 @@ ROWS = (
     Metric(
         "mrr_10",
         "MRR@10",
-        "one over the rank of the first selected passage, 0 beyond the tenth",
+        "1 / rank of the first selected passage, 0 beyond the tenth",
         "ranking",
         measure="RR@10",
     ),
@@ -184,9 +183,9 @@ ROWS = (
     Metric("recall_10", "recall@10", "the same among the first ten", "ranking", measure="R@10"),
 )
 METRICS: Mapping[str, Metric] = {row.name: row for row in ROWS}
-PREDICTED = [name for name in METRICS if name in PREDICTIONS.names]  # whose scores the predictions hold
+PREDICTED = [name for name in METRICS if name in PREDICTIONS.names]  # their scores are columns of the predictions
 
 
 def of_family(*families: Family) -> list[Metric]:
-    """Rows family by family, in the order of METRICS."""
+    """The metrics of these families, family by family, in the order of METRICS."""
     return [row for family in families for row in METRICS.values() if row.family == family]

@@ -1,4 +1,4 @@
-"""Outcomes: what a system did on every evaluated question, as arrays of seeds x questions.
+"""Outcomes of a system on every evaluated question, as arrays [seeds, questions].
 
 Rows of data/predictions/runs/kl.parquet such as
 
@@ -7,8 +7,8 @@ Rows of data/predictions/runs/kl.parquet such as
      "answer_nll": 0.02, "em": 1.0, "f1": 1.0, "truncated": 0}
 
 become, for each entry of evaluate.shown and each reader, `Outcomes` with scores["em"][1, 17] == 1.0, 17 being the
-question's place in the split. NaN is "not measured" (a judgement is missing) or "does not apply" (retrieval accuracy
-where nobody labelled).
+question's place in the split. NaN means not measured (a missing judgement) or not applicable (retrieval accuracy of a
+question without a human label).
 """
 
 from collections import Counter
@@ -24,22 +24,22 @@ from bitter_retrieval.statistics.ranking_metrics import ranking_metrics
 from bitter_retrieval.statistics.utility import Known, Utility, utilities
 
 COLUMNS = ("reader", "seed", "shown", "query_id", "beyond", "ranked_ids", "shown_ids", "answer", "truncated")
-# What compare reads of a prediction file:
+# The columns of a prediction file that compare reads:
 NEEDED = pa.schema([PREDICTIONS.field(name) for name in (*COLUMNS, *PREDICTED)])
 
 
 class ComparisonError(ValueError):
-    """Records that cannot be compared: which file, what is wrong with it, and what to run."""
+    """Records that cannot be compared, with the file, the fault and the command to run."""
 
 
 @dataclass(frozen=True)
 class EvaluatedQuestions:
-    """The evaluated split with what is known about each candidate, in the order of its file."""
+    """The evaluated split in the order of its file, with labels and roles of each question's candidates."""
 
     rows: Sequence[Row]  # prepared rows
     index: Mapping[str, int]  # place of a query_id
-    relevant: Sequence[frozenset[str]]  # passage_ids that the annotators selected; empty: nobody labelled it
-    supporting: Sequence[frozenset[str] | None]  # passage_ids that truly support the answer; None: not known
+    relevant: Sequence[frozenset[str]]  # passage_ids that the annotators selected; empty: no human label
+    supporting: Sequence[frozenset[str] | None]  # passage_ids that truly support the answer; None: unknown
     known: Known
 
     @property
@@ -65,7 +65,7 @@ def evaluated_questions(rows: Sequence[Row], human: Iterable[Row], known: Known)
 
 @dataclass
 class JudgedAnswers:
-    """Judgements by content key. Looks up answers and counts those that nobody judged, by reason."""
+    """Judgements by content key. Looks up answers and counts those without a verdict, by reason."""
 
     verdicts: Mapping[str, tuple[str, str | None]]  # key: verdict, reason
     key: Callable[[str, Sequence[str], str], str]  # (query, references, answer) to key
@@ -89,7 +89,7 @@ class Outcomes:
     seeds: tuple[int, ...]
     scores: Mapping[str, np.ndarray]  # by name in metrics.METRICS
     answers: np.ndarray  # of str
-    top: np.ndarray  # of str: the passage ranked first, or shown where nothing is ranked
+    top: np.ndarray  # of str: the passage ranked first, or shown first if there is no ranking
     truncated: int  # predictions for which the context was cut
 
 
@@ -104,9 +104,9 @@ def readings(rows: Iterable[Row]) -> dict[int, list[Row]]:
 def outcomes(
     system: str, rows: Iterable[Row], asked: EvaluatedQuestions, verdicts: JudgedAnswers
 ) -> dict[str, Outcomes]:
-    """Outcomes by reader, of one reading.
+    """Outcomes by reader, from prediction rows of one entry of evaluate.shown.
 
-    Raises ComparisonError for a question that is not in the evaluated split, or twice there.
+    Raises ComparisonError for a question that is not in the evaluated split, or that a seed answers twice.
     """
     by_reader: dict[str, list[Row]] = {}
     for row in rows:
@@ -136,15 +136,15 @@ def _one_reader(
         found = _scores(row, top[at], at[1], asked, verdicts) | utility.scores(row)
         for metric, value in found.items():
             scores[metric][at] = value
-    for at, seed in enumerate(seeds):
+    for number, seed in enumerate(seeds):
         for query_id, found in _ranked([row for row in rows if row["seed"] == seed], asked).items():
             for metric, value in found.items():
-                scores[metric][at, asked.index[query_id]] = value
+                scores[metric][number, asked.index[query_id]] = value
     return Outcomes(seeds, scores, answers, top, sum(bool(row["truncated"]) for row in rows))
 
 
 def _ranked(rows: Iterable[Row], asked: EvaluatedQuestions) -> dict[str, dict[str, float]]:
-    """Metrics of the rankings, where there is one and somebody labelled."""
+    """Ranking metrics by query_id, for questions with a ranking and a human label."""
     rankings = {row["query_id"]: row["ranked_ids"] for row in rows if row["ranked_ids"]}
     relevant = {query_id: asked.relevant[asked.index[query_id]] for query_id in rankings}
     return ranking_metrics(rankings, relevant)
@@ -181,5 +181,5 @@ def _number(value: float | None) -> float:
 
 
 def _hit(passage: str | None, wanted: frozenset[str] | None) -> float:
-    """Whether the passage is one of those wanted; NaN where nothing is shown or nobody knows."""
+    """1 if the passage is among the wanted ones, else 0; NaN if either is unknown."""
     return np.nan if passage is None or wanted is None else float(passage in wanted)

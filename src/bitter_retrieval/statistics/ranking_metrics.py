@@ -1,10 +1,10 @@
-"""How good rankings are by binary labels: trec_eval's measures, question by question, through ir-measures.
+"""Quality of rankings by binary labels: trec_eval's measures for each question, computed by ir-measures.
 
     ranking_metrics({"q7": ["p31", "p7", "p2"]}, {"q7": {"p7", "p9"}})
     {"q7": {"ndcg_10": 0.387, "mrr_10": 0.5, "recall_1": 0.0, "recall_5": 0.5, "recall_10": 0.5}}
 
-trec_eval orders passages by score and breaks ties by their names, which our rankings do not: it is given scores that
-fall by one a rank, so that the order is ours. Which measures there are is said in metrics.py.
+trec_eval orders passages by score and breaks ties by name, unlike our rankings. So it gets scores that fall by one
+per rank, which keep our order. The measures are listed in metrics.py.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,7 +15,7 @@ from bitter_retrieval.statistics.metrics import of_family
 def ranking_metrics(
     rankings: Mapping[str, Sequence[str]], relevant: Mapping[str, Collection[str]]
 ) -> dict[str, dict[str, float]]:
-    """Ranking metrics by query_id, of rankings (best first, the first ten at least) that have a relevant passage."""
+    """Ranking metrics by query_id, for queries with a relevant passage. Rankings: best first, at least ten passages."""
     from ir_measures import iter_calc, parse_measure
 
     measures = {parse_measure(row.measure): row.name for row in of_family("ranking")}

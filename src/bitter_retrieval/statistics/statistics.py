@@ -1,25 +1,29 @@
-"""Means, differences and verdicts with the uncertainty of questions and of training seeds together.
+"""Means, differences and verdicts whose uncertainty covers both questions and training seeds.
 
-Scores of a system are a float array [seeds, questions] such as exact match, NaN where a score is missing:
+Scores of a system are a float array [seeds, questions], such as exact match; NaN is a missing score:
 
     design = Design(groups=["c1", "c1", "c2", …], seeds=3, draws=4000, seed=0)
     design.estimate(kl)                       Estimate(mean=0.61, low=0.57, high=0.65, seed_sd=0.008, …)
     design.differences({"kl": kl}, infonce)   {"kl": Difference(mean=0.05, low=0.02, high=0.08, …, verdict="better")}
 
-The squared standard error of a mean is what groups of questions say of it, plus what seeds say: each the variance of
-their means over their number. With Satterthwaite's degrees of freedom this is the test min F' of Clark (1973, Journal
-of Verbal Learning and Verbal Behavior 12, 335-359). It errs on the wide side by what groups and seeds do to each other.
+Why min F'. Questions and seeds are both samples: a finding must hold for other questions and for training again. A test
+over questions alone takes the seeds as given, and one over seeds alone the questions, so each rejects too often. Here
+the squared standard error of a mean is the sum of two parts: the variance of the group means over the number of groups,
+and that of the seed means over the number of seeds. With Satterthwaite's degrees of freedom this is the test min F' of
+Clark (1973, Journal of Verbal Learning and Verbal Behavior 12, 335-359). It is conservative, as it counts the
+interaction of groups and seeds in both parts.
 
-How several differences err together is what a bootstrap tells: a draw takes groups with replacement and, apart from
-that, seeds with replacement; its statistic is the mean over the cells (seed, question) of that product that are not
-missing (the pigeonhole bootstrap: Owen 2007, Annals of Applied Statistics 1(2), 386-411). All systems share the draws.
-It does not give the standard errors: of S seeds it shows (S - 1) / S of their variance, and three seeds are too few for
-normal quantiles. Where seeds differ by 3 points, that would call one of nine equal runs different in 10% of experiments
-instead of 7% (src/calibrate.py).
+Why the largest |t|. Runs that are compared with one baseline share its errors, so their differences are correlated, and
+Bonferroni's correction would be too strict. A bootstrap shows how far the most extreme of all differences strays by
+chance. A draw takes groups with replacement and, independently, seeds with replacement; its
+statistic is the mean over all drawn cells (seed, question) that are not missing (the pigeonhole bootstrap: Owen 2007,
+Annals of Applied Statistics 1(2), 386-411). All systems share the draws. The standard errors are not taken from it: it
+shows only (S - 1) / S of the variance of S seeds, and three seeds are too few for normal quantiles. Where seeds differ
+by 3 points, that would call one of nine equal runs different in 10% of experiments instead of 7% (src/calibrate.py).
 
-A difference is paired by seed and question. One seed alone says nothing of seeds: the interval then holds for those
-trained models, not for training again. Where no group differs from another and no seed either, the interval has no
-width: all that the data can say, not certainty.
+Differences are paired by seed and question. With one seed, the interval holds for those trained models, not for
+training again. If all groups have the same mean, and all seeds too, the interval has no width: the data show no
+variance, which is not certainty.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +38,7 @@ Array = NDArray[np.float64]
 LEVEL = 0.05
 POWER = 0.8
 BLOCK = 500  # draws weighted at a time: bounds memory where every question is a group
-DECIMALS = 12  # beyond them only the order of summing shows
+DECIMALS = 12  # further ones depend on the order of sums: a spread below them counts as 0
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,12 @@ class Estimate:
 class Difference:
     """System minus baseline over the pairs (seed, question) where both have a score. NaN: it cannot be computed.
 
-    `low`, `high`, `p_adjusted` hold for all compared systems at once. `p_equivalent` is the larger of two one-sided
-    tests against -+equivalence, of this system alone. Neither p goes below what the signs of G groups could show,
-    2^(1-G) and 2^-G, so a handful of groups decides nothing; only where no group and no seed differs from 0 are two
-    systems called equivalent however few the groups. Better and worse go before equivalent. Where fewer than two groups
-    have a pair, there is neither interval nor p, and the verdict is inconclusive.
+    `low`, `high` and `p_adjusted` hold for all compared systems at once. `p_equivalent` is of this system alone: the
+    larger p of two one-sided tests, one that the difference is above -equivalence, one that it is below +equivalence.
+    A high p_adjusted is no evidence for equality, a low p_equivalent is. Neither p goes below that of a sign test on G
+    groups, 2^(1-G) and 2^-G, so a handful of groups decides nothing; the exception are two systems that differ in no
+    group and no seed, which are equivalent however few the groups. The verdicts better and worse take precedence over
+    equivalent. If fewer than two groups have a pair, there is no interval and no p, and the verdict is inconclusive.
     """
 
     mean: float
@@ -65,17 +70,17 @@ class Difference:
     high: float
     p_adjusted: float
     p_equivalent: float
-    mde: float  # difference that would be found, better or worse, with 80% power
+    mde: float  # true difference that would be called better or worse in 80% of experiments like this one
     seed_sd: float  # of the paired differences of the seeds
     n_missing: int  # pairs left out
-    worst_low: float  # mean over all pairs if every missing score, within 0 and 1, spoke against the system
+    worst_low: float  # mean over all pairs if every missing score, within 0 and 1, went against it
     worst_high: float  # the same in its favour; both NaN if scores are missing and others lie outside 0 and 1
     verdict: str  # better, worse, equivalent or inconclusive
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """A mean and what Student's t says of it; NaN but for the mean where fewer than two groups have a score."""
+    """A mean with its standard error, for Student's t; all but the mean NaN if fewer than two groups have a score."""
 
     mean: float
     error: float  # standard
@@ -83,16 +88,16 @@ class _Measured:
     groups: int  # with a score
 
     def reach(self, tail: float) -> float:
-        """How far from the mean the t distribution leaves so much on one side."""
+        """Distance from the mean beyond which the t distribution has the probability `tail` on one side."""
         return float(-stdtrit(self.degrees, tail) * self.error)
 
     def tail(self, distance: float) -> float:
-        """What the t distribution leaves on one side beyond so far from the mean."""
+        """Probability of the t distribution on one side beyond `distance` from the mean: the inverse of reach."""
         return float(stdtr(self.degrees, -(distance / self.error if self.error else copysign(inf, distance))))
 
 
 class Design:
-    """The resamples of one set of questions, drawn once and shared by all that is compared.
+    """The resamples of one set of questions, drawn once and shared by all comparisons.
 
     groups: group id of each question [questions]; seeds: how many; draws: how many; seed: of the random numbers.
     Holds `group_counts` [draws, groups in sorted order] and `seed_counts` [draws, seeds]: how often each was drawn.
@@ -111,7 +116,7 @@ class Design:
         self._starts = np.cumsum(sizes) - sizes
 
     def estimate(self, scores: ArrayLike) -> Estimate:
-        """Mean of scores [seeds or 1, questions]. Raises ValueError if they do not fit the design."""
+        """Mean of scores [seeds or 1, questions]. Raises ValueError if their shape does not fit the design."""
         cells = self._checked("scores", scores)
         measured, missing = self._measured(cells), np.isnan(cells)
         ends = measured.mean + measured.reach(LEVEL / 2) * np.array([-1, 1])
@@ -139,8 +144,8 @@ class Design:
         if groups < 2:
             return _Measured(mean, np.nan, np.nan, groups)
         rests = self._group_sums(np.nan_to_num(cells - mean)) / known.sum()  # each cell's part in the error of the mean
-        parts = [_between(rests.sum(axis), known.sum(axis) > 0) for axis in (0, 1)]  # groups, seeds
-        variance = sum(part for part, _ in parts)
+        parts = [_between(rests.sum(axis), known.sum(axis) > 0) for axis in (0, 1)]  # over groups, over seeds
+        variance = sum(part for part, _ in parts)  # 1 / min F' = 1 / F1 + 1 / F2, times the squared mean
         error = round(sqrt(variance), DECIMALS)
         degrees = variance**2 / sum(part**2 / free for part, free in parts if free) if error else groups - 1
         return _Measured(mean, error, degrees, groups)
@@ -155,8 +160,9 @@ class Design:
         return np.add.reduceat(cells[..., self._order], self._starts, axis=-1, dtype=np.float64)
 
     def _resampled(self, systems: Sequence[Array]) -> Array:
-        """Mean of every draw [systems, draws] for cells [seeds or 1, questions]; NaN if all that it drew is missing."""
+        """Mean of every draw [systems, draws] of cells [seeds or 1, questions]; NaN if a draw has only missing ones."""
         cells = np.array([np.broadcast_to(system, self._shape) for system in systems]).reshape(-1, *self._shape)
+        # A draw's mean needs only sums by seed and group, weighted by how often each was drawn: no cell is copied.
         tables = self._group_sums(np.stack([np.nan_to_num(cells), ~np.isnan(cells)]))  # [2, systems, seeds, groups]
         sums = np.empty((2, len(cells), len(self.group_counts)))  # of scores and of cells that have one
         for block in (slice(start, start + BLOCK) for start in range(0, sums.shape[-1], BLOCK)):
@@ -176,7 +182,11 @@ def _mean(cells: Array) -> float:
 
 
 def _between(rests: Array, known: NDArray[np.bool_]) -> tuple[float, int]:
-    """Variance of a mean by its parts in groups or seeds, and degrees of freedom; 0 where there is but one."""
+    """Variance of a mean from the residuals of k groups (or seeds), and k - 1 degrees of freedom; 0 if k is 1.
+
+    The residuals add up to 0 and are already divided by the number of cells: the variance of their sum is the sum of
+    their squares times k / (k - 1), for groups of any size.
+    """
     free = int(known.sum()) - 1
     return (float((rests**2).sum()) * (1 + 1 / free) if free else 0.0), free
 
@@ -187,7 +197,11 @@ def _spread(values: ArrayLike) -> float:
 
 
 def _largest_t(draws: Array, means: Array) -> Array:
-    """Largest |t| over systems [systems, draws], sorted [draws] (single step: Westfall and Young 1993)."""
+    """The largest |t| of any system in each draw, sorted [draws], from means [systems, draws].
+
+    Draws are centred on the observed means: they show errors alone, as if no system differed from the baseline. One
+    maximum for all is the single-step adjustment (Westfall and Young 1993, Resampling-Based Multiple Testing).
+    """
     shifts = draws - means[:, None]
     t = np.abs(shifts) / np.array([_spread(shift) for shift in shifts])[:, None]
     return np.sort(np.nan_to_num(t).max(axis=0, initial=0.0))
@@ -196,18 +210,24 @@ def _largest_t(draws: Array, means: Array) -> Array:
 def _difference(system: Array, baseline: Array, measured: _Measured, largest: Array, equivalence: float) -> Difference:
     pairs, mean = system - baseline, measured.mean
     seed_sd, n_missing = _spread([_mean(row) for row in pairs]), int(np.isnan(pairs).sum())
+    # The 95% quantile of the largest |t|, and never less than that of a single normal variable, 1.96.
     quantile = max(float(largest[int(np.ceil((1 - LEVEL) * (len(largest) + 1))) - 1]), -ndtri(LEVEL / 2))
-    reach = measured.reach(ndtr(-quantile))  # the quantile is of errors that are normal; few seeds have longer tails
+    # The resampled |t| is on the scale of a normal variable. Its tail probability is kept and looked up in Student's t,
+    # which has longer tails where seeds are few.
+    reach = measured.reach(ndtr(-quantile))
     p_adjusted, p_equivalent = _p_values(measured, largest, equivalence)
     verdict = "equivalent" if p_equivalent <= LEVEL else "inconclusive"
-    if p_adjusted <= LEVEL:  # which is where the interval leaves out 0, unless the groups are too few
+    if p_adjusted <= LEVEL:  # then the interval excludes 0; the reverse holds unless the groups are too few
         verdict = "better" if mean > 0 else "worse"
+    # An estimate beyond `reach` is called different. 80% of the estimates are, if the true difference lies this much
+    # farther out. Without any spread there is no such figure.
     mde = reach + measured.reach(1 - POWER) or np.nan
     tests = mean - reach, mean + reach, p_adjusted, p_equivalent, mde
     return Difference(mean, *tests, seed_sd, n_missing, *_worst_case(system, baseline), verdict)
 
 
 def _p_values(measured: _Measured, largest: Array, margin: float) -> tuple[float, float]:
+    # floor: the smallest one-sided p of a sign test. The data count as one more draw, so p is never 0.
     mean, floor, tries = measured.mean, 0.5**measured.groups, len(largest) + 1
     if np.isnan(measured.error):
         return np.nan, np.nan
@@ -215,7 +235,8 @@ def _p_values(measured: _Measured, largest: Array, margin: float) -> tuple[float
         return 1.0, 1 / tries
     alone = measured.tail(abs(mean))
     adjusted = (1 + int((largest >= -ndtri(alone)).sum())) / tries
-    return max(adjusted, 2 * alone, 2 * floor), max(measured.tail(margin - abs(mean)), floor)
+    nearer_margin = measured.tail(margin - abs(mean))  # of the two one-sided tests, that with the larger p
+    return max(adjusted, 2 * alone, 2 * floor), max(nearer_margin, floor)
 
 
 def _worst_case(system: Array, baseline: Array) -> tuple[float, float]:

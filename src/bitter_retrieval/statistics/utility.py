@@ -1,13 +1,13 @@
-"""What showing passages cost or gained a reader: regret against the best candidate, harm against no passage.
+"""What the shown passages cost a reader: regret against the best candidate, harm against no passage.
 
 A question's candidates have answer losses of 0.2, 0.9 and 2.3 nats a token; the reader was shown others, with a loss
 of 1.1, and answers wrongly, though without a passage it answers rightly:
 
     {"regret": 0.9, "regret_labeller": …, "harm": 1.0}
 
-Regret is below 0 where what was shown serves better than every candidate, as several passages or one of another
-question may. The answering reader's own losses and those of the reader that gave the labels are told apart: a retriever
-that has learnt from the second need not please the first. NaN is "not known".
+Regret is below 0 if the shown passages serve better than every candidate, as several passages, or one of another
+question, may. It is measured twice, by the losses of the answering reader and by those of the reader that gave the
+labels: a retriever trained on the latter need not suit the former. NaN means unknown.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,25 +22,25 @@ Read = tuple[str, tuple[str, ...]]  # a query and the passages that a reader saw
 
 @dataclass(frozen=True)
 class Known:
-    """What the evaluated split is known to hold, beside its labels."""
+    """Facts about the evaluated split besides its labels."""
 
-    losses: Mapping[str, LossesByQuery] = field(default_factory=dict)  # by reader, of a reader that has labelled
-    labeller: str | None = None  # the reader whose labels the comparison is about
+    losses: Mapping[str, LossesByQuery] = field(default_factory=dict)  # by reader, of those that have labelled
+    labeller: str = ""  # the reader whose labels are compared; "": none
     unaided: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # reader, query_id: EM without a passage
-    empty_passage: bool = False  # whether the corpus holds it
+    empty_passage: bool = False  # whether the corpus holds the empty passage
 
 
 @dataclass(frozen=True)
 class Utility:
-    """Of the questions that one reader answers."""
+    """What is needed to score the predictions of one reader."""
 
-    lowest: Mapping[str, float]  # of a question's candidates, by the reader's own losses
-    labeller_lowest: Mapping[str, float]
+    lowest: Mapping[str, float]  # lowest loss of a question's candidates, by the reader's own losses
+    labeller_lowest: Mapping[str, float]  # the same by the labeller's
     labeller_shown: Mapping[Read, float]  # the labeller's loss of what was shown
     unaided: Mapping[str, float]  # exact match without a passage
 
     def scores(self, row: Row) -> dict[str, float]:
-        """Of one prediction."""
+        """Regret by both readers, and harm, of one prediction."""
         query = row["query_id"]
         loss = nan if row["answer_nll"] is None else row["answer_nll"]
         to_labeller = self.labeller_shown.get(_read(query, row["shown_ids"]), nan)
@@ -53,7 +53,7 @@ class Utility:
 
 
 def utilities(by_reader: Mapping[str, Sequence[Row]], rows: Sequence[Row], known: Known) -> dict[str, Utility]:
-    """By reader, from one system's predictions by reader and the prepared rows."""
+    """One system's Utility by reader, from its predictions by reader and the prepared rows."""
     lowest = {reader: _lowest(rows, losses) for reader, losses in known.losses.items()}
     labelled = known.losses.get(known.labeller, {})
     shown = _labelled(labelled) | _answered(by_reader.get(known.labeller, ()))
@@ -69,12 +69,12 @@ def _lowest(rows: Sequence[Row], losses: LossesByQuery) -> dict[str, float]:
 
 
 def _read(query: str, shown: Iterable[str]) -> Read:
-    """The empty passage is no text to a reader, wherever it stands."""
+    """Without empty passages, as a reader sees no text of them."""
     return query, tuple(passage for passage in shown if passage != NO_PASSAGE)
 
 
 def _labelled(losses: LossesByQuery) -> dict[Read, float]:
-    """One candidate alone, or nothing, has the loss of its label."""
+    """Losses of single candidates, and of no passage, from the labels."""
     return {_read(query, [passage]): loss for query, found in losses.items() for passage, loss in found.items()}
 
 
