@@ -1,10 +1,12 @@
-"""compare: is a run's difference to the baseline more than chance? Tables, plots and one page that say so.
+"""Stage compare: is a run's difference to the baseline more than chance? Writes tables, plots and one page.
 
 Reads data/prepared and data/labels (the evaluated split, train for how labels agree, and questions from another domain
 if there are any), data/predictions of every run and control, data/judgements.parquet and plots/curves; writes
 metrics/summary.json, metrics/report.json, metrics/report.html and three pictures in plots/. Nothing here trains,
-answers or judges. Run it by `dvc repro compare`;
-`python src/compare.py --show` prints the tables of the last run again.
+answers or judges.
+
+    dvc repro compare              # runs it
+    python src/compare.py --show   # prints the tables of the last run again
 """
 
 import csv
@@ -72,9 +74,9 @@ def main() -> None:
     account = read_account()
     report["about"] |= {"judge": judge.about, "corpus": len(corpus), "origin": origin(account, split)}
     report["about"]["primary_metrics"] = ["em"] if params.judge.kind == "rule" else ["em", "accuracy"]
-    for other in others:
+    if params.beyond and others:
         from_there = {"source": params.beyond.source, "origin": origin(account["beyond"], "test")}
-        report["beyond"] |= from_there | {"corpus": len(other.corpus)}
+        report["beyond"] |= from_there | {"corpus": len(others[0].corpus)}
     report["disagreement"] = plain({each: of_split(each, params) for each in ("train", split)})
     report["label_agreement"] = plain({each: sources_agree(each, params) for each in ("train", split)})
     write(report, params, asked, systems, corpus)
@@ -82,7 +84,7 @@ def main() -> None:
 
 
 def read_account() -> dict[str, Any]:
-    """Where the stage prepare has the questions from."""
+    """The account that the stage prepare gives of its questions."""
     if not ACCOUNT.is_file():
         raise RecordError(f"{ACCOUNT}: no such file. Run `dvc repro prepare`.")
     return json.loads(ACCOUNT.read_text(encoding="utf-8"))
@@ -96,11 +98,11 @@ def origin(account: dict[str, Any], split: str) -> str:
 
 
 def show(report: dict[str, Any]) -> None:
-    """Print the tables; `python src/compare.py --show` prints those of the last comparison."""
+    """Print the tables."""
     console = tables.console()
     for part in tables.everything(report, console.width):
         console.print(part)
-    console.print(f"All of it on one page: {METRICS / 'report.html'}")
+    console.print(f"Everything on one page: {METRICS / 'report.html'}")
 
 
 def settings(params: Params) -> Settings:
@@ -131,17 +133,19 @@ def of_split(split: str, params: Params) -> dict[str, Any]:
 
 
 def sources_agree(split: str, params: Params) -> list[SourceAgreement]:
-    """Every two label sources in one split."""
+    """Agreement of every two label sources in one split."""
     rows = prepared(split)
     sources = {name: read_labels(LABELS / name / f"{split}.parquet") for name in params.labels}
-    design = Design([row["group_id"] for row in rows], seeds=1, draws=20, seed=0)  # an estimate looks at no draw
+    design = Design(
+        [row["group_id"] for row in rows], seeds=1, draws=20, seed=0
+    )  # draws do not matter: estimates use none
     return source_agreements(rows, sources, design)
 
 
 def read_known(params: Params) -> Known:
-    """Answer losses of every reader that has labelled, and what each reader answers without a passage."""
+    """Answer losses of every reader that has labelled, and each reader's exact match without a passage."""
     split, source = params.evaluate.split, params.compare.label_source
-    labeller = lineage.labeller(source, params) or f"labels {source}"  # no reader has such a name
+    labeller = lineage.labeller(source, params) or f"labels {source}"  # not the name of any reader
     sources = {reader: lineage.losses_of(reader, params) for reader in params.readers} | {labeller: source}
     return Known(
         losses={name: read_losses(split, one) for name, one in sources.items() if one},
@@ -161,22 +165,24 @@ def read_unaided(beyond: bool) -> dict[str, dict[str, float]]:
 
 
 def from_elsewhere(others: list[Asked], known: Known) -> EvaluatedQuestions:
-    """Questions from another domain, whose labels are what their data select; no reader has labelled them."""
+    """Questions from another domain, labelled by the passages that their data select; without answer losses."""
     rows = [row for other in others for row in other.rows]
     there = dataclasses.replace(known, losses={}, unaided=read_unaided(beyond=True))
     return evaluated_questions(rows, selected_labels(rows), there)
 
 
 def read_verdicts(judge: Named) -> JudgedAnswers:
-    """What this judge said; verdicts of another one are not looked at."""
+    """The verdicts of this judge; those of other judges have other keys."""
     found = {row["key"]: (row["verdict"], row["reason"]) for row in read_rows(JUDGED, JUDGEMENTS)}
-    return JudgedAnswers(found, lambda *content: judgement_key(*content, judge.name, judge.model))
+    return JudgedAnswers(
+        found, lambda query, references, answer: judgement_key(query, references, answer, judge.name, judge.model)
+    )
 
 
 def read_systems(
     params: Params, asked: EvaluatedQuestions, beyond: EvaluatedQuestions, verdicts: JudgedAnswers
 ) -> dict[str, System]:
-    """Runs that params declare, then controls, each with its outcomes by reader."""
+    """The runs in params.yaml, then the controls, each with its outcomes by reader."""
     systems = {}
     for name, run in track(params.runs.items(), "read predictions", unit="runs"):
         losses = ", ".join(f"{loss} {weight:g}" for loss, weight in run.losses.items())
@@ -200,7 +206,7 @@ def read_by(
     beyond: EvaluatedQuestions,
     verdicts: JudgedAnswers,
 ) -> dict[str, Any]:
-    """Outcomes by reader with the first number of passages shown, by number with the others, and in another domain."""
+    """Outcomes by reader: with the first number of passages shown, with the others by number, in another domain."""
     parts = readings(row for row in rows if not row["beyond"])
     found = {shown: outcomes(name, parts[shown], asked, verdicts) for shown in params.evaluate.shown if shown in parts}
     return {
@@ -234,7 +240,7 @@ def write(
     systems: dict[str, System],
     corpus: dict[str, str],
 ) -> None:
-    """All files of the stage."""
+    """Write all files of the stage."""
     pictures = {name: PLOTS / f"{name}.png" for name in ("answer_accuracy", "answer_vs_retrieval", "training_curves")}
     plots.answer_accuracy(report, pictures["answer_accuracy"])
     plots.answer_vs_retrieval(report, pictures["answer_vs_retrieval"])
@@ -257,7 +263,7 @@ def differing(
 
 
 def hashes(params: Params) -> dict[str, str]:
-    """MD5 of the files that the page is made of, as DVC counts it."""
+    """MD5 of the files that the page is made from, as in dvc.lock."""
     splits = [f"{split}.parquet" for split in dict.fromkeys(("train", params.evaluate.split))]
     beyond = ["beyond.parquet", "beyond_corpus.parquet"] if params.beyond else []
     runs, controls = (

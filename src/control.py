@@ -1,11 +1,11 @@
-"""Stage control: what the readers answer without a trained retriever.
+"""Stage control: the readers' answers without a trained retriever.
 
 no_passage   nothing is shown                        random     a candidate at random, several draws
 annotated    the candidate that humans marked        oracle     the candidate with the reader's own lowest answer loss
 bm25         BM25 retrieves from the corpus          untrained  an encoder before training; untrained_<encoder>: others
 
-What retrieves is read once for each entry of evaluate.shown, the others for the first alone: theirs is no ranking.
-Questions from another domain are answered too, save by `oracle`, as no reader labels them; `annotated` shows what the
+Controls that retrieve are read once for each entry of evaluate.shown, the others only for the first. Questions from
+another domain are answered too, except by `oracle`, as no reader labels them; `annotated` shows the passages that the
 data select there. Writes data/predictions/controls/<control>.parquet (records.PREDICTIONS).
 """
 
@@ -45,7 +45,7 @@ ENCODERS = Path("models/encoders")
 LABELS = Path("data/labels")
 PREDICTED = Path("data/predictions/controls")
 LEFT_OUT = {
-    "annotated": "nobody selected a passage of these questions",
+    "annotated": "no passage of these questions is selected",
     "oracle": "no reader has labelled these questions",
 }
 NOT_RETRIEVED = ("no_passage", "random", "annotated", "oracle")
@@ -54,8 +54,9 @@ NOT_RETRIEVED = ("no_passage", "random", "annotated", "oracle")
 def main() -> None:
     keep_freed_memory()
     params = load_params()
-    for folder, declared in {READERS: params.readers, ENCODERS: params.encoders, LABELS: params.sources}.items():
-        sweep(folder, declared)
+    sweep(READERS, params.readers)
+    sweep(ENCODERS, params.encoders)
+    sweep(LABELS, params.sources)
     parts = asked_in(PREPARED_FOLDER, params.evaluate)
     rankings = [retrieved(part, params) for part in parts]
     answered: dict[str, list[list[Row]]] = {name: [[] for _ in parts] for name in (*rankings[0], *NOT_RETRIEVED)}
@@ -68,7 +69,7 @@ def main() -> None:
                     for asked in shown:
                         budget = params.evaluate.batch_tokens
                         rows += predict(name, reader, *asked, part.corpus, budget, journal, part.beyond)
-            del reader  # memory may not hold the next one beside it
+            del reader  # memory may not hold two readers
             gc.collect()
     for name, of_parts in answered.items():
         predictions = list(chain.from_iterable(of_parts))
@@ -78,7 +79,7 @@ def main() -> None:
 
 
 def retrieved(part: Asked, params: Params) -> dict[str, list[Ranking]]:
-    """What BM25 and encoders before training retrieve for each question."""
+    """Rankings of BM25 and of encoders before training, by control."""
     k, budget = params.evaluate.top_k, params.evaluate.batch_tokens
     return {"bm25": rank_by_bm25(part.rows, part.corpus, k)} | {
         name: rank_by_encoder(ENCODERS / encoder, part.rows, part.corpus, k, budget)
@@ -86,17 +87,17 @@ def retrieved(part: Asked, params: Params) -> dict[str, list[Ranking]]:
     }
 
 
-Picked = tuple[int, int, list[Shown]]  # draw, entry of evaluate.shown, what is shown each question
+Picked = tuple[int, int, list[Shown]]  # draw, entry of evaluate.shown, passages shown for each question
 
 
 def ranked(part: Asked, rankings: list[Ranking]) -> Iterator[Picked]:
-    """The first passages of what a control retrieved."""
+    """The first passages of a control's rankings."""
     for count in part.shown:
         yield 0, count, top(part.rows, rankings, count)
 
 
 def picked(name: str, part: Asked, reader: Reader, params: Params) -> Iterator[Picked]:
-    """What a control without retrieval shows each question; several draws of the random one."""
+    """The passages that a control without retrieval shows; several draws of the random one."""
     for draw, shown in enumerate(_picked(name, part, reader, params)):
         if shown:
             yield draw, part.shown[0], shown
@@ -126,7 +127,7 @@ def _annotated(part: Asked, params: Params) -> dict[str, str]:
 
 
 def _lowest_loss(part: Asked, reader: Reader, params: Params) -> dict[str, str]:
-    """The best candidate of each query that this reader has labelled; the first of those that tie."""
+    """The best candidate of each query that this reader has labelled; of ties, the first."""
     source = lineage.losses_of(reader.name, params)
     if source is None or part.beyond:
         return {}

@@ -168,7 +168,7 @@ def test_ones_own_questions_without_human_labels_go_through(
     set_params({"source": "jsonl", "articles": shares}, {"human": HUMAN, **LABELS}, RUNS)
     report = everything(stage)
     told = " ".join("".join(capsys.readouterr()).split())
-    assert "control annotated: left out, as nobody selected a passage of these questions" in told
+    assert "control annotated: left out, as no passage of these questions is selected" in told
     assert "Control annotated: no answers of tiny." in told
     assert report["systems"]["annotated"]["scores"] == {} and report["systems"]["kl"]["scores"]["tiny"]["em"]
     assert report["systems"]["kl"]["scores"]["tiny"]["retrieval"] is None
