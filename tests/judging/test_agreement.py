@@ -192,15 +192,14 @@ def test_the_rule_is_the_second_judge_where_none_is_named(repository: Path, caps
     assert set(table) >= {*load_params().runs, *CONTROLS}
 
 
-def test_two_files_are_compared_and_what_cannot_be_said_is_not(
+def test_two_files_are_compared_and_kappa_may_be_undefined(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_rows("one.parquet", judged({(0, "the Calder"): "+", (2, "the Calder"): "+"}, "m1"), JUDGEMENTS)
     write_rows("two.parquet", judged({(0, "the Calder"): "+", (4, "Brenn"): "-"}, "m2"), JUDGEMENTS)
     out, table = printed(capsys, "one.parquet", "two.parquet")
     assert "Second judge: gemini (m2)" in out
-    assert table["all"][1:6] == ["1", "100.0", "cannot", "be", "said"]
-    assert table["all"][6:10] == ["100.0", "-", "100.0", "100.0"]
+    assert table["all"][1:8] == ["1", "100.0", "undefined", "100.0", "-", "100.0", "100.0"]
 
 
 @pytest.mark.parametrize(

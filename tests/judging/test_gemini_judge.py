@@ -410,8 +410,8 @@ def test_an_estimate_asks_nothing_and_needs_no_key(
     said = judge(Cost(5, 1.0, 2.0), output_tokens=100, per_minute=100).estimate(cases(10) * 100)
     # 24 characters are 6 tokens; 1,000 calls x (6 x 1 + 1 x 2) and (6 x 1 + 100 x 2) of a million
     assert said == (
-        "1,000 calls to make, about 6,000 tokens to be read: expected cost 0.008, or 0.206 if every reply took 100 "
-        "tokens (bound: 5); at least 10.0 minutes"
+        "1,000 calls to make, about 6,000 tokens of input: expected cost 0.008, or 0.206 if every reply takes 100 "
+        "tokens (limit: 5); at least 10.0 minutes"
     )
     assert not service.requests
 
@@ -447,7 +447,7 @@ def test_without_a_key_nothing_is_asked(serve: Callable[..., Service], monkeypat
 @pytest.mark.parametrize("key", ["two words", "line\nbreak", "schlüssel"])
 def test_what_is_no_key_is_refused_without_being_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", key)
-    with pytest.raises(CredentialError, match="GEMINI_API_KEY holds") as caught:
+    with pytest.raises(CredentialError, match="GEMINI_API_KEY has a space, a line break") as caught:
         one()
     assert key not in str(caught.value)
 
