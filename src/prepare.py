@@ -186,8 +186,8 @@ def refuse_unlabelled(splits: dict[str, list[Row]], params: Params) -> None:
         if wanting and not any(passage["is_selected"] for row in splits[split] for passage in row["passages"]):
             raise ParamsError(
                 f"params.yaml: runs: {', '.join(wanting)} would learn from the passages that people selected, but none "
-                f"of {split}'s {len(splits[split])} questions has one. Take the runs out, or their labels from "
-                "has_answer or a reader; all else works without."
+                f"of {split}'s {len(splits[split])} questions has one. Remove the runs, or take their labels "
+                "from has_answer or a reader; everything else works without."
             )
 
 

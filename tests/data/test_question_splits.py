@@ -100,7 +100,7 @@ def test_limits_draw_by_the_seed_and_a_larger_one_holds_a_smaller(tmp_path: Path
         splits, corpus, account = divided(tmp_path, replace(DATA, limits=limits))
         drawn[train] = ids(splits)["train"]
         assert len(drawn[train]) == (train or 27) and len(splits["validation"]) == 4
-        assert drawn[train] == sorted(drawn[train], key=int), "rows stand in the order of the file"
+        assert drawn[train] == sorted(drawn[train], key=int), "rows are in the order of the file"
         left_out = account["read"]["train"]["left_out"]
         assert left_out["not_drawn"] + left_out["group_elsewhere"] == 28 - len(drawn[train])
         assert len({one["text"] for one in corpus}) == 35, "passages of what the limit leaves out are searched too"
