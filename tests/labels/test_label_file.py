@@ -66,7 +66,7 @@ def refused(*arguments: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     return message
 
 
-# -- a file of one's own ---------------------------------------------------------------------------------------------
+# -- your own file ---------------------------------------------------------------------------------------------------
 
 
 def command(*arguments: Any, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -78,7 +78,8 @@ def command(*arguments: Any, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_help_tells_every_option_and_its_default(folder: Path) -> None:
     told = command("--help", folder=folder)
     assert told.returncode == 0 and told.stderr == ""
-    assert "--input" in told.stdout and "default: 8192" in told.stdout
+    shown = " ".join(told.stdout.split())  # lines are broken by their length
+    assert "--input" in shown and "default: 8192" in shown
     assert sorted(path.name for path in folder.iterdir()) == ["data", "questions.jsonl"]
 
 
