@@ -1,4 +1,4 @@
-"""Names beside points: none over another, none beyond the frame, and the same picture again."""
+"""Names next to points: none over another, none outside the frame, and the same picture again."""
 
 from itertools import combinations
 from pathlib import Path

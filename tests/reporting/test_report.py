@@ -1,6 +1,6 @@
-"""The report of experiments that leave little to say, and the page in a browser where one is installed.
+"""The report of experiments with few or degenerate figures, and the page in a browser if one is installed.
 
-Every case goes through the stage: what cannot be said is told in words, and nothing is divided by zero.
+Every case goes through the stage: undefined figures are explained in words, and nothing is divided by zero.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def compared() -> tuple[dict[str, Any], str]:
-    """report.json, refused where a number in it is not finite, and the page's text without its pictures."""
+    """report.json, whose numbers must be finite, and the page's text without its pictures."""
     stage.main()
     made = json.loads(Path("metrics/report.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     page = re.sub(r"data:image/png;base64,[^\"]*", "", Path("metrics/report.html").read_text())
@@ -90,7 +90,7 @@ def test_a_control_without_answers_of_a_reader_is_told() -> None:
         change(path, lambda rows, reader=reader: [row for row in rows if row["reader"] != reader])
     made, page = compared()
     assert "Control oracle: no answers of reader_b." in page and "Control no_passage: no answers of reader_a." in page
-    assert made["systems"]["kl"]["scores"]["reader_a"]["harm"] is None  # nobody knows what it answers unaided
+    assert made["systems"]["kl"]["scores"]["reader_a"]["harm"] is None  # its answers without a passage are unknown
     assert made["systems"]["kl"]["scores"]["reader_b"]["harm"]["mean"] == 1 / 8
 
 
@@ -146,7 +146,7 @@ def test_where_no_system_answers_anything_the_report_says_that_it_says_nothing(
 
 
 def informed(report: Any) -> Any:
-    """The report where the order of labels is shown to matter."""
+    """The report, changed so that the order of labels is shown to matter."""
     for found in wording.readings(report).values():
         found["negative_controls"]["kl_permuted"]["primary"]["verdict"] = "better"
     return report
@@ -307,7 +307,7 @@ def test_the_browser_would_tell_of_an_error(workspace: Path) -> None:
 
 
 def browse(folder: Path, address: str) -> subprocess.CompletedProcess[str]:
-    """Chromium without a network: the page after its scripts on stdout, what its console says on stderr."""
+    """Chromium without a network: the page after its scripts on stdout, its console on stderr."""
     quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--hide-scrollbars"]
     patient = ["--dump-dom", "--virtual-time-budget=2000"]  # milliseconds
     offline = ["--host-resolver-rules=MAP * ~NOTFOUND", "--disable-background-networking", "--disable-sync"]

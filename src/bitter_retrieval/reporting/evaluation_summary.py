@@ -1,12 +1,12 @@
-"""What came of one encoder and one reader on one file of questions: means with intervals, and what they leave out.
+"""Results of one encoder and one reader on one file of questions: means with intervals, and what is left out.
 
     summary = summarise(rows, predictions)
     summary["answers"]["5"]["em"]           {"mean": 0.41, "low": 0.36, "high": 0.46, "questions": 500}
     summary["retrieval"]["ndcg_10"]         {"mean": 0.62, "low": 0.58, "high": 0.66, "questions": 488}
     summary["counts"]                       {"questions": 500, "groups": 500, "without_human_label": 12, …}
 
-Intervals hold for these trained weights over other questions of the kind: one seed says nothing of training again. null
-is what cannot be said: a mean without a labelled question, an interval with fewer than two groups.
+Intervals hold for these trained weights on other questions of the kind, not for training again. null means undefined: a
+mean without a labelled question, an interval with fewer than two groups.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,9 +30,11 @@ Summary = Mapping[str, Any]
 def summarise(rows: Sequence[Row], predictions: Sequence[Row]) -> dict[str, Any]:
     """rows: prepared questions; predictions: records.PREDICTIONS of one system, reader and seed, the rows' order kept.
 
-    A question counts for retrieval where one of its passages is selected.
+    A question counts for retrieval if one of its passages is selected.
     """
-    design = Design([row["group_id"] for row in rows], seeds=1, draws=20, seed=0)  # an estimate looks at no draw
+    design = Design(
+        [row["group_id"] for row in rows], seeds=1, draws=20, seed=0
+    )  # draws do not matter: estimates use none
 
     def estimate(values: Sequence[float]) -> dict[str, float | None]:
         found = asdict(design.estimate([values]))
@@ -68,12 +70,12 @@ def _number(value: float | None) -> float:
 
 
 def _of_rankings() -> list[Metric]:
-    """What is said of the rankings; the first passage is retrieved rightly where it is selected."""
+    """Metrics of the rankings; `retrieval` is whether the first passage is selected."""
     return [*of_family("ranking"), METRICS["retrieval"]]
 
 
 def _ranking_scores(rows: Sequence[Row], predictions: Sequence[Row]) -> list[dict[str, float]]:
-    """Of each question by metric; nothing where no passage is selected."""
+    """Scores of each question by metric; none for a question without a selected passage."""
     selected = {
         row["query_id"]: {passage["passage_id"] for passage in row["passages"] if passage["is_selected"]}
         for row in rows
@@ -109,20 +111,20 @@ def _cells(estimate: Mapping[str, float | None]) -> list[str]:
 
 
 def notes(summary: Summary) -> Iterator[str]:
-    """What was evaluated and what not, a sentence a line."""
+    """Sentences on what was evaluated and what was left out."""
     counts = summary["counts"]
     asked = f"The first {counts['questions']:,} of {counts['readable']:,} questions"
     yield f"{asked}, groups: {counts['groups']:,}, passages searched: {counts['passages']:,}."
     left_out = [f"{name.replace('_', ' ')} {count:,}" for name, count in counts["left_out"].items() if count]
     yield f"Left out of the input: {', '.join(left_out) or 'nothing'}."
-    yield f"Contexts that lost their tail: {_by_shown(counts['truncated']) or 'none'}."
+    yield f"Contexts cut at their end: {_by_shown(counts['truncated']) or 'none'}."
     if unscorable := _by_shown(counts["unscorable"]):
-        why = "the reader can score none of their references or cannot be asked (then they are empty, and wrong)"
+        why = "the reader cannot score any of their references or cannot be asked (then they are empty, and wrong)"
         yield f"Answers without an NLL, as {why}: {unscorable}."
     if unlabelled := counts["without_human_label"]:
-        yield f"No passage is selected for {unlabelled:,} questions: retrieval says nothing of them."
+        yield f"No passage is selected for {unlabelled:,} questions: they do not count for retrieval."
     if counts["groups"] < 2:
-        yield "All questions are of one group, so that no interval can be said. Evaluate more."
+        yield "All questions are of one group, so there are no intervals. Evaluate more questions."
 
 
 def _by_shown(counts: Mapping[str, int]) -> str:

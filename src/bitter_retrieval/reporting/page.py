@@ -41,7 +41,7 @@ BODY = """
 <h1>Does a retriever trained on what helps a reader answer beat one trained on human relevance labels?</h1>
 {% if about.primary %}
 <p class="verdict">Primary figure: {{ verdict }}</p>
-<p>That is the primary figure: the difference in exact match between <b>{{ about.primary }}</b> (trained on the labels
+<p>It is the difference in exact match between <b>{{ about.primary }}</b> (trained on the labels
 of {{ about.label_source }}) and <b>{{ about.baseline }}</b>, with {{ about.reader }} answering from the top
 {{ about.shown[0] }} of the ranking.
 {{ "The same difference in answer accuracy is primary too." if "accuracy" in about.primary_metrics }}
@@ -50,9 +50,9 @@ Everything else on this page is secondary.</p>
 {% for warning in words.warnings(report) %}<p class="verdict warning">{{ warning }}</p>{% endfor %}
 <p>{{ about.questions }} {{ about.split }} questions in {{ about.groups }} groups, {{ about.seeds }} training seeds a
 run. Intervals are 95% and hold for other questions{{ " and other training seeds" if about.seeds > 1 else
-", not for training again" }}; differences are paired by question and seed. How the
-differences err together is taken from {{ about.draws }} resamples of groups of questions and of seeds.</p>
-<p>The judge of answer accuracy: {{ about.judge }}.</p>
+", not for training again" }}; differences are paired by question and seed. The
+adjustment for all runs at once is from {{ about.draws }} resamples of groups of questions and of seeds.</p>
+<p>Answer accuracy is judged by {{ about.judge }}.</p>
 
 <h2>Differences to {{ about.baseline }}</h2>
 {% for metric in compared %}
@@ -80,7 +80,7 @@ Interval and p hold for all runs at once. Grey: the region called equivalent.</c
 <h2>Every run and control</h2>
 <div class="wide"><table>
 <caption>With {{ about.reader }}, {{ words.units(main) }}, the 95% interval below.
-{{ words.NOTHING }}: does not apply or is not known. {{ words.beyond(report) }}</caption>
+{{ words.NOTHING }}: not applicable or unknown. {{ words.beyond(report) }}</caption>
 <thead><tr><th class="left">System</th><th class="left">Labels</th>
 {% for metric in main %}<th>{{ metric.head }}</th>{% endfor %}
 {% for metric in beyond %}<th>Beyond: {{ metric.column }}</th>{% endfor %}</tr></thead>
@@ -103,8 +103,8 @@ Interval and p hold for all runs at once. Grey: the region called equivalent.</c
 
 <h2>Rankings and utility</h2>
 <div class="wide"><table>
-<caption>Secondary. Rankings of {{ about.corpus }} passages by the labels of {{ about.human_source }}, and what
-{{ about.reader }} was shown against the best candidate and against no passage: {{ words.units(secondary) }}, the 95%
+<caption>Secondary. Rankings of {{ about.corpus }} passages by the labels of {{ about.human_source }}, and passages
+shown to {{ about.reader }} against the best candidate and against no passage: {{ words.units(secondary) }}, the 95%
 interval below.</caption>
 <thead><tr><th class="left">System</th><th class="left">Labels</th>
 {% for metric in secondary %}<th>{{ metric.head }}</th>{% endfor %}</tr></thead>
@@ -145,7 +145,7 @@ to {{ about.baseline }}, points, with an interval and p that hold for all runs a
 <div class="wide"><table>
 <caption>{{ shown }} shown: exact match by the reader that answers, %, the 95% interval below, and difference to
 {{ about.baseline }} with that reader, points; its interval holds for all runs at once.
-{{ "Secondary but for the primary figure." if loop.first else "Secondary." }}</caption>
+{{ "Secondary except for the primary figure." if loop.first else "Secondary." }}</caption>
 <thead><tr><th class="left">System</th><th class="left">Labels</th><th class="left">Encoder</th>
 <th class="left">Losses</th>
 {% for reader in about.readers %}<th>{{ reader }}</th><th>Difference</th>{% endfor %}</tr></thead>
@@ -178,10 +178,10 @@ to {{ about.baseline }}, points, with an interval and p that hold for all runs a
 
 <h2>How far label sources agree</h2>
 <div class="wide"><table>
-<caption>Every two label sources, the 95% interval below. Tau: Kendall's tau-b between the orders that they give a
-question's candidates, where both are soft; 1 is the same order. Best differs: questions whose best passages are not
-the same, %. By chance: what that would be if one source put a random candidate first. Left out: questions with fewer
-than two candidates that both label, and those whose candidates one of the two puts all level.</caption>
+<caption>Every two label sources, the 95% interval below. Tau: Kendall's tau-b between their orders of a question's
+candidates, if both are soft; 1 is the same order. Best differs: questions whose best passages differ, %. By chance:
+the same if one source put a random candidate first. Left out: questions with fewer than two candidates that both
+label, and questions whose candidates one of the two ranks all level.</caption>
 <thead>
 <tr><th colspan="2"></th>
 {% for split in report.label_agreement %}<th colspan="5">{{ split }} questions</th>{% endfor %}</tr>
@@ -231,10 +231,10 @@ exact match.</p>
 </div>
 </details>
 {% else %}
-<p>There is none: as far as exact match is known, no two runs differ in it.</p>
+<p>There are none: as far as exact match is known, no two runs differ in it.</p>
 {% endfor %}
 
-<h2>What this page is made of</h2>
+<h2>What this page is made from</h2>
 <details><summary>Parameters</summary><div class="wide"><table class="values"><tbody>
 {% for name, value in params.items() %}<tr><th scope="row">{{ name }}</th><td>{{ value }}</td></tr>
 {% endfor %}

@@ -4,12 +4,12 @@ answer_accuracy.png        answer accuracy of every run and control with its 95%
 answer_vs_retrieval.png    answer accuracy against agreement of the top passage with the annotators
 training_curves.png        loss on training batches and on validation by step, a panel a run, a line a seed
 
-Where nobody judged the answers, exact match stands in for answer accuracy and the axis says so.
+If the answers were not judged, exact match replaces answer accuracy and the axis is labelled so.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bitter_retrieval.statistics.metrics import METRICS
 
@@ -19,13 +19,14 @@ if TYPE_CHECKING:  # matplotlib is slow to import and only drawing needs it
 
 Report = Mapping[str, Any]
 Curve = Mapping[str, Sequence[float | None]]  # column of a curves file: values by row
+Pair = tuple[Mapping[str, Any], Mapping[str, Any]]  # estimates of retrieval and of answers
 
 BLUE, ORANGE, GREY, LIGHT, INK = "#2a6fbb", "#d1661c", "#7a7f87", "#b9d2ec", "#22262b"
 DPI = 120
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> "tuple[Figure, Any]":
-    """A figure in inches with its axes, in the look that all pictures share; axes as a grid [rows, columns]."""
+    """A figure of this size in inches, in the common style, and its axes as a grid [rows, columns]."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -50,7 +51,7 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
 
 
 def save(figure: "Figure", path: Path | str) -> None:
-    """Write a PNG, whole or not at all, without the version that would make equal pictures differ."""
+    """Write a PNG, whole or not at all. Without matplotlib's version in it, equal pictures are equal files."""
     from matplotlib import pyplot
 
     path = Path(path)
@@ -68,7 +69,7 @@ def judged_metric(report: Report) -> str:
 
 
 def answer_accuracy(report: Report, path: Path | str) -> None:
-    """Every system with its interval, runs above controls, in the order of params."""
+    """Every system with its interval, runs above controls, in the order of params.yaml."""
     metric = judged_metric(report)
     found = {name: _estimate(report, name, metric) for name in report["systems"]}
     figure, axes = new_figure(7.5, 1.1 + 0.27 * len(found))
@@ -89,17 +90,18 @@ def answer_accuracy(report: Report, path: Path | str) -> None:
 
 
 def answer_vs_retrieval(report: Report, path: Path | str) -> None:
-    """Each system as a cross of two intervals, and the runs from nearer: do better answers need more agreement?"""
+    """Each system as a cross of two intervals, and a close-up of the runs: do better answers need more agreement?"""
     metric = judged_metric(report)
     figure, axes = new_figure(9.5, 4.6, columns=2)
     everything, near = axes[0]
-    shown = {
-        name: (_estimate(report, name, "retrieval"), _estimate(report, name, metric)) for name in report["systems"]
-    }
-    shown = {name: pair for name, pair in shown.items() if all(pair)}
+    shown: dict[str, Pair] = {}
+    for name in report["systems"]:
+        retrieval, answer = _estimate(report, name, "retrieval"), _estimate(report, name, metric)
+        if retrieval and answer:
+            shown[name] = retrieval, answer
     runs = [name for name in shown if _is_run(report, name) and name not in report["negative_controls"]]
     _scatter(everything, report, "runs and controls", shown)
-    _scatter(near, report, "the runs from nearer", {name: shown[name] for name in runs})
+    _scatter(near, report, "the runs, closer", {name: shown[name] for name in runs})
     figure.supxlabel(f"Top passage relevant by the labels of {report['about']['human_source']}, %", fontsize=9)
     everything.set_ylabel(f"{METRICS[metric].head} with {report['about']['reader']}, %{_not_judged(metric)}")
     write_names(everything, [_named(name, shown) for name in shown if name not in runs])
@@ -107,7 +109,7 @@ def answer_vs_retrieval(report: Report, path: Path | str) -> None:
     save(figure, path)
 
 
-def _scatter(ax: "Axes", report: Report, title: str, shown: Mapping[str, Sequence[Mapping]]) -> None:
+def _scatter(ax: "Axes", report: Report, title: str, shown: Mapping[str, Pair]) -> None:
     ax.set_title(title, fontsize=9, loc="left")
     if not shown:
         ax.text(0.5, 0.5, "nothing to show", ha="center", transform=ax.transAxes)
@@ -116,21 +118,22 @@ def _scatter(ax: "Axes", report: Report, title: str, shown: Mapping[str, Sequenc
 
 
 def write_names(ax: "Axes", points: Sequence[tuple[float, float, str]]) -> None:
-    """Write the names of (x, y, name), in data units, near their points; the figure's layout is fixed from here on."""
+    """Write the names of (x, y, name), in data units, near their points. This fixes the figure's layout."""
     from adjustText import adjust_text
     from matplotlib.patheffects import withStroke
 
-    ax.figure.canvas.draw()
-    ax.figure.set_layout_engine("none")
+    figure = cast("Figure", ax.figure)  # we draw no subfigures
+    figure.canvas.draw()
+    figure.set_layout_engine("none")
     outline = [withStroke(linewidth=2.5, foreground="white")]
     names = [ax.text(x, y, name, fontsize=8, zorder=4, path_effects=outline) for x, y, name in points]
     leads = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkB": 2}
     apart = {"expand": (1.4, 2.2), "force_text": (0.3, 0.4), "force_pull": (0.02, 0.02), "min_arrow_len": 10}
-    # Its default is a limit in seconds, which would give a slow machine another picture.
+    # By default adjust_text stops after some seconds, so a slow machine would draw another picture.
     adjust_text(names, ax=ax, arrowprops=leads, iter_lim=500, **apart)
 
 
-def _named(name: str, shown: Mapping[str, Sequence[Mapping]]) -> tuple[float, float, str]:
+def _named(name: str, shown: Mapping[str, Pair]) -> tuple[float, float, str]:
     retrieval, answer = shown[name]
     return 100 * retrieval["mean"], 100 * answer["mean"], name
 
@@ -152,10 +155,11 @@ def training_curves(curves: Mapping[str, Curve], path: Path | str) -> None:
 
 
 def _curve(ax: "Axes", curve: Curve, column: str, **style: Any) -> None:
-    """One line a seed through the steps where the column has a value."""
+    """One line per seed through the steps where the column has a value."""
     rows = list(zip(curve["seed"], curve["step"], curve.get(column, [None] * len(curve["seed"])), strict=True))
-    for seed in sorted({seed for seed, _, _ in rows}):
-        points = sorted((step, value) for one, step, value in rows if one == seed and value is not None)
+    for seed in sorted({seed for seed, _, _ in rows if seed is not None}):
+        of_seed = ((step, value) for one, step, value in rows if one == seed)
+        points = sorted((step, value) for step, value in of_seed if step is not None and value is not None)
         if points:
             ax.plot(*zip(*points, strict=True), **style)
 
@@ -179,7 +183,7 @@ def _point(ax: "Axes", across: Mapping, upward: Mapping | None, colour: str, pla
 
 
 def _reach(estimate: Mapping) -> list[list[float]] | None:
-    """Distance in percent from the mean down and up to the interval's ends; None where there is no interval."""
+    """Distances in percent from the mean to the lower and upper end of the interval; None without an interval."""
     if estimate["low"] is None or estimate["high"] is None:
         return None
     ends = estimate["mean"] - estimate["low"], estimate["high"] - estimate["mean"]

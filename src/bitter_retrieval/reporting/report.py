@@ -1,10 +1,9 @@
-"""metrics/report.html: one page that holds the whole comparison and loads nothing from elsewhere.
+"""metrics/report.html: the whole comparison on one page, which loads nothing from elsewhere.
 
     page = render(report, questions, params, {"data/judgements.parquet": "9a1f…"}, {"answer_accuracy": Path("….png")})
 
-report is what comparison.compare made, questions what differing.most_differing chose, params and files (MD5 by path)
-what produced both. Pictures are written into the page, so that it can be sent or opened offline. No script, date or
-path of a machine is in it.
+report comes from comparison.compare, questions from differing.most_differing; params and files (MD5 by path) are their
+inputs. Pictures are embedded, so the page can be sent or opened offline. It has no script, date or machine's path.
 """
 
 import base64
@@ -19,25 +18,29 @@ from bitter_retrieval.reporting import wording
 from bitter_retrieval.reporting.page import PAGE
 from bitter_retrieval.statistics.metrics import METRICS, of_family
 
-FURTHER = ("answer_nll", "regret", "harm")  # metrics beside exact match where another number of passages is shown
+FURTHER = (
+    "answer_nll",
+    "regret",
+    "harm",
+)  # metrics next to exact match in the tables with another number of passages shown
 COLUMNS = {
     "Labels": "where a run's training labels come from",
     "Difference": "mean over questions and seeds of run minus baseline, in points (hundredths), with an interval that "
     "holds for all runs at once",
     "Adjusted p": "p value of the difference, adjusted for the number of runs (largest |t| over the bootstrap)",
-    "Verdict": "better or worse: the simultaneous interval leaves out 0. equivalent: the difference is shown to be "
-    "within ±{equivalence:g} points. inconclusive: neither",
+    "Verdict": "better or worse: the interval for all runs at once excludes 0. equivalent: the difference is shown to "
+    "be within ±{equivalence:g} points. inconclusive: neither",
     "MDE": "minimum detectable effect: the difference that would be called better or worse with 80% power, in points",
-    "Seed sd": "standard deviation of the seeds' means, in points",
+    "Seed sd": "standard deviation of the difference between training seeds, in points",
 }
 PICTURES = {
     "answer_accuracy": "Answers by run and control, with 95% intervals; the dashed line is the baseline.",
     "answer_vs_retrieval": "Answers against agreement with the annotators. A run above and to the left of the baseline "
-    "answers better while it agrees less.",
-    "training_curves": "Loss on training batches (light) and on validation (dark), a line a seed. "
+    "answers better and agrees less.",
+    "training_curves": "Loss on training batches (light) and on validation (dark), one line per seed. "
     "Losses of different runs are not comparable.",
 }
-BAR = 160  # width of an interval's picture, in units of its drawing
+BAR = 160  # width of an interval's picture, in SVG units
 
 
 def render(
@@ -80,32 +83,35 @@ def _compared(report: Mapping[str, Any]) -> Mapping[str, Mapping]:
 
 
 def _definitions(equivalence: float) -> dict[str, str]:
-    """Of every column; `equivalence` in points."""
+    """Definition of every column; `equivalence` in points."""
     metrics = of_family("answer", "passage", "ranking", "utility")
     columns = {head: meaning.format(equivalence=equivalence) for head, meaning in COLUMNS.items()}
     return {metric.head: metric.definition for metric in metrics} | columns
 
 
 def _bars(found: Mapping[str, Mapping], equivalence: float, off: Container[str]) -> dict[str, Any]:
-    """Places on a drawing BAR wide of each difference and its ends, and of the region called equivalent.
+    """Positions on a picture BAR wide of each difference and its interval, and of the region called equivalent.
 
-    Runs in `off` may lie beyond the drawing, so that the others are not squeezed, and so may an interval's ends beyond
-    a difference of 1.
+    Runs in `off` do not set the scale and may lie outside, so that the others are not squeezed. Ends of intervals
+    beyond a difference of 1 lie outside too.
     """
     near = [one for name, one in found.items() if name not in off]
-    ends = [one[end] for one in near for end in ("low", "high", "mean") if one[end] is not None]
-    reach = min(1.0, max([abs(end) for end in ends] + [1.5 * equivalence]))
-    places = {name: {end: _place(one[end], reach) for end in ("low", "mean", "high")} for name, one in found.items()}
-    equal = _place(-equivalence, reach)  # from there as far beyond the middle
+    ends = [abs(one[end]) for one in near for end in ("low", "high", "mean") if one[end] is not None]
+    reach = min(1.0, max([*ends, 1.5 * equivalence]))
+    places = {
+        name: {end: None if one[end] is None else _place(one[end], reach) for end in ("low", "mean", "high")}
+        for name, one in found.items()
+    }
+    equal = _place(-equivalence, reach)  # the region is symmetric about the middle
     return {"width": BAR, "equal": [equal, round(BAR - 2 * equal, 1)], "runs": places}
 
 
-def _place(value: float | None, reach: float) -> float | None:
-    return None if value is None else round(BAR / 2 + value / reach * (BAR / 2 - 4), 1)
+def _place(value: float, reach: float) -> float:
+    return round(BAR / 2 + value / reach * (BAR / 2 - 4), 1)
 
 
 def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """What is set, as ("train.epochs", "3"); what is None is not."""
+    """The settings of a tree as ("train.epochs", "3"), without those that are None."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{above}{name}.")

@@ -1,4 +1,4 @@
-"""How the page of the report looks: its style sheet, of which the page holds a copy."""
+"""The style sheet of the report's page, which embeds it."""
 
 STYLE = """
 :root { color-scheme: light; --ink: #22262b; --soft: #666c74; --line: #dfe2e6; --blue: #2a6fbb; --orange: #d1661c; }

@@ -3,7 +3,7 @@
     {"em": {"infonce": 0.5495, "kl": 0.5958, …}, "kl_vs_infonce": {"diff": 0.0463, "low": 0.0168, "high": 0.0757},
      "disagreement": 0.3812, "coverage": 1.0}
 
-"em_beyond" is exact match in another domain, where there is one.
+With questions from another domain there is also "em_beyond", exact match on them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from typing import Any
 def summary(report: Mapping[str, Any]) -> dict[str, Any]:
     """Figures of the primary reader, as shares with four decimals.
 
-    The difference is that of the primary run alone: choosing the best of several would be a selection effect.
+    The only difference is that of the primary run: the best of several would be biased by its selection.
     """
     about, primary = report["about"], report["about"]["primary"]
     scores = {name: system["scores"].get(about["reader"], {}).get("em") for name, system in _runs(report)}
@@ -28,7 +28,7 @@ def summary(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _em_beyond(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Exact match by run on questions from another domain; nothing where there are none."""
+    """Exact match by run on questions from another domain; empty without any."""
     if not report["beyond"]:
         return {}
     systems, reader = report["beyond"]["systems"], report["about"]["reader"]

@@ -1,11 +1,12 @@
-"""The tables that compare prints, from its report. Narrow terminals get the same columns in several tables.
+"""The tables that compare prints from its report. Narrow terminals get the same columns in several tables.
 
-Exact match and its company, reader reader_a (mean ±half a 95% interval)
+Answers of reader_a: mean ±half a 95% interval, % (NLL: nats a token)
 system      labels      EM         F1         accuracy   NLL         retrieval   success
 infonce     human       54.9 ±3.1  57.0 ±3.0  54.9 ±3.1  2.10 ±0.15  61.2 ±2.9   60.4 ±3.0
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from io import StringIO
 from typing import Any
 
@@ -24,14 +25,15 @@ Report = Mapping[str, Any]
 
 
 def console(**settings: Any) -> Console:
-    """A console as wide as the terminal; where there is none, wide enough for whole tables."""
+    """A console as wide as the terminal; without a terminal, wide enough for whole tables."""
     settings = {"markup": False, "highlight": False} | settings
     found = Console(**settings)
-    return found if found.is_terminal else Console(**{"width": WIDE} | settings)
+    wide: dict[str, Any] = {"width": WIDE}
+    return found if found.is_terminal else Console(**wide | settings)
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of a Markdown page, as wide as its cells. A bar in a cell is escaped, a line break becomes a space."""
+    """A Markdown table, as wide as its cells. Bars in cells are escaped, line breaks become spaces."""
     table = Table(box=box.MARKDOWN)
     for head in heads:
         table.add_column(Text(head), no_wrap=True)
@@ -40,11 +42,12 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     whole = Console(width=_width(table), color_system=None, file=StringIO())
     with whole.capture() as shown:
         whole.print(table)
-    return "\n".join(line for line in shown.get().splitlines() if line.strip())  # the box has an empty line at its ends
+    lines = shown.get().splitlines()  # the first and the last are empty
+    return "\n".join(line for line in lines if line.strip())
 
 
 def everything(report: Report, width: int) -> Iterator[RenderableType]:
-    """All tables and notes in reading order, for a console of so many columns."""
+    """All tables and notes in reading order, for a console `width` columns wide."""
     yield from scores(report, width)
     yield from beyond(report, width)
     yield differences(report, width)
@@ -64,7 +67,7 @@ def scores(report: Report, width: int) -> list[RenderableType]:
 
 
 def beyond(report: Report, width: int) -> list[RenderableType]:
-    """The systems that answer questions from another domain, if there are any; a narrow console gets no labels."""
+    """The systems that answer questions from another domain, if any; a narrow console gets no labels."""
     if not report["beyond"]:
         return []
     metrics = wording.beyond_metrics(report)
@@ -85,12 +88,12 @@ def _beyond(report: Report, metrics: Sequence[Metric], labels: bool) -> Table:
 
 
 def secondary(report: Report, width: int) -> list[RenderableType]:
-    """Rankings against the annotators' labels, and what was shown against what could have been."""
+    """Rankings against the annotators' labels, and shown passages against the best candidate and none."""
     about, ranking, utility = report["about"], of_family("ranking"), of_family("utility")
     rankings = f"Rankings of {about['corpus']} passages by the labels of {about['human_source']}"
     shown = (
-        f"What {about['reader']} was shown against the best candidate (regret, and by the labeller's losses) and no "
-        "passage (harm)"
+        f"Passages shown to {about['reader']} against the best candidate (regret, also by the labeller's losses) and "
+        "against no passage (harm)"
     )
     return [
         *_parts(f"{rankings}, {wording.units(ranking)} (secondary)", report, ranking, width),
@@ -103,7 +106,7 @@ def _parts(title: str, report: Report, metrics: Sequence[Metric], width: int) ->
 
 
 def _fitting(columns: Sequence[Any], table_of: Callable[[Sequence[Any]], Table], width: int) -> list[Table]:
-    """One table of all columns, or as few of equal parts of them as the console has room for."""
+    """One table of all columns, or as few tables of about equal size as fit the console."""
     for size in sorted({-(-len(columns) // parts) for parts in range(1, len(columns) + 1)}, reverse=True):
         tables = [table_of(columns[at : at + size]) for at in range(0, len(columns), size)]
         if all(_width(table) <= width for table in tables):
@@ -117,7 +120,7 @@ def _width(table: Table) -> int:
 
 
 def _scores(report: Report, metrics: Sequence[Metric]) -> Table:
-    """The systems with these metrics of the primary reader; those that have none of them are left out."""
+    """The systems with these metrics of the primary reader; systems without any are left out."""
     reader = report["about"]["reader"]
     table = _table("system", "labels")
     for metric in metrics:
@@ -130,7 +133,7 @@ def _scores(report: Report, metrics: Sequence[Metric]) -> Table:
 
 
 def further(report: Report, shown: str | int, width: int) -> RenderableType:
-    """What retrieves, where the reader sees another number of passages; a narrow console gets fewer columns."""
+    """Systems that retrieve, with another number of passages shown; a narrow console gets fewer columns."""
     about, found = report["about"], report["further"][shown]
     wide, em, harm = width >= WIDE, METRICS["em"], METRICS["harm"]
     heads = [em.column, "difference", "verdict", *["adjusted p", harm.column] * wide]
@@ -140,7 +143,8 @@ def further(report: Report, shown: str | int, width: int) -> RenderableType:
     for name, system in found["systems"].items():
         scores = system["scores"].get(about["reader"], {})
         difference = found["differences"][about["reader"]]["em"].get(name)
-        cells = [wording.figure(em, scores.get("em")), wording.points(difference), _verdict(difference)]
+        cells: list[RenderableType] = [wording.figure(em, scores.get("em")), wording.points(difference)]
+        cells.append(_verdict(difference))
         if wide:
             cells.append(wording.probability(difference and difference["p_adjusted"]))
             cells.append(wording.figure(harm, scores.get("harm")))
@@ -155,7 +159,7 @@ def _verdict(difference: Mapping[str, Any] | None) -> Text:
 
 
 def _add(table: Table, report: Report, name: str, cells: Sequence[RenderableType], labels: bool = True) -> None:
-    """A row with the system's name and labels; a gap parts runs and controls, the primary run is bold."""
+    """Add a row with the system's name and labels. A gap divides runs and controls; the primary run is bold."""
     names, system = list(report["systems"]), report["systems"][name]
     after = names[names.index(name) + 1 :][:1]
     ends = any(report["systems"][other]["kind"] != system["kind"] for other in after)
@@ -191,13 +195,13 @@ def _judged(difference: Mapping[str, Any]) -> list[RenderableType]:
 
 
 def readers(report: Report, width: int) -> list[RenderableType]:
-    """Exact match of every system with every reader, and the runs' differences to the baseline, by passages shown."""
+    """Exact match of every system by reader and passages shown, with the runs' differences to the baseline."""
     about = report["about"]
     title = "Exact match by reader, {} shown, %, and difference to {}, points (secondary)"
     return [
         _titled(title.format(shown, about["baseline"]), table)
         for shown, found in wording.readings(report).items()
-        for table in _fitting(about["readers"], lambda part, found=found: _readers(report, found, part), width)
+        for table in _fitting(about["readers"], partial(_readers, report, found), width)
     ]
 
 
@@ -219,7 +223,7 @@ def _reader_cells(found: Report, name: str, reader: str, baseline: bool) -> list
 
 
 def disagreement(report: Report) -> RenderableType:
-    """How often annotators and soft labels choose different passages, and what the disagreements are made of."""
+    """How often annotators and soft labels choose different passages, and which of them is wrong."""
     about, splits = report["about"], report["disagreement"]
     table = _table("")
     for name in splits:

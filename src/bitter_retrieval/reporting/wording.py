@@ -1,4 +1,4 @@
-"""How figures are written: the same words in the terminal, in the report and on the plots.
+"""Figures and findings in words, the same in the terminal, on the page and on model cards.
 
 share({"mean": 0.596, "low": 0.561, "high": 0.631})     "59.6 ±3.5"
 share({"mean": 0.98, "low": 0.93, "high": 1})           "98.0 [93.0, 100.0]"
@@ -13,10 +13,10 @@ from bitter_retrieval.statistics.metrics import METRICS, PERCENT, Metric
 
 Figures = Mapping[str, Any]
 
-NOTHING = "-"  # cannot be said
-DISAGREEMENT = {  # what is said of each split: where it stands in the report
+NOTHING = "-"  # undefined or unknown
+DISAGREEMENT = {  # row of the table: its path in the report of a split
     "questions with both labels": "questions",
-    "questions left out, as a label is missing": "left_out",
+    "questions left out for a missing label": "left_out",
     "lowest-loss passage is not the annotators'": "disagreement",
     "the same by chance": "chance",
     "questions with a tie for the lowest loss": "ties",
@@ -31,9 +31,9 @@ DISAGREEMENT = {  # what is said of each split: where it stands in the report
 
 
 def share(estimate: Figures | None, scale: float = 100, digits: int = 1) -> str:
-    """Mean and half the width of its 95% interval, or both its ends where the range of the scores cuts one of them.
+    """Mean and half the width of its 95% interval, or both ends if the range of the scores cuts one of them.
 
-    Without an interval where there is none.
+    The mean alone if there is no interval.
     """
     if estimate is None or estimate["mean"] is None:
         return NOTHING
@@ -41,18 +41,18 @@ def share(estimate: Figures | None, scale: float = 100, digits: int = 1) -> str:
     if None in ends:
         return mean
     off = scale * abs(sum(ends) / 2 - estimate["mean"])
-    if off > 0.25 / 10**digits:  # more than report.json rounds
+    if off > 0.25 / 10**digits:  # more than the rounding of report.json explains
         return f"{mean} {interval(estimate, scale, digits)}"
     return f"{mean} ±{scale * (ends[1] - ends[0]) / 2:.{digits}f}"
 
 
 def figure(metric: Metric, estimate: Figures | None) -> str:
-    """A metric's estimate in its unit, or what is written where there is none."""
+    """A metric's estimate in its unit, or metric.absent without one."""
     return share(estimate, metric.unit.scale, metric.unit.digits) if estimate else metric.absent
 
 
 def units(metrics: Iterable[Metric]) -> str:
-    """What the figures of these metrics are in, as "% (NLL: nats a token)"."""
+    """Units of these metrics, as in "% (NLL: nats a token)"."""
     others: dict[str, list[str]] = {}
     for metric in metrics:
         if metric.unit != PERCENT:
@@ -91,7 +91,7 @@ def size(value: float | None) -> str:
 
 
 def probability(value: float | None) -> str:
-    """A p value with three decimals at most."""
+    """A p value with three decimals, or "<.001"."""
     if value is None:
         return NOTHING
     return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
@@ -100,7 +100,7 @@ def probability(value: float | None) -> str:
 def sentence(run: str, baseline: str, difference: Figures | None) -> str:
     """The verdict on a run's exact match in one sentence."""
     if difference is None or difference["mean"] is None:
-        return f"{run} and {baseline} cannot be compared: there is no question that both answer."
+        return f"{run} and {baseline} cannot be compared: no question has an answer of both."
     measured = f"{points(difference)} points, adjusted p {probability(difference['p_adjusted'])}"
     said = {
         "better": f"{run} answers more questions exactly than {baseline}",
@@ -112,7 +112,7 @@ def sentence(run: str, baseline: str, difference: Figures | None) -> str:
 
 
 def beyond(report: Figures) -> str:
-    """What the columns about another domain are about; "" where there is none."""
+    """Title of the columns on questions from another domain; "" without any."""
     found = report["beyond"]
     if not found:
         return ""
@@ -123,7 +123,7 @@ def beyond(report: Figures) -> str:
 
 
 def beyond_metrics(report: Figures) -> list[Metric]:
-    """What is said of another domain; nothing where there is none."""
+    """Metrics reported on questions from another domain; empty without any."""
     return [metric for metric in METRICS.values() if metric.beyond] if report["beyond"] else []
 
 
@@ -138,7 +138,7 @@ def beyond_cells(report: Figures, name: str, metrics: Iterable[Metric]) -> list[
 
 
 def disagreement_rows(splits: Mapping[str, Figures]) -> list[tuple[str, list[str]]]:
-    """What is said of each split, with one cell a split; rows about true support where it is known."""
+    """Rows on disagreement with one cell per split; those about true support only if it is known."""
     known = any(split["split"] for split in splits.values())
     said = {words: path for words, path in DISAGREEMENT.items() if known or not path.startswith("split.")}
     return [(words, [_nested(split, path) for split in splits.values()]) for words, path in said.items()]
@@ -158,7 +158,7 @@ def notes(report: Figures) -> list[str]:
         f"Judge: {about['judge']}.",
         f"{about['questions']} questions in {about['groups']} groups, {about['seeds']} seeds.",
         f"The {about['split']} questions are from {about['origin']}.",
-        f"Passages that are searched: {about['corpus']}.",
+        f"Passages searched: {about['corpus']}.",
         f"Missing judgements: {missing['missing']} of {missing['answers']} answers{_listed(missing['reasons'])}, "
         f"coverage {percent(missing['coverage'])}.",
         *_unanswered(report),
@@ -186,18 +186,18 @@ def _beyond_counts(found: Figures) -> list[str]:
 
 
 def readings(report: Figures) -> dict[str | int, Figures]:
-    """What holds the systems' scores and differences, by the number of passages shown."""
+    """The parts of the report with scores and differences, by the number of passages shown."""
     return {report["about"]["shown"][0]: report} | report["further"]
 
 
 def warnings(report: Figures) -> list[str]:
-    """Sentences that a reader needs before the tables: what takes from what they seem to say."""
+    """Sentences to read before the tables, as they limit what the tables show."""
     idle = [said for shown, found in readings(report).items() for said in _idle(report, shown, found)]
     return _silent(report) + idle
 
 
 def _silent(report: Figures) -> list[str]:
-    """Where passages do not help a reader to answer, equal scores say nothing."""
+    """A warning if passages do not help a reader: then equal scores show nothing."""
     silent = [
         f"{reader} with {shown} shown"
         for shown, found in readings(report).items()
@@ -205,7 +205,7 @@ def _silent(report: Figures) -> list[str]:
         if _reads_nothing(report, found, reader)
     ]
     margin = f"{100 * report['about']['equivalence']:g} points more questions than without a passage"
-    about = f"no run and no control answers over {margin}, so that equal scores and the verdict equivalent say"
+    about = f"no run and no control answers over {margin}: equal scores and the verdict equivalent show"
     return [f"With {', '.join(silent)}, {about} nothing about retrieval."] if silent else []
 
 
@@ -220,7 +220,7 @@ def _reads_nothing(report: Figures, found: Figures, reader: str) -> bool:
 
 
 def _idle(report: Figures, shown: str | int, found: Figures) -> list[str]:
-    """Where the order of a question's labels is not shown to matter."""
+    """A warning if the order of a question's labels is not shown to matter."""
     return [
         f"With {shown} shown, {report['about']['primary']} is not shown to be better than {name} "
         f"({points(one['primary'])} points), whose labels are in random order within each question: differences with "
@@ -231,7 +231,7 @@ def _idle(report: Figures, shown: str | int, found: Figures) -> list[str]:
 
 
 def _unanswered(report: Figures) -> list[str]:
-    """Controls that some reader did not answer; of runs this is an error."""
+    """Controls without answers of some reader; for a run this is an error."""
     absent = {
         name: [reader for reader in report["about"]["readers"] if reader not in system["scores"]]
         for name, system in report["systems"].items()
@@ -240,7 +240,7 @@ def _unanswered(report: Figures) -> list[str]:
 
 
 def _unscorable(report: Figures) -> list[str]:
-    """Answers that have an exact match and no loss."""
+    """Answers with an exact match but no loss."""
     lost = {
         f"{name} × {reader} with {shown} shown": nll["n_missing"] - own["em"]["n_missing"] if nll else "all"
         for shown, found in readings(report).items()
@@ -250,7 +250,7 @@ def _unscorable(report: Figures) -> list[str]:
         if own["em"]
     }
     told = ", ".join(f"{name} {count}" for name, count in lost.items() if count)
-    why = "the reader can score none of their references or cannot be asked (then they are empty, and wrong)"
+    why = "the reader cannot score any of their references or cannot be asked (then they are empty, and wrong)"
     return [f"Answers without an NLL, as {why}: {told}."] if told else []
 
 
@@ -272,13 +272,16 @@ def _bounds(name: str, difference: Figures) -> str:
     low, high = signed(difference["worst_low"]), signed(difference["worst_high"])
     return (
         f"{name}: {difference['n_missing']} pairs without a judgement are left out of its difference in answer "
-        f"accuracy, {signed(difference['mean'])} points; if they all went one way it would be {low} or {high}."
+        f"accuracy, {signed(difference['mean'])} points; if all went against it or all for it: {low} or {high}."
     )
 
 
 def _negative(primary: str, name: str, shown: str | int, found: Figures) -> str:
-    """Its labels are in random order within each question. What all labels teach, it learns too: that a question's
-    candidates come before other passages."""
+    """How a negative control differs from the untrained encoder and from the primary run.
+
+    Its labels are in random order within each question, yet it may beat the untrained encoder: like every run, it
+    learns that a question's candidates rank before other passages.
+    """
     said = [
         f"{name} is {_beside(found['untrained'], 'the encoder before training')}" if found["untrained"] else "",
         f"{primary} is {_beside(found['primary'], name)}" if found["primary"] else "",
