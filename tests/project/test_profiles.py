@@ -106,9 +106,7 @@ def test_without_a_network_the_first_stage_of_msmarco_qwen3_says_what_to_do(tmp_
     began = time.monotonic()
     process = workspace.start("repro", HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path / "cache"))
     output, _ = process.communicate()
-    assert (
-        time.monotonic() - began < 40
-    )  # not the minutes of the client's own retries, on a slow and busy processor too
+    assert time.monotonic() - began < 10
     assert process.returncode != 0 and "Running stage 'prepare'" in output and "Running stage 'reader" not in output
     said = " ".join(next(line for line in output.splitlines() if line.startswith("error: ")).split())
     first = next(iter(params.readers.values()))
