@@ -124,7 +124,7 @@ def test_full_disk_is_named_and_room_lets_it_go_on(undisturbed: tuple[bytes, int
     wanted, needed = undisturbed
     assert finish(start(tmp_path, room=150_000)) == [1]
     error = (tmp_path / "error.txt").read_text()
-    assert str(tmp_path / "scores.sqlite") in error and "make room on the disk" in error and "run again" in error
+    assert str(tmp_path / "scores.sqlite") in error and "free space on the disk" in error and "run again" in error
     done = passes(tmp_path)
     assert 3 < done < needed and labels(tmp_path) == []
     assert finish(start(tmp_path)) == [0]
