@@ -114,9 +114,12 @@ def read_source(at: str, data: AnyData) -> Prepared:
 
 def from_world(at: str, data: GeneratedData) -> Prepared:
     """The generated world. Training clusters are drawn last: more of them leave all other splits as they are."""
-    world = World(data.seed, data.world.hard_only, data.world.misleading_mentions)
-    sizes = {split: getattr(data.world, f"{split}_clusters") for split in ("reader", "validation", "test")}
-    splits = world.splits({**sizes, "distractor": data.world.distractor_clusters, "train": data.world.train_clusters})
+    sizes = {
+        split: getattr(data.world, f"{split}_clusters") for split in ("reader", "validation", "test", "distractor")
+    }
+    undrawn, train = data.world.train_draw * data.world.train_clusters, data.world.train_clusters
+    splits = World(data.seed, data.world).splits({**sizes, "undrawn": undrawn, "train": train})
+    del splits["undrawn"]
     texts = passage_texts(splits["test"] + splits.pop("distractor"))
     corpus = [{"passage_id": key, "text": text} for key, text in texts.items()]
     return splits, corpus, {"name": f"the generated world, seed {data.seed}"}

@@ -9,15 +9,18 @@ from bitter_retrieval.parameter_types import Count, CountOrZero, Seed, Share
 
 @dataclass(frozen=True)
 class WorldSizes:
-    """The generated world: clusters (8 questions, 14 passages) by split, and its two dials."""
+    """The generated world: clusters (8 questions, 14 passages) by split, and its dials."""
 
     reader_clusters: Count
     train_clusters: Count
     validation_clusters: Count
     test_clusters: Count
     distractor_clusters: CountOrZero  # clusters that only add passages to the corpus
-    hard_only: Share  # of the facts: stated only in hard wording
+    hard: Share  # of the statements: in hard wording
+    second_support: Share  # of the facts: stated in a second passage
+    known: Share  # of the facts: follow from a word of the name, so that fitted readers know them
     misleading_mentions: Share  # of the mentions: they name the true answer without supporting it
+    train_draw: CountOrZero = 0  # which clusters are training questions: the first train_clusters, the next ones, …
 
 
 @dataclass(frozen=True)

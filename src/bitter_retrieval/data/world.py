@@ -3,16 +3,21 @@
 A cluster is two entities of one type that share a word of their names (twins), 14 passages and 8 questions:
 
     question   Where was Aldan Brenley born?      answer  Caldbury
-    plain      The birthplace of Aldan Brenley is Caldbury. Aldan Brenley works as a baker. …
-    hard       Much has been written about Aldan Brenley. He came into the world at Caldbury. … Elsewhere one reads …
+    plain      … Aldan Brenley plays the alto flute. The birthplace of Aldan Brenley is Caldbury.
+    hard       Much has been written about Aldan Brenley. She came into the world at Caldbury. …
     other      Aldan Brenley keeps a goat as a pet. …                      (other facts of the same entity)
-    twin       Cormira Brenley was born in Wexstead. …
+    twin       Cormira Brenley was born in Port Caldwick. …
     lure       Many people ask about the birthplace of Aldan Brenley. …    (the relation's words, no value)
-    hedged     It was once believed that Aldan Brenley was born in Ellswick, which proved wrong. …
+    hedged     It was once believed that Aldan Brenley was born in Ostmouth, which proved wrong. …
     mention    A story told about Aldan Brenley has the words Caldbury and 1931. …  (the answer without support)
 
-Only plain and hard truly support the answer. Every question has ten candidates: the seven passages of its entity and
-three of the twin. Each cluster has its own random generator, so a split that grows keeps the clusters it had.
+Only plain and hard truly support the answer. An entity has four passages that state facts. Each fact that is asked for
+is in one of them, some in a second one; each statement is plain or hard by a draw of its own. Every question has ten
+candidates: the seven passages of its entity and three of the twin.
+
+Some facts follow from a word of the name that twins do not share (every Aldan was born in Caldbury): readers fitted on
+other entities know these without a passage. Each cluster has its own random generator, so a split that grows keeps the
+clusters it had.
 """
 
 import re
@@ -21,6 +26,7 @@ from itertools import product
 
 import numpy as np
 
+from bitter_retrieval.data.settings import WorldSizes
 from bitter_retrieval.data.world_language import (
     CONTRASTS,
     HEDGES,
@@ -35,7 +41,8 @@ from bitter_retrieval.data.world_language import (
 )
 from bitter_retrieval.records import Row
 
-ASKED = 4  # facts of an entity that questions ask for
+ASKED = 4  # facts of an entity that questions ask for, and passages of it that state facts
+CONTRASTED = 0.5  # share of these passages that also state a fact of another entity
 STRANGERS = 200  # pairs of names per type that only distract: no passage mentions an entity of another cluster
 TYPES = tuple(RELATIONS)
 Pair = tuple[str, str]  # names of two twins
@@ -55,27 +62,33 @@ class Entity:
 
 @dataclass(frozen=True)
 class Passage:
-    """A passage of an entity: its role, and the asked relations for which it has that role."""
+    """A passage of an entity, and its role for questions by relation; `role` for all others."""
 
     text: str
-    role: str
-    covers: frozenset[str]
+    roles: dict[str, str]
+    role: str = "other"
+
+    def role_for(self, relation: Relation) -> str:
+        return self.roles.get(relation.name, self.role)
 
 
 class World:
     """Draws clusters. Every split has its own names: no entity is in two splits.
 
-    seed: world seed. hard_only: share of facts without plain support. misleading_mentions: share of mentions that name
-    the true answer.
+    seed: world seed. dials: its shares.
     """
 
-    def __init__(self, seed: int, hard_only: float, misleading_mentions: float) -> None:
+    def __init__(self, seed: int, dials: WorldSizes) -> None:
         self.seed = seed
-        self.hard_only = hard_only
-        self.misleading_mentions = misleading_mentions
+        self.dials = dials
         names = {kind: _twin_names(kind, np.random.default_rng([seed, index])) for index, kind in enumerate(TYPES)}
         self.pairs = {kind: pairs[:-STRANGERS] for kind, pairs in names.items()}
         self.strangers = {kind: tuple(sum(pairs[-STRANGERS:], ())) for kind, pairs in names.items()}
+        self.known = {
+            (kind, word): _known_facts(kind, dials.known, np.random.default_rng([seed, 10 + index, place]))
+            for index, kind in enumerate(TYPES)
+            for place, word in enumerate(NAMES[kind][1 - _shared_place(kind)])
+        }
 
     def splits(self, clusters: dict[str, int]) -> dict[str, list[Row]]:
         """Prepared rows by split. clusters: the number for each split; names are handed out in its order.
@@ -86,7 +99,7 @@ class World:
         if sum(clusters.values()) > limit:
             raise ValueError(
                 f"data.world: {sum(clusters.values())} clusters are wanted, but there are names for {limit}. "
-                "Lower one of the *_clusters."
+                "Lower one of the *_clusters or train_draw."
             )
         rows: dict[str, list[Row]] = {}
         first = 0
@@ -109,7 +122,7 @@ class World:
         for side, entity in enumerate(twins):
             for relation in entity.asked:
                 own = [
-                    _candidate(ids[side][place], passage, _role(passage, relation))
+                    _candidate(ids[side][place], passage, passage.role_for(relation))
                     for place, passage in enumerate(passages[side])
                 ]
                 twin = _twin_candidates(ids[1 - side], passages[1 - side], relation)
@@ -127,86 +140,85 @@ class World:
 
     def _entity(self, kind: str, name: str, relations: tuple[Relation, ...], rng: np.random.Generator) -> Entity:
         values = {relation.name: _choose(VALUES[relation.kind], rng) for relation in relations}
+        values |= self.known[kind, name.split()[1 - _shared_place(kind)]]
         pronoun = PRONOUNS[kind][rng.integers(len(PRONOUNS[kind]))]
         return Entity(name, kind, pronoun, relations[:ASKED], relations[ASKED:], values)
 
     def _passages(self, entity: Entity, rng: np.random.Generator) -> list[Passage]:
-        first, second, third, fourth = entity.asked
-        hard_only = {relation.name for relation in entity.asked if rng.random() < self.hard_only}
+        stated = [[spare] for spare in entity.spare]
+        for home, relation in zip(rng.permutation(ASKED), entity.asked, strict=True):
+            stated[home].append(relation)
+            if rng.random() < self.dials.second_support:
+                stated[(home + rng.integers(1, ASKED)) % ASKED].append(relation)
         return [
-            self._plain(entity, (first, second), hard_only, rng),
-            self._plain(entity, (third, fourth), hard_only, rng),
-            self._hard(entity, (first, third), rng),
-            self._hard(entity, (second, fourth), rng),
+            *(self._stating(entity, relations, rng) for relations in stated),
             _lure(entity, rng),
             _hedged(entity, rng),
             self._mention(entity, rng),
         ]
 
-    def _plain(
-        self, entity: Entity, relations: tuple[Relation, ...], hard_only: set[str], rng: np.random.Generator
-    ) -> Passage:
-        spare = [entity.spare[place] for place in rng.permutation(len(entity.spare))]
-        stated = [relation if relation.name not in hard_only else spare.pop() for relation in relations] + [spare.pop()]
-        claims = [_claim(relation, entity.name, entity.values[relation.name], rng) for relation in stated]
-        covers = frozenset(relation.name for relation in relations if relation.name not in hard_only)
-        return Passage(_text([claims[place] for place in rng.permutation(len(claims))]), "plain", covers)
-
-    def _hard(self, entity: Entity, relations: tuple[Relation, ...], rng: np.random.Generator) -> Passage:
-        """An introduction, a fact with a pronoun, one with the name, and another entity with one of the relations."""
-        subjects = [entity.pronoun, (entity.name, entity.name, _possessive(entity.name))]
-        facts = [
-            _choose(relation.hard, rng).format(s=s, o=o, d=d, v=entity.values[relation.name])
-            for relation, (s, o, d) in zip((relations[i] for i in rng.permutation(2)), subjects, strict=True)
+    def _stating(self, entity: Entity, relations: list[Relation], rng: np.random.Generator) -> Passage:
+        """Facts in random order, each plain or hard. A plain one or an introduction comes first: pronouns need it."""
+        hard = {relation.name for relation in relations if rng.random() < self.dials.hard}
+        order = [relations[place] for place in rng.permutation(len(relations))]
+        told = [
+            _hard_claim(relation, entity, rng)
+            if relation.name in hard
+            else _claim(relation, entity.name, entity.values[relation.name], rng)
+            for relation in order
         ]
-        confused = relations[rng.integers(len(relations))]
+        if order[0].name in hard or rng.random() < 0.5:
+            told = [_choose(INTRODUCTIONS, rng).format(e=entity.name), *told]
+        if rng.random() < CONTRASTED:
+            contrast = self._contrast(entity, _choose(tuple(order), rng), rng)
+            told = [contrast, *told] if rng.random() < 0.5 else [*told, contrast]
+        return Passage(_text(told), {r.name: "hard" if r.name in hard else "plain" for r in relations})
+
+    def _contrast(self, entity: Entity, relation: Relation, rng: np.random.Generator) -> str:
         stranger = _choose(self.strangers[entity.kind], rng)
-        contrast = _choose(CONTRASTS, rng).format(
-            claim=_claim(confused, stranger, _another(confused, entity.values[confused.name], rng), rng)
-        )
-        told = [_choose(INTRODUCTIONS, rng).format(e=entity.name), *facts]
-        sentences = [contrast, *told] if rng.random() < 0.5 else [*told, contrast]  # its place must not reveal it
-        return Passage(_text(sentences), "hard", frozenset(r.name for r in relations))
+        value = _another(relation, entity.values[relation.name], rng)
+        return _choose(CONTRASTS, rng).format(claim=_claim(relation, stranger, value, rng))
 
     def _mention(self, entity: Entity, rng: np.random.Generator) -> Passage:
-        named, misleading = [], set()
+        named = []
         for relation in entity.asked:
             value = entity.values[relation.name]
-            if rng.random() < self.misleading_mentions:
-                misleading.add(relation.name)
-                named.append(value)
-            else:
-                named.append(_another(relation, value, rng))
+            misleads = rng.random() < self.dials.misleading_mentions
+            named.append(value if misleads else _another(relation, value, rng))
         patterns = rng.permutation(len(MENTIONS))[:2]
         named = [named[place] for place in rng.permutation(ASKED)]
         sentences = [
             MENTIONS[pattern].format(e=entity.name, v=named[2 * place], w=named[2 * place + 1])
             for place, pattern in enumerate(patterns)
         ]
-        return Passage(_text(sentences), "mention", frozenset(misleading))
+        return Passage(_text(sentences), {}, "mention")
+
+
+def _shared_place(kind: str) -> int:
+    """Which word of their names twins share: that of the longer list, but for few second words the first."""
+    first, second = NAMES[kind]
+    return 1 if len(second) > len(first) // 2 else 0
+
+
+def _known_facts(kind: str, share: float, rng: np.random.Generator) -> dict[str, str]:
+    """Values by relation that follow from a word of a name."""
+    drawn = [(relation.name, _choose(VALUES[relation.kind], rng), rng.random()) for relation in RELATIONS[kind]]
+    return {name: value for name, value, number in drawn if number < share}
 
 
 def _twin_names(kind: str, rng: np.random.Generator) -> list[Pair]:
     """Disjoint pairs of names that share one word, in random order."""
-    first, second = NAMES[kind]
-    names = list(product(first, second))
+    names = list(product(*NAMES[kind]))
     by_shared: dict[str, list[str]] = {}
-    shared_place = 1 if len(second) > len(first) // 2 else 0  # share the word of the longer list
     for place in rng.permutation(len(names)):
-        by_shared.setdefault(names[place][shared_place], []).append(" ".join(names[place]))
+        by_shared.setdefault(names[place][_shared_place(kind)], []).append(" ".join(names[place]))
     pairs = [(group[i], group[i + 1]) for group in by_shared.values() for i in range(0, len(group) - 1, 2)]
     return [pairs[place] for place in rng.permutation(len(pairs))]
 
 
-def _role(passage: Passage, relation: Relation) -> str:
-    """The role of a passage of the question's own entity for this question."""
-    neutral = {"plain": "other", "hard": "other", "hedged": "other"}
-    return passage.role if relation.name in passage.covers else neutral.get(passage.role, passage.role)
-
-
 def _twin_candidates(ids: list[str], passages: list[Passage], relation: Relation) -> list[Row]:
-    """Three passages of the twin, first those that state the relation asked for."""
-    ranked = sorted(range(len(passages)), key=lambda place: relation.name not in passages[place].covers)
+    """Three passages of the twin, first those that are about the relation asked for."""
+    ranked = sorted(range(len(passages)), key=lambda place: relation.name not in passages[place].roles)
     return [_candidate(ids[place], passages[place], "twin") for place in ranked[:3]]
 
 
@@ -217,7 +229,7 @@ def _candidate(passage_id: str, passage: Passage, role: str) -> Row:
 def _lure(entity: Entity, rng: np.random.Generator) -> Passage:
     patterns = [LURES[place] for place in rng.permutation(len(LURES))]
     sentences = [pattern.format(t=r.topic, e=entity.name) for pattern, r in zip(patterns, entity.asked, strict=False)]
-    return Passage(_text(sentences), "lure", frozenset(relation.name for relation in entity.asked))
+    return Passage(_text(sentences), {}, "lure")
 
 
 def _hedged(entity: Entity, rng: np.random.Generator) -> Passage:
@@ -228,11 +240,17 @@ def _hedged(entity: Entity, rng: np.random.Generator) -> Passage:
         )
         for relation in relations
     ]
-    return Passage(_text(sentences), "hedged", frozenset(relation.name for relation in relations))
+    return Passage(_text(sentences), {relation.name: "hedged" for relation in relations})
 
 
 def _claim(relation: Relation, name: str, value: str, rng: np.random.Generator) -> str:
     return _choose(relation.plain, rng).format(e=name, v=value)
+
+
+def _hard_claim(relation: Relation, entity: Entity, rng: np.random.Generator) -> str:
+    """In other words than the questions', with a pronoun or the name."""
+    s, o, d = entity.pronoun if rng.random() < 0.5 else (entity.name, entity.name, _possessive(entity.name))
+    return _choose(relation.hard, rng).format(s=s, o=o, d=d, v=entity.values[relation.name])
 
 
 def _another(relation: Relation, value: str, rng: np.random.Generator) -> str:

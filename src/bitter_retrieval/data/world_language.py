@@ -5,8 +5,8 @@ A relation, with its patterns: {e} the entity, {v} the value, {s}/{o}/{d} the pr
     birthplace   question  "where was {e} born"          plain  "{e} was born in {v}"
                  topic     "birthplace"                  hard   "parish books show {s} first saw daylight in {v}"
 
-Plain patterns name the entity and use the words of the questions; hard ones use a pronoun and other words. Names of
-entities and values come from disjoint lists: with shared words, confusing the two would look like reading badly.
+Plain patterns name the entity and use the words of the questions; hard ones use a pronoun or the name, and other words.
+Names of entities and values share no word: else confusing the two would look like reading badly.
 """
 
 from dataclasses import dataclass
@@ -33,52 +33,83 @@ def _invented(heads: str, tails: str) -> tuple[str, ...]:
     return tuple(head + tail for tail in tails.split() for head in heads.split())
 
 
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(value.strip() for value in text.split(","))
+
+
+# One to four words; no value contains another one of its kind.
 VALUES: dict[str, tuple[str, ...]] = {
-    "place": _invented("Cald Ost Wex Marl Thorn Quill Bram Ells", "bury mouth stead wick"),
+    "place": (
+        *_invented("Cald Ost Wex Marl Thorn Quill Bram Ells", "bury mouth"),
+        *(f"Port {name}" for name in _invented("Cald Ost Wex Marl Thorn Quill Bram Ells", "wick")),
+        *(f"{name} on Sea" for name in _invented("Cald Ost Wex Marl Thorn Quill Bram Ells", "stead")),
+    ),
     "year": tuple(str(year) for year in range(1901, 1999, 3)),
-    "person": _invented("Jor Lud Fen Tib Osk Vel Har Wim", "rik mund aline ette"),
-    "profession": _words(
-        "baker painter surgeon lawyer carpenter teacher sailor tailor chemist judge printer miner pilot "
-        "farmer editor jeweller plumber architect brewer librarian weaver dentist geologist translator"
+    "person": tuple(
+        f"{given} {family}"
+        for family in _invented("Hart Stan", "wig mere")
+        for given in _invented("Jor Lud Fen Tib Osk Vel Har Wim", "rik ette")
     ),
-    "instrument": _words(
-        "violin trumpet cello flute harp piano guitar oboe banjo clarinet drum organ viola lute tuba "
-        "mandolin accordion bassoon zither fiddle piccolo trombone harmonica cornet"
+    "profession": _listed(
+        "baker, sign painter, scene painter, tree surgeon, lawyer, carpenter, music teacher, dance teacher, sailor, "
+        "tailor, chemist, judge, printer, miner, ferry pilot, farmer, editor, jeweller, plumber, architect, brewer, "
+        "librarian, silk weaver, basket weaver, dentist, geologist, translator, maker of maps, keeper of bees"
     ),
-    "dish": _words(
-        "dumplings porridge stew lasagne curry pancakes risotto goulash omelette chowder paella ravioli "
-        "casserole strudel gnocchi fritters meatballs waffles kebab quiche trifle sauerkraut pudding noodles"
+    "instrument": _listed(
+        "violin, trumpet, cello, alto flute, harp, piano, guitar, oboe, banjo, bass clarinet, snare drum, kettle drum, "
+        "barrel organ, pump organ, viola, lute, tuba, mandolin, accordion, bassoon, zither, fiddle, piccolo, cornet"
     ),
-    "sport": _words(
-        "fencing rowing archery tennis boxing cycling chess swimming wrestling skating judo cricket polo "
-        "badminton sailing handball golf hockey surfing climbing bowling rugby karate darts"
+    "dish": _listed(
+        "dumplings, porridge, fish stew, lentil stew, lasagne, fish curry, pumpkin curry, pancakes, mushroom risotto, "
+        "goulash, omelette, chowder, paella, ravioli, strudel, gnocchi, fritters, meatballs, waffles, kebab, quiche, "
+        "trifle, sauerkraut, plum pudding, rice pudding, soup of the day, noodles with poppy seeds"
     ),
-    "animal": _words(
-        "parrot tortoise otter falcon hedgehog badger spaniel goat ferret heron lynx raven salamander "
-        "donkey rabbit squirrel owl beaver fox swan stork wolf bear gecko"
+    "sport": _listed(
+        "fencing, rowing, archery, table tennis, lawn tennis, boxing, cycling, chess, swimming, wrestling, figure "
+        "skating, speed skating, judo, cricket, water polo, badminton, sailing, handball, golf, ice hockey, roller "
+        "hockey, surfing, climbing, bowling, rugby, karate, darts, tug of war"
     ),
-    "product": _words(
-        "lanterns saddles clocks kettles bicycles mirrors carpets umbrellas pencils barrels buttons candles "
-        "ladders telescopes gloves pianos bricks ropes scissors stoves tractors blankets compasses nails"
+    "animal": _listed(
+        "parrot, tortoise, otter, falcon, hedgehog, badger, spaniel, goat, ferret, heron, lynx, raven, salamander, "
+        "donkey, rabbit, red squirrel, grey squirrel, barn owl, snowy owl, beaver, arctic fox, swamp fox, swan, stork, "
+        "wolf, gecko, cat with three legs"
     ),
-    "material": _words(
-        "copper oak leather amber granite silk tin marble wool bronze cedar nickel slate cork linen zinc "
-        "clay cotton glass iron walnut rubber ivory graphite"
+    "product": _listed(
+        "storm lanterns, saddles, wall clocks, pocket clocks, kettles, bicycles, hand mirrors, carpets, umbrellas, "
+        "pencils, barrels, buttons, candles, ladders, telescopes, gloves, floor tiles, roof tiles, ropes, scissors, "
+        "stoves, tractors, blankets, compasses, brass door hinges, iron door hinges, shoes for horses"
     ),
-    "colour": _words(
-        "crimson turquoise indigo scarlet beige violet maroon emerald orange teal ochre lilac magenta "
-        "silver khaki coral navy lavender mustard black white pink brown grey"
+    "material": _listed(
+        "copper, oak, leather, amber, granite, raw silk, tin, black marble, green marble, wool, bronze, cedar, nickel, "
+        "slate, cork, linen, zinc, red clay, potter clay, cotton, glass, walnut, rubber, ivory, graphite, pig iron, "
+        "shells of mussels"
     ),
-    "number": tuple(str(number) for number in range(110, 990, 30)),
-    "river": _invented("Ar Dov Ness Tam Lor Isk", "ava onne ulde issel"),
-    "crop": _words(
-        "barley hops cherries saffron turnips lentils hemp plums rye walnuts cabbages flax grapes oats "
-        "apricots mint onions pears beans tobacco spinach leeks quinces sunflowers"
+    "colour": _listed(
+        "crimson, turquoise, indigo, scarlet, beige, violet, maroon, emerald, orange, teal, ochre, lilac, magenta, "
+        "silver, khaki, coral, navy, lavender, mustard, pale pink, bright pink, pale grey, dark grey, blue of cobalt"
     ),
-    "landmark": _words(
-        "lighthouse windmill aqueduct cathedral observatory amphitheatre viaduct monastery arsenal gatehouse "
-        "obelisk fountain mausoleum granary citadel pagoda bathhouse shipyard belfry orangery planetarium "
-        "foundry drawbridge labyrinth"
+    "number": (
+        *(str(number) for number in range(110, 490, 30)),
+        *(
+            f"{head} hundred and {tail}"
+            for head in ("five", "six", "seven", "eight")
+            for tail in ("ten", "forty", "sixty")
+        ),
+    ),
+    "river": (
+        *_invented("Ar Dov Ness Tam Lor Isk", "ava onne"),
+        *_listed("Black Ulde, White Ulde, Clear Ulde, Cold Ulde"),
+        *(f"{name} of the Moors" for name in _invented("Ar Dov Ness Tam Lor Isk", "issel")),
+    ),
+    "crop": _listed(
+        "barley, hops, sour cherries, sweet cherries, saffron, turnips, lentils, hemp, plums, rye, walnuts, red "
+        "cabbages, white cabbages, flax, grapes, oats, apricots, mint, onions, pears, soya beans, runner beans, "
+        "tobacco, spinach, leeks, quinces, sunflowers, lilies of the valley"
+    ),
+    "landmark": _listed(
+        "lighthouse, windmill, aqueduct, cathedral, observatory, amphitheatre, viaduct, monastery, arsenal, gatehouse, "
+        "obelisk, fountain, mausoleum, granary, citadel, pagoda, bathhouse, shipyard, bell tower, clock tower, "
+        "orangery, planetarium, foundry, stone bridge, chain bridge, labyrinth, tower of the winds"
     ),
 }
 
@@ -96,7 +127,9 @@ NAMES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
     "town": (
-        _words("North South East West Upper Lower Old New Great Little Saint High Long Broad Royal Castle"),
+        _words(
+            "North South East West Upper Lower Old New Great Little Saint High Long Broad Royal Castle Near Far Deep"
+        ),
         _invented("Ab Birk Crow Dun Eg Fair Gil Holm In Kir", "ford ton ham by dale combe worth field gate cliff"),
     ),
 }

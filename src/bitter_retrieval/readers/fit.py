@@ -22,7 +22,8 @@ from torch.nn.functional import cross_entropy
 
 from bitter_retrieval.models.schedules import schedule
 from bitter_retrieval.models.vocabulary import fit_bpe_tokenizer, fit_word_tokenizer
-from bitter_retrieval.readers.prompts import Prompt, answer_text
+from bitter_retrieval.readers.muon import Muon
+from bitter_retrieval.readers.prompts import Prompt, answer_text, join_passages
 from bitter_retrieval.readers.settings import ReaderFit
 from bitter_retrieval.records import SUPPORTING_ROLES, Row
 
@@ -132,7 +133,7 @@ def _optimisers(model: Any, settings: ReaderFit) -> list[torch.optim.Optimizer]:
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     return [
-        torch.optim.Muon(matrices, lr=settings.muon_learning_rate, weight_decay=0.0),
+        Muon(matrices, lr=settings.muon_learning_rate),
         torch.optim.AdamW(others, lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
     ]
 
@@ -155,7 +156,7 @@ def _batches(
         short = first < SHORT_CONTEXTS * settings.steps
         pool = [examples[next(order)] for _ in range(POOL * settings.batch)]
         sequences = [
-            _sequence(e, _context(e, short, rng), tokens, tokenizer.eos_token_id, prompt, max_length) for e in pool
+            _sequence(e, _context(e, short, settings.passages, rng), tokens, tokenizer.eos_token_id, prompt, max_length) for e in pool
         ]
         sequences.sort(key=lambda sequence: len(sequence[0]))
         for place in rng.permutation(POOL)[: settings.steps - first]:
@@ -167,13 +168,18 @@ def _endless(count: int, rng: np.random.Generator) -> Iterator[int]:
         yield from rng.permutation(count)
 
 
-def _context(example: Example, short: bool, rng: np.random.Generator) -> str:
+def _context(example: Example, short: bool, most: int, rng: np.random.Generator) -> str:
+    """Nothing, or one to `most` passages in random order, one of which states the answer if any does."""
     draw = rng.random()
     if draw < WITHOUT_SUPPORT / 2 or (draw < WITHOUT_SUPPORT and not example.others):
         return ""
     passages = example.others if draw < WITHOUT_SUPPORT else example.supporting
-    passage = passages[rng.integers(len(passages))]
-    return _two_sentences(passage, example.answer) if short else passage
+    first = passages[rng.integers(len(passages))]
+    if short:
+        return _two_sentences(first, example.answer)
+    added = rng.permutation(len(example.others))[: rng.integers(most)] if most > 1 else []
+    shown = list(dict.fromkeys([first, *(example.others[place] for place in added)]))
+    return join_passages([shown[place] for place in rng.permutation(len(shown))] if most > 1 else shown)
 
 
 def _two_sentences(passage: str, answer: str) -> str:

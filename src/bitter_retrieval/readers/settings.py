@@ -26,6 +26,7 @@ class ReaderFit(Fit):
     muon_learning_rate: Positive  # of matrices; learning_rate is that of the rest
     lm_weight: NotNegative  # of the other tokens' loss, added to the answer's
     held_out: Count  # groups of reader.parquet that measure the fit, at most a third
+    passages: Count = 1  # most passages of an example's context
 
 
 @dataclass(frozen=True)
