@@ -42,6 +42,7 @@ from bitter_retrieval.reporting.summary import summary
 from bitter_retrieval.statistics.comparison import CONTROLS, Settings, System, compare, plain
 from bitter_retrieval.statistics.differing import most_differing
 from bitter_retrieval.statistics.label_agreement import SourceAgreement, source_agreements
+from bitter_retrieval.statistics.label_errors import label_errors
 from bitter_retrieval.statistics.outcomes import (
     NEEDED,
     EvaluatedQuestions,
@@ -79,6 +80,9 @@ def main() -> None:
         report["beyond"] |= from_there | {"corpus": len(others[0].corpus)}
     report["disagreement"] = plain({each: of_split(each, params) for each in ("train", split)})
     report["label_agreement"] = plain({each: sources_agree(each, params) for each in ("train", split)})
+    report["label_errors"] = plain(
+        {each: label_errors(prepared(each), label_sources(each, params)) for each in ("train", split)}
+    )
     write(report, params, asked, systems, corpus)
     show(report)
 
@@ -135,11 +139,15 @@ def of_split(split: str, params: Params) -> dict[str, Any]:
 def sources_agree(split: str, params: Params) -> list[SourceAgreement]:
     """Agreement of every two label sources in one split."""
     rows = prepared(split)
-    sources = {name: read_labels(LABELS / name / f"{split}.parquet") for name in params.labels}
     design = Design(
         [row["group_id"] for row in rows], seeds=1, draws=20, seed=0
     )  # draws do not matter: estimates use none
-    return source_agreements(rows, sources, design)
+    return source_agreements(rows, label_sources(split, params), design)
+
+
+def label_sources(split: str, params: Params) -> dict[str, tuple[list[Row], bool]]:
+    """Label rows of every source in one split, and whether they are soft."""
+    return {name: read_labels(LABELS / name / f"{split}.parquet") for name in params.labels}
 
 
 def read_known(params: Params) -> Known:
