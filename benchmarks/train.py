@@ -360,7 +360,7 @@ def prepare(name: str, options: argparse.Namespace, folder: Path) -> dict[str, C
 def world_encoder(name: str, queries: int) -> tuple[Encoder, list[Row]]:
     """The default experiment's encoder with random weights, and questions of its generated world."""
     world, wanted, together = PARAMS.data.world, PARAMS.encoders["mini"], WORLDS[name]
-    drawn = World(0, world.hard_only, world.misleading_mentions)
+    drawn = World(0, world)
     clusters = (drawn.cluster("train", index, index) for index in range(math.ceil(queries / together)))
     rows = [row for cluster in clusters for row in cluster[:together]][:queries]
     tokenizer = fit_wordpiece_tokenizer(
