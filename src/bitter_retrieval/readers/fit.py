@@ -156,7 +156,8 @@ def _batches(
         short = first < SHORT_CONTEXTS * settings.steps
         pool = [examples[next(order)] for _ in range(POOL * settings.batch)]
         sequences = [
-            _sequence(e, _context(e, short, settings.passages, rng), tokens, tokenizer.eos_token_id, prompt, max_length) for e in pool
+            _sequence(e, _context(e, short, settings.passages, rng), tokens, tokenizer.eos_token_id, prompt, max_length)
+            for e in pool
         ]
         sequences.sort(key=lambda sequence: len(sequence[0]))
         for place in rng.permutation(POOL)[: settings.steps - first]:

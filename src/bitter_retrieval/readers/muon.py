@@ -1,4 +1,6 @@
-"""Muon in float32: momentum whose matrices are made nearly orthogonal (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
+"""Muon in float32: momentum whose matrices are made nearly orthogonal.
+
+Jordan et al. 2024, kellerjordan.github.io/posts/muon.
 
 torch's own Muon computes in bfloat16, which processors without it emulate (a step takes ten times as long there) and
 round in their own ways.
