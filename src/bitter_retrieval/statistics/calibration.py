@@ -231,8 +231,8 @@ def _outcome(design: Design, null: Array, gained: Array, rate: float, gain: floa
         "mean": mean.low <= rate <= mean.high,
         "alone": alone.low <= gain <= alone.high,
         "together": all(one.low <= gain * (name == "1") <= one.high for name, one in something.items()),
-        "rejected": without.p_adjusted <= LEVEL,
-        "familywise": any(one.p_adjusted <= LEVEL for one in nothing.values()),
+        "rejected": without.p <= LEVEL,
+        "familywise": any(one.p <= LEVEL for one in nothing.values()),
         "power": alone.verdict == "better",
         "power_together": something["1"].verdict == "better",
     }
@@ -241,7 +241,7 @@ def _outcome(design: Design, null: Array, gained: Array, rate: float, gain: floa
 def _against_first(design: Design, systems: Iterable[Array]) -> dict[str, Difference]:
     """Differences of the systems to the first one, named 1, 2, …"""
     baseline, *runs = systems
-    return design.differences({str(number): scores for number, scores in enumerate(runs, 1)}, baseline)
+    return design.differences({str(number): (scores, baseline) for number, scores in enumerate(runs, 1)})
 
 
 def _experiments(

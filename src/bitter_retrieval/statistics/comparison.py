@@ -2,21 +2,25 @@
 
 The dict is metrics/report.json. Shares lie in [0, 1], answer losses are in nats a token, null means undefined:
 
-    {"about": {"baseline": "infonce", "primary": "kl", "reader": "reader_a", "questions": 640, "groups": 80, …},
-     "systems": {"kl": {"kind": "run", "labels": "reader_a", "encoder": "mini", "truncated": 0, "scores": {"reader_a": {
-         "em": {"mean": 0.596, "low": 0.561, "high": 0.631, "seed_sd": 0.006, "n_questions": 640, "n_missing": 0}}}}},
-     "differences": {"reader_a": {"em": {"kl": {"mean": 0.046, "low": 0.017, …, "verdict": "better"}}}},
-     "further": {"5": {"systems": {"kl": {"truncated": 0, "scores": {…}}}, "differences": {"reader_a": {"em": {…}}}}},
-     "beyond": {"questions": 500, "systems": {…}, "differences": {"reader_a": {"em": {"kl": {…}}, "retrieval": {…}}}},
-     "negative_controls": {"kl_permuted": {"untrained": {…}, "primary": {…}}},
+    {"about": {"baseline": "infonce_human", "primary": "infonce_a", "reader": "reader_a", "questions": 2560, …},
+     "systems": {"infonce_a": {"kind": "run", "role": null, "labels": "reader_a", "encoder": "mini", "truncated": 0,
+         "scores": {"reader_a": {"em": {"mean": 0.596, "low": 0.561, "high": 0.631, "seed_sd": 0.006, …}}}}},
+     "differences": {"reader_a": {"em": {"infonce_a": {"mean": 0.046, "low": 0.017, …, "verdict": "better"}}}},
+     "contrasts": {"reader_a": {"em": {"loss": {"mean": 0.011, "low": -0.012, …, "verdict": "inconclusive"}}}},
+     "further": {"5": {"systems": {"kl_a": {"truncated": 0, "scores": {…}}}, "differences": {…}, "contrasts": {…}}},
+     "beyond": {"questions": 500, "systems": {…}, "differences": {"reader_a": {"em": {"kl_a": {…}}, "retrieval": {…}}}},
+     "negative_controls": {"kl_flat": {"untrained": {…}, "primary": {…}}},
      "missing": {"answers": 46080, "missing": 0, "coverage": 1.0, "reasons": {}}}
+
+`differences` are to the baseline, by reader and metric, `contrasts` between two other runs, by name. One of them stands
+alone: the primary run's, with the primary reader and the first number of passages shown, in exact match (and in answer
+accuracy where that is primary too). All others are secondary, and those of a reader and metric hold simultaneously.
 
 `further` holds results with other numbers of passages shown, by the entries of evaluate.shown from the second on, for
 systems that retrieve. `beyond` is about questions from another domain, and empty without any; its differences are to
-the encoder that a run started from, before training. A negative control is trained on labels in random order within
-each question: `untrained` is its difference to that encoder, `primary` the difference of the primary run to it, which
-shows what the order is worth. Intervals are 95%: of each system alone in `systems`, of all runs at once in
-`differences`.
+the encoder that a run started from, before training. A negative control is trained on labels that say nothing of which
+of a question's passages helps: `untrained` is its difference to that encoder, `primary` the difference of the primary
+run to it. An A/A run repeats the baseline with other seeds.
 """
 
 import dataclasses
@@ -39,6 +43,8 @@ CONTROLS = {
     "bm25": "BM25 ranks the corpus",
     "untrained": "the encoder ranks the corpus before any training",
 }
+NEGATIVE = "negative control"  # trained on labels that say nothing of which of a question's passages helps
+AGAIN = "A/A"  # trained as the baseline is, from other seeds
 DIGITS = 6  # of every figure in report.json
 
 
@@ -58,6 +64,8 @@ class Settings:
     seed: int
     equivalence: float
     shown: Sequence[int] = (1,)  # evaluate.shown; the first is that of the primary figure
+    contrasts: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by name: a run and its own baseline
+    primary_metrics: Sequence[str] = ("em",)  # those in which the primary difference stands alone
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ class System:
     kind: str  # run or control
     about: str
     labels: str | None  # label source of a run
-    negative: bool  # trained on labels whose order within a question is random
+    role: str | None  # NEGATIVE, AGAIN or None
     outcomes: Mapping[str, Outcomes]  # with the first number of passages shown
     further: Mapping[int, Mapping[str, Outcomes]] = field(
         default_factory=dict
@@ -95,7 +103,7 @@ def compare(
     report = {
         "about": _about(asked, systems, settings),
         "systems": {name: _system(design, systems[name], settings.readers) for name in watch(list(systems))},
-        "differences": _differences(design, systems, compared, settings),
+        **_differences(design, systems, compared, settings, settings.primary_metrics),
         "further": {shown: _further(design, systems, shown, asked, settings) for shown in settings.shown[1:]},
         "beyond": _beyond(systems, beyond, settings) if beyond.rows else {},
         "negative_controls": _negative_controls(design, systems, settings),
@@ -132,7 +140,8 @@ def _about(asked: EvaluatedQuestions, systems: Mapping[str, System], settings: S
 
 
 def _system(design: Design, system: System, readers: Sequence[str]) -> dict[str, Any]:
-    about = {"kind": system.kind, "about": system.about, "labels": system.labels, "encoder": system.encoder}
+    named = ("kind", "role", "about", "labels", "encoder")
+    about = {name: getattr(system, name) for name in named}
     return about | _scores(design, system, METRICS, readers)
 
 
@@ -165,7 +174,7 @@ def _further(
     compared = [name for name in metrics if METRICS[name].compared]
     return {
         "systems": {name: _scores(design, system, metrics, settings.readers) for name, system in read.items()},
-        "differences": _differences(design, read, compared, settings),
+        **_differences(design, read, compared, settings),
         "negative_controls": _negative_controls(design, read, settings),
     }
 
@@ -190,45 +199,54 @@ def _beyond(systems: Mapping[str, System], asked: EvaluatedQuestions, settings: 
 
 
 def _differences(
-    design: Design, systems: Mapping[str, System], metrics: Iterable[str], settings: Settings
-) -> dict[str, dict[str, Any]]:
-    """Runs against the baseline, by reader and metric. Runs share one adjustment; controls are not compared."""
-    others = [name for name, system in systems.items() if system.kind == "run" and name != settings.baseline]
-    return {
-        reader: {
-            metric: _against(design, systems, others, settings.baseline, reader, metric, settings.equivalence)
-            for metric in metrics
-        }
-        for reader in settings.readers
-    }
-
-
-def _against(
     design: Design,
     systems: Mapping[str, System],
-    names: Sequence[str],
-    baseline: str,
+    metrics: Iterable[str],
+    settings: Settings,
+    alone: Sequence[str] = (),
+) -> dict[str, dict[str, Any]]:
+    """`differences` and `contrasts`, by reader and metric. alone: metrics in which the primary one stands alone."""
+    others = [name for name, system in systems.items() if system.kind == "run" and name != settings.baseline]
+    differences = {name: (name, settings.baseline) for name in others}
+    contrasts = {name: (run, baseline) for name, (run, baseline) in settings.contrasts.items()}
+    found: dict[str, dict[str, Any]] = {"differences": {}, "contrasts": {}}
+    for reader in settings.readers:
+        for metric in metrics:
+            primary = [settings.primary] if reader == settings.reader and metric in alone else []
+            made: dict[str, Any] = {}
+            for family in ([n for n in (*differences, *contrasts) if n not in primary], primary):
+                pairs = {name: (differences | contrasts)[name] for name in family}
+                made |= _compared(design, systems, pairs, reader, metric, settings.equivalence)
+            for part, names in {"differences": differences, "contrasts": contrasts}.items():
+                found[part].setdefault(reader, {})[metric] = {name: made[name] for name in names if name in made}
+    return found
+
+
+def _compared(
+    design: Design,
+    systems: Mapping[str, System],
+    pairs: Mapping[str, tuple[str, str]],
     reader: str,
     metric: str,
     equivalence: float,
 ) -> dict[str, Any]:
-    """Differences of the named systems that have at least one pair with both scores."""
-    ground = systems[baseline].outcomes[reader].scores[metric]
-    scores = {name: systems[name].outcomes[reader].scores[metric] for name in names}
-    paired = {name: cells for name, cells in scores.items() if np.isfinite(cells - ground).any()}
-    return dict(design.differences(paired, ground, equivalence)) if paired else {}
+    """Differences of the named pairs of systems that have at least one question with both scores, simultaneously."""
+    scores = {
+        name: (systems[first].outcomes[reader].scores[metric], systems[second].outcomes[reader].scores[metric])
+        for name, (first, second) in pairs.items()
+    }
+    paired = {name: (first, second) for name, (first, second) in scores.items() if np.isfinite(first - second).any()}
+    return dict(design.differences(paired, equivalence))
 
 
 def _negative_controls(design: Design, systems: Mapping[str, System], settings: Settings) -> dict[str, Any]:
     """Exact match of each negative control against the untrained encoder, and of the primary run against it."""
-    names = [name for name, system in systems.items() if system.negative]
-    how = settings.reader, "em", settings.equivalence
-    learnt = _learnt(design, systems, names, *how[:2], settings)
-    found = {}
+    names, how = [name for name, system in systems.items() if system.role == NEGATIVE], (settings.reader, "em")
+    learnt, found = _learnt(design, systems, names, *how, settings), {}
     for name in names:
-        others = [settings.primary] if name != settings.primary else []
-        over = _against(design, systems, others, name, *how)
-        found[name] = {"untrained": learnt.get(name), "primary": over.get(settings.primary)}
+        pairs = {"primary": (settings.primary, name)} if name != settings.primary else {}
+        over = _compared(design, systems, pairs, *how, settings.equivalence)
+        found[name] = {"untrained": learnt.get(name), "primary": over.get("primary")}
     return found
 
 
@@ -239,8 +257,8 @@ def _learnt(
     found: dict[str, Any] = {}
     for start, untrained in systems.items():
         if untrained.kind == "control" and untrained.encoder and reader in untrained.outcomes:
-            own = [name for name in runs if systems[name].encoder == untrained.encoder]
-            found |= _against(design, systems, own, start, reader, metric, settings.equivalence)
+            pairs = {name: (name, start) for name in runs if systems[name].encoder == untrained.encoder}
+            found |= _compared(design, systems, pairs, reader, metric, settings.equivalence)
     return found
 
 

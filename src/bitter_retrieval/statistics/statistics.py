@@ -4,7 +4,8 @@ Scores of a system are a float array [seeds, questions], such as exact match; Na
 
     design = Design(groups=["c1", "c1", "c2", …], seeds=3, draws=4000, seed=0)
     design.estimate(kl)                       Estimate(mean=0.61, low=0.57, high=0.65, seed_sd=0.008, …)
-    design.differences({"kl": kl}, infonce)   {"kl": Difference(mean=0.05, low=0.02, high=0.08, …, verdict="better")}
+    design.difference(kl, infonce)            Difference(mean=0.05, low=0.02, high=0.08, …, verdict="better"), alone
+    design.differences({"kl": (kl, infonce), "mse": (mse, infonce)})       the same by name, simultaneous
 
 Why min F'. Questions and seeds are both samples: a finding must hold for other questions and for training again. A test
 over questions alone takes the seeds as given, and one over seeds alone the questions, so each rejects too often. Here
@@ -13,13 +14,13 @@ and that of the seed means over the number of seeds. With Satterthwaite's degree
 Clark (1973, Journal of Verbal Learning and Verbal Behavior 12, 335-359). It is conservative, as it counts the
 interaction of groups and seeds in both parts.
 
-Why the largest |t|. Runs that are compared with one baseline share its errors, so their differences are correlated, and
-Bonferroni's correction would be too strict. A bootstrap shows how far the most extreme of all differences strays by
-chance. A draw takes groups with replacement and, independently, seeds with replacement; its
-statistic is the mean over all drawn cells (seed, question) that are not missing (the pigeonhole bootstrap: Owen 2007,
-Annals of Applied Statistics 1(2), 386-411). All systems share the draws. The standard errors are not taken from it: it
-shows only (S - 1) / S of the variance of S seeds, and three seeds are too few for normal quantiles. Where seeds differ
-by 3 points, that would call one of nine equal runs different in 10% of experiments instead of 7% (src/calibrate.py).
+Why the largest |t|. Differences that are read together need wider intervals. They share runs and so errors: they are
+correlated, and Bonferroni's correction would be too strict. A bootstrap shows how far the most extreme of all strays by
+chance. A draw takes groups with replacement and, independently, seeds with replacement; its statistic is the mean over
+all drawn cells (seed, question) that are not missing (the pigeonhole bootstrap: Owen 2007, Annals of Applied Statistics
+1(2), 386-411). All differences share the draws. The standard errors are not taken from it: it shows only (S - 1) / S of
+the variance of S seeds, and three seeds are too few for normal quantiles. A difference that was chosen beforehand
+stands alone: it needs no adjustment, and no draws.
 
 Differences are paired by seed and question. With one seed, the interval holds for those trained models, not for
 training again. If all groups have the same mean, and all seeds too, the interval has no width: the data show no
@@ -57,9 +58,9 @@ class Estimate:
 class Difference:
     """System minus baseline over the pairs (seed, question) where both have a score. NaN: it cannot be computed.
 
-    `low`, `high` and `p_adjusted` hold for all compared systems at once. `p_equivalent` is of this system alone: the
-    larger p of two one-sided tests, one that the difference is above -equivalence, one that it is below +equivalence.
-    A high p_adjusted is no evidence for equality, a low p_equivalent is. Neither p goes below that of a sign test on G
+    `low`, `high` and `p` hold at once for all differences that were asked for together. `p_equivalent` is of this one
+    alone: the larger p of two one-sided tests, that it is above -equivalence, and that it is below +equivalence.
+    A high p is no evidence for equality, a low p_equivalent is. Neither p goes below that of a sign test on G
     groups, 2^(1-G) and 2^-G, so a handful of groups decides nothing; the exception are two systems that differ in no
     group and no seed, which are equivalent however few the groups. The verdicts better and worse take precedence over
     equivalent. If fewer than two groups have a pair, there is no interval and no p, and the verdict is inconclusive.
@@ -68,7 +69,7 @@ class Difference:
     mean: float
     low: float
     high: float
-    p_adjusted: float
+    p: float
     p_equivalent: float
     mde: float  # true difference that would be called better or worse in 80% of experiments like this one
     seed_sd: float  # of the paired differences of the seeds
@@ -124,18 +125,25 @@ class Design:
         seed_sd, n_questions = _spread([_mean(row) for row in cells]), int((~missing.all(0)).sum())
         return Estimate(measured.mean, float(low), float(high), seed_sd, n_questions, int(missing.sum()))
 
+    def difference(self, system: ArrayLike, baseline: ArrayLike, equivalence: float = 0.02) -> Difference:
+        """Compare two systems [seeds or 1, questions] alone; `equivalence` in the unit of the scores."""
+        return self.differences({"system": (system, baseline)}, equivalence)["system"]
+
     def differences(
-        self, systems: Mapping[str, ArrayLike], baseline: ArrayLike, equivalence: float = 0.02
+        self, pairs: Mapping[str, tuple[ArrayLike, ArrayLike]], equivalence: float = 0.02
     ) -> dict[str, Difference]:
-        """Compare each system [seeds or 1, questions] with the baseline; `equivalence` in the unit of the scores."""
-        base = self._checked("baseline", baseline)
-        scores = {name: self._checked(name, values) for name, values in systems.items()}
-        pairs = [cells - base for cells in scores.values()]
-        measured = [self._measured(cells) for cells in pairs]
-        varying = [cells for cells, one in zip(pairs, measured, strict=True) if one.error > 0]
-        largest = _largest_t(self._resampled(varying), np.array([_mean(cells) for cells in varying]))
+        """Compare the first of every pair of systems with the second, simultaneously; one pair stands alone."""
+        scores = {
+            name: (self._checked(name, system), self._checked(f"baseline of {name}", baseline))
+            for name, (system, baseline) in pairs.items()
+        }
+        shifts = [system - baseline for system, baseline in scores.values()]
+        measured = [self._measured(cells) for cells in shifts]
+        varying = [cells for cells, one in zip(shifts, measured, strict=True) if one.error > 0]
+        alone = len(varying) < 2
+        largest = None if alone else _largest_t(self._resampled(varying), np.array([_mean(each) for each in varying]))
         rows = zip(scores.items(), measured, strict=True)
-        return {name: _difference(cells, base, one, largest, equivalence) for (name, cells), one in rows}
+        return {name: _difference(*pair, one, largest, equivalence) for (name, pair), one in rows}
 
     def _measured(self, cells: Array) -> _Measured:
         """Mean of cells [seeds or 1, questions] with the standard error of min F' and Satterthwaite's degrees."""
@@ -207,36 +215,45 @@ def _largest_t(draws: Array, means: Array) -> Array:
     return np.sort(np.nan_to_num(t).max(axis=0, initial=0.0))
 
 
-def _difference(system: Array, baseline: Array, measured: _Measured, largest: Array, equivalence: float) -> Difference:
+def verdict_of(mean: float, p: float, p_equivalent: float) -> str:
+    """Better or worse where p is at most LEVEL, else equivalent where p_equivalent is, else inconclusive."""
+    if p <= LEVEL:
+        return "better" if mean > 0 else "worse"
+    return "equivalent" if p_equivalent <= LEVEL else "inconclusive"
+
+
+def _difference(
+    system: Array, baseline: Array, measured: _Measured, largest: Array | None, equivalence: float
+) -> Difference:
     pairs, mean = system - baseline, measured.mean
     seed_sd, n_missing = _spread([_mean(row) for row in pairs]), int(np.isnan(pairs).sum())
-    # The 95% quantile of the largest |t|, and never less than that of a single normal variable, 1.96.
-    quantile = max(float(largest[int(np.ceil((1 - LEVEL) * (len(largest) + 1))) - 1]), -ndtri(LEVEL / 2))
+    quantile = -ndtri(LEVEL / 2)
+    if largest is not None:  # the 95% quantile of the largest |t|, and never less than that of one normal variable
+        quantile = max(float(largest[int(np.ceil((1 - LEVEL) * (len(largest) + 1))) - 1]), quantile)
     # The resampled |t| is on the scale of a normal variable. Its tail probability is kept and looked up in Student's t,
     # which has longer tails where seeds are few.
     reach = measured.reach(ndtr(-quantile))
-    p_adjusted, p_equivalent = _p_values(measured, largest, equivalence)
-    verdict = "equivalent" if p_equivalent <= LEVEL else "inconclusive"
-    if p_adjusted <= LEVEL:  # then the interval excludes 0; the reverse holds unless the groups are too few
-        verdict = "better" if mean > 0 else "worse"
+    p, p_equivalent = _p_values(measured, largest, equivalence)
     # An estimate beyond `reach` is called different. 80% of the estimates are, if the true difference lies this much
     # farther out. Without any spread there is no such figure.
     mde = reach + measured.reach(1 - POWER) or np.nan
-    tests = mean - reach, mean + reach, p_adjusted, p_equivalent, mde
-    return Difference(mean, *tests, seed_sd, n_missing, *_worst_case(system, baseline), verdict)
+    tests = mean - reach, mean + reach, p, p_equivalent, mde
+    worst = _worst_case(system, baseline)
+    return Difference(mean, *tests, seed_sd, n_missing, *worst, verdict_of(mean, p, p_equivalent))
 
 
-def _p_values(measured: _Measured, largest: Array, margin: float) -> tuple[float, float]:
-    # floor: the smallest one-sided p of a sign test. The data count as one more draw, so p is never 0.
-    mean, floor, tries = measured.mean, 0.5**measured.groups, len(largest) + 1
+def _p_values(measured: _Measured, largest: Array | None, margin: float) -> tuple[float, float]:
+    mean, floor = measured.mean, 0.5**measured.groups  # the smallest one-sided p of a sign test
     if np.isnan(measured.error):
         return np.nan, np.nan
     if round(mean, DECIMALS) == measured.error == 0:
-        return 1.0, 1 / tries
+        return 1.0, 0.0
     alone = measured.tail(abs(mean))
-    adjusted = (1 + int((largest >= -ndtri(alone)).sum())) / tries
+    p = max(2 * alone, 2 * floor)
+    if largest is not None:  # the data count as one more draw, so p is never 0
+        p = max(p, (1 + int((largest >= -ndtri(alone)).sum())) / (len(largest) + 1))
     nearer_margin = measured.tail(margin - abs(mean))  # of the two one-sided tests, that with the larger p
-    return max(adjusted, 2 * alone, 2 * floor), max(nearer_margin, floor)
+    return p, max(nearer_margin, floor)
 
 
 def _worst_case(system: Array, baseline: Array) -> tuple[float, float]:
