@@ -1,8 +1,10 @@
 """Modelled annotators: how often they err, where, and that the errors at two levels of noise are nested."""
 
+from dataclasses import replace
 from math import sqrt
 
 import pytest
+import tiny
 
 from bitter_retrieval.data.world import World
 from bitter_retrieval.labels.annotators import HARD_ONLY_ODDS, POSITION_COST, annotate
@@ -14,7 +16,13 @@ SEEDS = range(5)
 
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
-    return World(seed=0, hard_only=0.3, misleading_mentions=0.5).splits({"train": 100})["train"]
+    return made(hard=0.4)
+
+
+def made(hard: float) -> list[Row]:
+    """Questions of which some have two supports in different words."""
+    dials = replace(tiny.PARAMS.data.world, hard=hard, second_support=0.3)
+    return World(0, dials).splits({"train": 100})["train"]
 
 
 def question(*candidates: tuple[str, str], query: str = "Who is the mayor of Old Crowby?", name: str = "q") -> Row:
@@ -66,7 +74,8 @@ def test_the_mean_error_rate_is_the_noise(rows: list[Row], annotator: str, noise
 
 
 def test_the_mean_error_rate_is_the_noise_where_few_facts_are_hard_only() -> None:
-    rows = World(seed=0, hard_only=0.03, misleading_mentions=0.5).splits({"train": 100})["train"]
+    rows = made(hard=0.03)
+    assert 0 < sum(map(hard_only, rows)) / len(rows) < 0.05
     rate = sum(len(wrong(rows, "skim", 0.4, seed)) for seed in SEEDS) / (len(rows) * len(SEEDS))
     assert abs(rate - 0.4) <= 3 * sqrt(0.4 * 0.6 / (len(rows) * len(SEEDS)))
 
