@@ -1,4 +1,7 @@
-"""The package behind the scripts in src/: a room (folder) a subject; the modules at its top are shared by rooms."""
+"""The package behind the scripts in src/: a room (folder) a subject; the modules at its top are shared by rooms.
+
+Whatever imports it first sets what libraries read as they are loaded; a variable that is set already stays.
+"""
 
 import os
 
@@ -8,3 +11,10 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 # GNU OpenMP reads this when torch is loaded: how long a thread spins before it sleeps. With the default, a second
 # process on the same cores slows training tenfold; with this value, twofold. Alone, both are equally fast.
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+
+# Matrix products, torch's own operations and oneDNN each choose kernels by processor, and kernels add in different
+# orders. With AVX2 for all three, processors differ less (benchmarks/results/processors.md says where). STRICT: one
+# thread and several give the same bytes.
+os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
+os.environ.setdefault("ATEN_CPU_CAPABILITY", "avx2")
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
