@@ -1,226 +1,254 @@
-"""study confirm: which worlds are queued, and statistics over worlds."""
+"""study confirm: which worlds are queued, contrasts over worlds, the map of errors, page and picture."""
 
-import copy
 import json
 import math
 from pathlib import Path
 from typing import Any
 
 import markdown_tables
+import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
+import yaml
+from study_reports import experiment, report, with_settings
 
 import study
 import use_profile
-from bitter_retrieval.studies import experiments
-from bitter_retrieval.studies.confirmation import ConfirmError, analyse, check_frozen, markdown, replicated
-from bitter_retrieval.studies.experiments import Result
+from bitter_retrieval.params import Params, parse_params
+from bitter_retrieval.statistics.worlds import simultaneous_over_worlds
+from bitter_retrieval.studies import experiments, map_plot, replication
+from bitter_retrieval.studies.confirmation import analyse, break_even, design, markdown, wanted
+from bitter_retrieval.studies.replication import ReplicationError, figures
 
 ROOT = Path(__file__).parents[2]
-LABELS = {"infonce": "human", "mse": "reader_a", "kl": "reader_a"}
-KL = (0.04, 0.02, 0.06)  # its difference in each world
-NAMES = ["world-101", "world-102", "world-103", "world-104", "world-105"]
+LEVELS = {"infonce_human_00": 0.0, "infonce_human_10": 0.1, "infonce_human_20": 0.2, "infonce_human_40": 0.4}
+ERRORS = {"human_00": 0.0, "human_10": 0.1, "human_20": 0.2, "human_40": 0.4}
+ERRORS |= {"reader_a": 0.05, "noisy_1": 0.1, "noisy_2": 0.2, "noisy_3": 0.4}
 
 
-def report(kl: float) -> dict[str, Any]:
-    """The part of metrics/report.json that analyse reads; mse is 10 points below the baseline, all else follows kl."""
-    scores = {"infonce": 0.6, "mse": 0.5, "kl": 0.6 + kl, "bm25": 0.4}
-    differences = {"mse": {"mean": -0.1}, "kl": {"mean": kl}}
-    about = {"baseline": "infonce", "primary": "kl", "reader": "a", "readers": ["a", "b"], "seeds": 3}
-    return {
-        "about": about | {"equivalence": 0.02},
-        "systems": {
-            name: {
-                "kind": "run" if name in LABELS else "control",
-                "labels": LABELS.get(name),
-                "scores": {reader: {"em": {"mean": score}} for reader in "ab"},
-            }
-            for name, score in scores.items()
-        },
-        "differences": {
-            "a": {"em": differences, "success": {"kl": {"mean": kl + 0.01}}, "retrieval": {"kl": {"mean": -0.2}}},
-            "b": {"em": {"kl": {"mean": kl / 2}}},
-        },
+@pytest.fixture
+def params(monkeypatch: pytest.MonkeyPatch) -> Params:
+    monkeypatch.chdir(ROOT)
+    return parse_params(yaml.safe_load(use_profile.render("confirm")), "confirm")
+
+
+def world(params: Params, number: int, readers: tuple[str, ...] = ("reader_a",)) -> dict[str, Any]:
+    """A report in which a run loses half a point a point of its labels' error, and chance adds to every run."""
+    chance = np.random.default_rng(number).normal(0, 0.01, len(params.runs))
+    em = {
+        name: 0.7 - ERRORS[run.labels] / 2 + float(error)
+        for (name, run), error in zip(params.runs.items(), chance, strict=True)
     }
+    labels = {name: run.labels for name, run in params.runs.items()}
+    systems = em | {"bm25": 0.4}
+    return report({reader: systems for reader in readers}, labels, ERRORS, "infonce_human_10")
 
 
-def reports() -> dict[str, dict[str, Any]]:
-    return {name: report(kl) for name, kl in zip(NAMES, KL, strict=False)}
+def worlds(params: Params, count: int = 6, **more: Any) -> dict[str, dict[str, Any]]:
+    numbers = range(101, 101 + count)
+    return {f"world-{number}": figures(world(params, number, **more)) | {"code": "0a6091d"} for number in numbers}
 
 
-# -- statistics ----------------------------------------------------------------------------------------------------
+def em(found: dict[str, dict[str, Any]], run: str) -> np.ndarray:
+    return np.array([one["scores"]["reader_a"]["em"][run] for one in found.values()])
 
 
-def test_an_interval_follows_the_t_table() -> None:
-    """Mean .04, sd .02, SE .02 / sqrt 3; t(.975) with 2 degrees of freedom is 4.302653, from any table."""
-    found = replicated(KL, 0.02)
-    reach = 4.302653 * 0.02 / math.sqrt(3)
-    assert (found["mean"], found["above"], found["worlds"]) == (pytest.approx(0.04), 3, list(KL))
-    assert (found["low"], found["high"]) == (pytest.approx(0.04 - reach), pytest.approx(0.04 + reach))
-    assert found["mde"] == pytest.approx((4.302653 + 1.060660) * 0.02 / math.sqrt(3))
-    assert found["p"] == pytest.approx(ttest_1samp(KL, 0).pvalue)
-    below = ttest_1samp(KL, -0.02, alternative="greater").pvalue
-    assert found["p_equivalent"] == pytest.approx(max(below, ttest_1samp(KL, 0.02, alternative="less").pvalue))
+# -- analysis ------------------------------------------------------------------------------------------------------
 
 
-def test_of_several_tests_p_grows_and_the_interval_agrees_with_it() -> None:
-    found = replicated(KL, 0.02, tests=4)
-    assert found["p"] == pytest.approx(4 * ttest_1samp(KL, 0).pvalue)
-    interval = ttest_1samp(KL, 0).confidence_interval(1 - 0.05 / 4)
-    assert (found["low"], found["high"]) == (pytest.approx(interval.low), pytest.approx(interval.high))
-    assert replicated(KL, 0.02, tests=1000)["p"] == 1
+def test_label_contrasts_are_one_family_over_worlds(params: Params) -> None:
+    found = worlds(params)
+    confirmed = analyse(design(params), found)
+    differences = np.transpose([em(found, "infonce_a") - em(found, run) for run in LEVELS])
+    assert confirmed.contrasts == list(zip(LEVELS, simultaneous_over_worlds(differences, 0.02), strict=True))
+    alone = simultaneous_over_worlds((em(found, "kl_a") - em(found, "infonce_a"))[:, None], 0.02)
+    assert confirmed.losses == [("kl_a", alone[0])]
+    assert confirmed.em["infonce_a"] == pytest.approx(em(found, "infonce_a").mean())
+    assert confirmed.em["bm25"] == pytest.approx(0.4)
+
+
+def test_the_map_has_a_cell_a_pair_of_errors(params: Params) -> None:
+    found = worlds(params)
+    errors = analyse(design(params), found).errors_map
+    softs = {"infonce_a": 0.05, "infonce_noisy_1": 0.1, "infonce_noisy_2": 0.2, "infonce_noisy_3": 0.4}
+    assert list(dict(errors.annotators)) == list(LEVELS) and dict(errors.annotators) == pytest.approx(LEVELS)
+    assert list(dict(errors.labellers)) == list(softs) and dict(errors.labellers) == pytest.approx(softs)
+    for row, human in zip(errors.cells, LEVELS, strict=True):
+        for cell, soft in zip(row, softs, strict=True):
+            assert cell.worlds == pytest.approx(tuple(em(found, soft) - em(found, human)))
+    everything = np.transpose([em(found, soft) - em(found, human) for human in LEVELS for soft in softs])
+    assert errors.grid("low").ravel() == pytest.approx([one.low for one in simultaneous_over_worlds(everything)])
+
+
+def test_axes_ascend_whatever_the_order_of_the_runs(params: Params) -> None:
+    found = worlds(params)
+    for one in found.values():
+        one["errors"] = one["errors"] | {"human_00": 0.3, "noisy_3": 0.01}
+    errors = analyse(design(params), found).errors_map
+    assert [error for _, error in errors.annotators] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert errors.labellers[0] == ("infonce_noisy_3", pytest.approx(0.01))
+    cell = errors.cells[2][0]  # annotators of human_00, now the third
+    assert cell.worlds == pytest.approx(tuple(em(found, "infonce_noisy_3") - em(found, "infonce_human_00")))
+
+
+def test_further_measures_are_support_and_other_readers(params: Params) -> None:
+    two = parse_params(
+        use_profile.resolve("confirm")[0] | {"readers": use_profile.resolve("default")[0]["readers"]}, "two readers"
+    )
+    confirmed = analyse(design(two), worlds(two, readers=("reader_a", "reader_b")))
+    assert list(confirmed.measures) == ["the passage truly supports", "EM of reader_b"]
+    assert confirmed.measures["EM of reader_b"] == confirmed.contrasts
+    assert list(analyse(design(params), worlds(params)).measures) == ["the passage truly supports"]
 
 
 @pytest.mark.parametrize(
-    ("values", "tests", "verdict"),
+    ("values", "where"),
     [
-        ((0.05, 0.06, 0.07), 1, "better"),
-        ((0.05, 0.06, 0.07), 9, "inconclusive"),
-        ((-0.05, -0.06, -0.07), 1, "worse"),
-        ((0.001, -0.002, 0.001), 1, "equivalent"),
-        ((0.1, -0.1, 0.0), 1, "inconclusive"),
-        ((0.009, 0.010, 0.011), 1, "better"),  # though equivalent too
-        ((0.0, 0.0, 0.0), 1, "equivalent"),
-        ((-0.1, -0.1, -0.1), 9, "worse"),
-        ((0.0, 0.0, 0.0, 0.04), 1, "inconclusive"),
+        ([0.1, 0.05, -0.05], 15.0),
+        ([0.1, 0.0, -0.1], 10.0),
+        ([-0.1, -0.2, 0.3], -math.inf),
+        ([0.1, 0.2, 0.3], math.inf),
+        ([0.3, -0.1, 0.2], 7.5),
     ],
 )
-def test_verdicts(values: tuple[float, ...], tests: int, verdict: str) -> None:
-    assert replicated(values, 0.02, tests)["verdict"] == verdict
+def test_break_even_is_the_first_zero(values: list[float], where: float) -> None:
+    assert break_even([0.0, 10.0, 20.0], values) == pytest.approx(where)
 
 
-def test_the_primary_run_is_tested_alone_and_the_others_together() -> None:
-    worlds = reports()
-    for found, kl in zip(worlds.values(), KL, strict=True):
-        found["systems"]["other"] = copy.deepcopy(found["systems"]["mse"])
-        found["differences"]["a"]["em"]["other"] = {"mean": kl}
-    found = analyse(worlds)
-    assert list(found["runs"]) == ["infonce", "kl", "mse", "other"]
-    assert found["runs"]["kl"]["difference"] == replicated(KL, 0.02)
-    assert found["runs"]["other"]["difference"] == replicated(KL, 0.02, tests=2)
-    assert found["runs"]["infonce"] == {"difference": None, "labels": "human", "em": pytest.approx(0.6)}
-    assert found["runs"]["kl"]["em"] == pytest.approx(0.64) and found["controls"] == {"bm25": pytest.approx(0.4)}
+def test_one_world_or_no_errors_are_refused(params: Params) -> None:
+    with pytest.raises(ReplicationError, match="1 world is in: two are needed"):
+        analyse(design(params), worlds(params, count=1))
+    found = worlds(params)
+    found["world-102"]["errors"]["noisy_2"] = None
+    with pytest.raises(ReplicationError, match="labels noisy_2: .*no share of wrong labels"):
+        analyse(design(params), found)
 
 
-def test_further_measures_are_support_retrieval_and_the_other_reader() -> None:
-    beside = analyse(reports())["beside"]
-    assert [(one["metric"], one["reader"]) for one in beside] == [("success", "a"), ("retrieval", "a"), ("em", "b")]
-    assert beside[2] == {"metric": "em", "reader": "b"} | replicated([kl / 2 for kl in KL], 0.02, tests=3)
+def test_params_without_a_map_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    other = parse_params(yaml.safe_load(use_profile.render("spread")), "spread")
+    with pytest.raises(ReplicationError, match="a map needs .*use_profile.py confirm"):
+        wanted(other, 2)
 
 
-def test_one_world_or_unlike_worlds_are_refused() -> None:
-    with pytest.raises(ConfirmError, match="1 world: .*two are needed"):
-        analyse({"world-101": report(0.1)})
-    for key, value in (("baseline", "mse"), ("primary", "mse"), ("reader", "b"), ("equivalence", 0.01)):
-        worlds = reports()
-        worlds["world-103"]["about"][key] = value
-        with pytest.raises(ConfirmError, match=rf"world-101 and world-103 differ in {key}: .* and {value}"):
-            analyse(worlds)
-    worlds = reports()
-    worlds["world-102"]["systems"]["mse"]["labels"] = "truth"
-    with pytest.raises(ConfirmError, match="world-101 and world-102 differ in runs: .*truth"):
-        analyse(worlds)
+# -- page and picture ----------------------------------------------------------------------------------------------
 
 
-def test_a_world_without_the_difference_is_named() -> None:
-    for absent in ({}, {"kl": {"mean": None}}):
-        worlds = reports()
-        worlds["world-102"]["differences"]["a"]["success"] = absent
-        with pytest.raises(ConfirmError, match="world-102: its report has no difference of kl in success of a"):
-            analyse(worlds)
+def test_the_page_has_the_figures_and_the_break_even(params: Params) -> None:
+    confirmed = analyse(design(params), worlds(params))
+    page = markdown(confirmed, design(params), 6, ["python src/study.py confirm table"], "../plots/map.png")
+    rows = markdown_tables.rows(page)
+    (first,) = (row for row in rows if row[0] == "infonce_human_40" and row[1] == "40.0")
+    one = dict(confirmed.contrasts)["infonce_human_40"]
+    assert one.verdict == "better" and one.mean == pytest.approx(0.175, abs=0.02)
+    assert first[2].startswith(f"+{100 * one.mean:.1f} [+{100 * one.low:.1f}, ") and first[5:7] == ["6 of 6", "better"]
+    (row,) = (row for row in rows if row[0] == "infonce_human_20, 20.0%")
+    places, cells = [0.05, 0.1, 0.2, 0.4], confirmed.errors_map.cells[2]
+    even = break_even(places, [cell.mean for cell in cells])
+    assert row[5].startswith(f"{100 * even:.1f} [") and 0.1 < even < 0.3
+    (row,) = (row for row in rows if row[0] == "infonce_human_00, 0.0%")
+    assert row[5].startswith("below 5.0 [below 5.0, ")
+    assert "![" in page and "(../plots/map.png)" in page and "Not finished" not in page
+    assert "- Annotators wrong about 40.0% (`infonce_human_40`): soft labels answer more questions" in page
 
 
-def test_the_page_has_the_figures_of_every_run_and_world() -> None:
-    page = markdown(analyse(reports()), ["python src/study.py confirm table"])
-    lines, rows = page.splitlines(), markdown_tables.rows(page)
-    assert "    python src/study.py confirm table" in lines
-    assert any("kl minus infonce: +4.0 [−1.0, +9.0] points, p .074, above 0 in 3 of 3" in line for line in lines)
-    assert ["infonce (baseline)", "human", "60.0", "-", "-", "-", "-"] in rows
-    assert ["kl (primary)", "reader_a", "64.0", "+4.0 [−1.0, +9.0]", ".074", "3 of 3", "inconclusive"] in rows
-    assert ["retrieval", "−20.0 [−20.0, −20.0]", "<.001", "0 of 3", "worse"] in rows
-    assert rows[rows.index(["run", "world-101", "world-102", "world-103"]) + 1] == ["kl", "+4.0", "+2.0", "+6.0"]
-    assert rows[rows.index(["bm25"]) + 1] == ["40.0"]
+def test_a_page_of_some_worlds_says_so(params: Params) -> None:
+    page = markdown(analyse(design(params), worlds(params, 5)), design(params), 16, [], "")
+    assert "**Not finished: 5 of 16 worlds are in.**" in page
+
+
+def test_the_same_map_is_the_same_picture(params: Params, tmp_path: Path) -> None:
+    for name, count in (("one", 6), ("two", 6), ("other", 5)):
+        errors = analyse(design(params), worlds(params, count)).errors_map
+        map_plot.draw(errors, count, tmp_path / f"{name}.png")
+    pictures = {path.stem: path.read_bytes() for path in tmp_path.iterdir()}
+    assert pictures["one"] == pictures["two"] != pictures["other"]
+
+
+def test_the_map_is_interpolated_between_its_cells() -> None:
+    across, up = np.array([0.0, 10.0, 40.0]), np.array([5.0, 25.0])
+    values = np.add.outer(2 * across, -up)
+    fine_across, fine_up = map_plot._fine(across, up)
+    assert map_plot._between(across, up, values) == pytest.approx(np.add.outer(2 * fine_across, -fine_up))
 
 
 # -- the command ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """The calls of a DVC that knows the first and the last world, in a folder with profile confirm."""
-    asked: list[tuple[str, ...]] = []
+def known(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The worlds that DVC knows, to be filled; in a folder with profile confirm."""
+    seeds: list[int] = []
+    tree = yaml.safe_load(use_profile.render("confirm"))
 
     def dvc(*arguments: str) -> str:
-        asked.append(arguments)
-        return json.dumps([{"experiments": [shown(101), shown(105)]}]) if arguments[1] == "show" else ""
+        if arguments[:3] == ("exp", "run", "--queue"):
+            print("asked for", *arguments[4:6])
+        made = {f"world-{seed}": with_settings(tree, wanted(params, 16)[f"world-{seed}"]) for seed in seeds}
+        return json.dumps([{"experiments": [experiment(name, params) for name, params in made.items()]}])
+
+    def git(*arguments: str) -> str:
+        if arguments[0] == "rev-parse":
+            return "0a6091d\n"
+        return json.dumps(world(params, int(arguments[1].split(":")[0].removeprefix("world-"))))
 
     monkeypatch.setattr(experiments, "dvc", dvc)
+    for module in (experiments, replication):
+        monkeypatch.setattr(module, "git", git)
     monkeypatch.chdir(tmp_path)
     Path("profiles").symlink_to(ROOT / "profiles")
+    Path("metrics").mkdir()
     assert use_profile.main(["confirm"]) == 0
-    return asked
+    return seeds
 
 
-def shown(seed: int, epochs: int = 3) -> dict[str, Any]:
-    params = {"data": {"seed": seed}, "labels": {"human": {"seed": seed}}, "train": {"epochs": epochs}}
-    data = {"params": {"params.yaml": {"data": params}}, "metrics": {experiments.SUMMARY: {"data": {"em": {}}}}}
-    return {"name": f"world-{seed}", "revs": [{"rev": str(seed), "data": data}], "executor": None}
-
-
-def test_the_profile_is_the_default_on_another_world(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    default, confirmed = (use_profile.resolve(name)[0] for name in ("default", "confirm"))
-    assert confirmed["data"]["seed"] == 101 and default["data"]["seed"] == 0
-    assert confirmed["evaluate"]["shown"] == default["evaluate"]["shown"][:1]
-    unchanged = {"data": {"seed": 0}, "evaluate": {"shown": default["evaluate"]["shown"]}}
-    assert use_profile.merge(confirmed, unchanged) == default
-
-
-def test_queue_asks_for_the_worlds_without_a_result(
-    calls: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert study.main(["confirm", "queue"]) == 0
-    queued = [arguments[4:] for arguments in calls if arguments[:3] == ("exp", "run", "--queue")]
-    drawn = "--set-param=data.seed={0}", "--set-param=labels.human.seed={0}"
-    assert queued == [(f"world-{seed}", *(each.format(seed) for each in drawn)) for seed in (102, 103, 104)]
+def test_queue_asks_for_the_worlds_without_figures(known: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+    known += [101, 102]
+    assert study.main(["confirm", "table", "--worlds", "4"]) == 0
+    known[:] = [103]  # the others are in metrics/confirm.json alone
+    capsys.readouterr()
+    assert study.main(["confirm", "queue", "--worlds", "4"]) == 0
     said = capsys.readouterr().out
-    assert "world-105: success, not queued again" in said and "python src/study.py confirm table" in said
+    assert "asked for world-104 --set-param=data.seed=104" in said and said.count("asked for") == 1
+    assert "python src/study.py confirm table --worlds 4" in said
 
 
-@pytest.mark.parametrize(("profile", "why"), [("default", "data.seed is 0"), ("squad_minilm", "data.source is squad")])
-def test_other_data_than_unseen_worlds_are_refused(
-    calls: list[tuple[str, ...]], profile: str, why: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    use_profile.main([profile])
-    for action in ("queue", "table"):
-        assert study.main(["confirm", action]) == 2
-        said = capsys.readouterr().err
-        assert why in said and "python src/use_profile.py confirm" in said
-    assert calls == []
-
-
-def test_table_writes_the_page_or_says_what_is_missing(
-    calls: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_table_writes_page_picture_and_figures(known: list[int], capsys: pytest.CaptureFixture[str]) -> None:
     assert study.main(["confirm", "table"]) == 2
-    assert "world-102 (not found), world-103 (not found), world-104 (not found)" in capsys.readouterr().err
-    assert not Path("docs").exists()
-    every = [{"experiments": [shown(seed) for seed in range(101, 106)]}]
-    monkeypatch.setattr(experiments, "dvc", lambda *arguments: json.dumps(every) if "v1" in arguments else "[]")
-    monkeypatch.setattr(experiments, "git", lambda *arguments: json.dumps(report(int(arguments[1][:3]) / 1000)))
-    assert study.main(["confirm", "table", "--rev", "v1"]) == 0
+    assert "0 world is in: two are needed" in capsys.readouterr().err and not Path("docs").exists()
+    known += [101, 102, 103]
+    assert study.main(["confirm", "table"]) == 0
+    assert "3 of 16 worlds" in capsys.readouterr().out
     page = Path("docs/confirm.md").read_text()
-    assert all(f"    {line}\n" in page for line in study.commands_of("confirm", "confirm"))
-    assert ["kl", "+10.1", "+10.2", "+10.3", "+10.4", "+10.5"] in markdown_tables.rows(page)
+    assert "3 of 16 worlds are in" in page and Path("plots/map.png").stat().st_size > 1000
+    assert list(json.loads(Path("metrics/confirm.json").read_text())["experiments"]) == [
+        "world-101",
+        "world-102",
+        "world-103",
+    ]
+    known.clear()
+    assert study.main(["confirm", "table"]) == 0 and Path("docs/confirm.md").read_text() == page
 
 
-def test_parameters_that_were_not_frozen_are_refused() -> None:
-    found = {}
-    wanted = {f"world-{seed}": {"data.seed": "", "labels.human.seed": ""} for seed in (101, 102, 103)}
-    for seed, epochs in ((101, 3), (102, 3), (103, 4)):
-        data = shown(seed, epochs)["revs"][0]["data"]
-        found[f"world-{seed}"] = Result(f"world-{seed}", "success", str(seed), data)
-        if epochs == 3:
-            check_frozen(found, wanted)
-    with pytest.raises(ConfirmError, match="world-101 and world-103 differ in train.epochs: 3 and 4"):
-        check_frozen(found, wanted)
+def test_parameters_that_changed_are_refused(known: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+    known += [101, 102]
+    assert study.main(["confirm", "table"]) == 0
+    tree = yaml.safe_load(Path("params.yaml").read_text())
+    tree["train"]["epochs"] = 99
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    assert study.main(["confirm", "queue"]) == 2
+    assert "params.yaml has train.epochs = 99" in capsys.readouterr().err
+
+
+# -- the profile ---------------------------------------------------------------------------------------------------
+
+
+def test_the_profile_freezes_the_defaults_of_reader_and_runs(params: Params) -> None:
+    default = use_profile.resolve("default")[0]
+    confirmed = use_profile.resolve("confirm")[0]
+    assert confirmed["readers"]["reader_a"] == default["readers"]["reader_a"]
+    for name, run in confirmed["runs"].items():
+        base = default["runs"]["infonce_human" if "human" in name else "kl_a" if name == "kl_a" else "infonce_a"]
+        assert run | {"labels": ""} == base | {"labels": ""}
+    levels = [(one.noise, one.seed) for one in params.labels.values() if one.kind == "annotators"]
+    assert levels == [(0, 0), (0.1, 0), (0.2, 0), (0.4, 0)], "one seed: draws of errors are nested"
+    assert params.data.seed == 101 and default["data"]["seed"] == 0

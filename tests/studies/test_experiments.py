@@ -1,6 +1,7 @@
 """experiments: calls of DVC and git, and refusals."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,30 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 def test_a_queued_experiment_has_its_name_and_settings(asked: list[tuple[str, ...]]) -> None:
     experiments.queue(WANTED)
     settings = ("--set-param=data.seed=2", "--set-param=++runs.kl.learning_rate=0.01")
-    assert asked[0] == ("exp", "show", "--json", "--rev", "HEAD")
-    assert asked[2] == ("exp", "run", "--queue", "--name", "two", *settings)
+    assert asked[:2] == [("queue", "status"), ("exp", "show", "--json", "--rev", "HEAD")]
+    assert asked[3] == ("exp", "run", "--queue", "--name", "two", *settings)
+
+
+@pytest.mark.parametrize(("active", "again"), [(0, True), (1, False)])
+def test_what_a_stopped_worker_left_is_queued_again(active: int, again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC 3.67 calls it running for ever, and `dvc exp run --run-all` waits for it for ever."""
+    status = (
+        "Task     Name    Created    Status\n1916025  one     02:53 AM   Running\nd1e7cff  two     02:53 AM   Queued\n"
+    )
+    state, calls = {"one": "running", "two": "queued"}, []
+
+    def dvc(*arguments: str) -> str:
+        calls.append(arguments)
+        if arguments == ("queue", "status"):
+            return f"{status}\nWorker status: {active} active, 0 idle\n"
+        if arguments == ("queue", "kill", "1916025"):
+            state["one"] = "failed"
+        return json.dumps([{"experiments": [entry(name, "a", {}, state[name]) for name in state]}])
+
+    monkeypatch.setattr(experiments, "dvc", dvc)
+    experiments.queue(WANTED)
+    assert [call[4] for call in calls if "--queue" in call] == ["one"] * again
+    assert (("queue", "kill", "1916025") in calls) == again
 
 
 def test_results_stand_as_wanted_and_added_keys_are_checked() -> None:
@@ -48,14 +71,22 @@ def test_results_stand_as_wanted_and_added_keys_are_checked() -> None:
         experiments.results(shown, WANTED)
 
 
+def test_what_has_finished_is_found_without_the_rest() -> None:
+    one, two = entry("one", "a", {"data": {"seed": 1}}), entry("two", "b", {"data": {"seed": 2}}, "running")
+    assert list(experiments.finished([{"experiments": [two, one]}], WANTED)) == ["one"]
+    with pytest.raises(ExperimentError, match=r"no result of two \(running\)"):
+        experiments.results([{"experiments": [two, one]}], WANTED)
+
+
 @pytest.mark.parametrize(
-    ("wanted", "ran"), [("1e-3", 0.001), ("2E5", 2e5), ("4", 4.0), ("true", True), ("null", None), ("skim", "skim")]
+    ("wanted", "ran"),
+    [("1e-3", 0.001), ("2E5", 2e5), ("4", 4.0), ("true", True), ("null", None), ("skim", "skim"), ("[1,2]", [1, 2])],
 )
 def test_a_setting_is_what_ran_however_it_is_written(wanted: str, ran: Any) -> None:
     shown = [{"experiments": [entry("one", "a", {"train": {"x": ran}})]}]
     assert experiments.results(shown, {"one": {"train.x": wanted}})["one"].rev == "a"
     for other in ("1.1e-3", "uniform"):
-        with pytest.raises(ExperimentError, match=f"ran with train.x={ran}, not {other}"):
+        with pytest.raises(ExperimentError, match=re.escape(f"ran with train.x={ran}, not {other}")):
             experiments.results(shown, {"one": {"train.x": other}})
 
 

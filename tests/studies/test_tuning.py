@@ -1,5 +1,6 @@
 """study tune: the trials of a run, and which of them is taken."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,15 @@ def report(em: dict[str, float], half: float) -> dict[str, Any]:
 
 
 def test_every_run_has_the_same_number_of_different_trials_starting_values_first(tuned: params.Params) -> None:
-    for run in tuned.runs.values():
-        made = grid(run, tuned.train.learning_rate)
+    grids = {name: grid(run, tuned.train.learning_rate, run.labels != "human") for name, run in tuned.runs.items()}
+    for made in grids.values():
         assert len(made) == len({tuple(each.items()) for each in made}) == len(trials(tuned)) == 9
         assert made[0]["learning_rate"] == tuned.train.learning_rate
-    assert grid(tuned.runs["kl"], 0.001)[0]["temperature.teacher"] == tuned.runs["kl"].temperature.teacher
-    assert {len(each) for each in grid(tuned.runs["mse"], 0.001)} == {1}  # it has no dial: learning rates alone
+    kl = tuned.runs["kl_a"]
+    assert grid(kl, 0.001)[0]["temperature.teacher"] == kl.temperature.teacher
+    assert grid(kl, 0.001, soft=False)[0]["temperature.student"] == kl.temperature.student  # no teacher is read
+    mse = grid(replace(kl, losses={"mse": 1.0}), 0.001)
+    assert {len(each) for each in mse} == {1} and len(mse) == 9  # it has no dial: learning rates alone
 
 
 def test_a_trial_is_what_params_can_hold(tuned: params.Params) -> None:
@@ -46,9 +50,8 @@ def test_a_trial_is_what_params_can_hold(tuned: params.Params) -> None:
         assert (last in at) != key.startswith("++"), f"{key}: ++ is for what params.yaml does not have"
         at[last] = float(value)
     made = params.parse_params(tree, "trial-8").runs
-    assert made["kl"].learning_rate == 0.002 and made["kl"].temperature.teacher == 0.4
-    assert made["infonce"].temperature.student == 0.1 and made["margin"].margin == 0.4
-    assert made["mse"].learning_rate == 0.008
+    assert made["kl_a"].learning_rate == 0.002 and made["kl_a"].temperature.teacher == 0.4
+    assert made["infonce_human"].temperature.student == 0.1 and made["kl_human"].temperature.student == 0.1
 
 
 def test_trials_are_refused_on_test_questions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,15 +76,15 @@ def test_the_first_within_one_standard_error_is_taken(em: list[float], se: list[
 
 def test_the_page_says_what_is_taken_and_every_trial(tuned: params.Params) -> None:
     starts = dict.fromkeys(tuned.runs, 0.5)
-    reports = {f"trial-{place}": report(starts | {"mse": 0.5 + place / 100}, 0.0392) for place in range(9)}
+    reports = {f"trial-{place}": report(starts | {"kl_a": 0.5 + place / 100}, 0.0392) for place in range(9)}
     found = outcomes(tuned, reports)
-    assert (found["kl"].best, found["kl"].chosen) == (0, 0)
-    assert (found["mse"].best, found["mse"].chosen) == (8, 6)  # se .02: .56 is the first within it of .58
-    assert found["mse"].se[0] == pytest.approx(0.02)
-    page = markdown(found, reports["trial-0"]["about"], study.commands_of("tune", "tuning"))
-    rows = markdown_tables.rows(page)
-    assert ["mse", "learning rate 0.0014", "56.0", "learning rate 0.008", "58.0 ± 2.0"] in rows
-    assert ["8", "learning rate 0.008", "*58.0*", "2.0"] in rows and "480 validation questions" in page
+    assert (found["kl_b"].best, found["kl_b"].chosen) == (0, 0)
+    assert (found["kl_a"].best, found["kl_a"].chosen) == (8, 6)  # se .02: .56 is the first within it of .58
+    assert found["kl_a"].se[0] == pytest.approx(0.02)
+    page = markdown(found, reports["trial-0"]["about"], study.commands_of(study.parse(["tune", "table"]), "tuning"))
+    rows, best = markdown_tables.rows(page), "learning rate 0.002, teacher 0.4"
+    assert ["kl_a", "learning rate 0.002, teacher 0.2", "56.0", best, "58.0 ± 2.0"] in rows
+    assert ["8", best, "*58.0*", "2.0"] in rows and "480 validation questions" in page
     assert [row[0] for row in rows].count("5") == len(tuned.runs)
 
 
@@ -96,7 +99,7 @@ def test_queue_and_table(
     monkeypatch.chdir(tmp_path)
     assert study.main(["tune", "queue"]) == 0 and queued == trials(tuned)
     assert study.main(["tune", "table"]) == 0
-    assert "9 trials" in capsys.readouterr().out and study.TUNING_PAGE.read_text().startswith("# Tuning")
+    assert "9 trials" in capsys.readouterr().out and Path("docs/tuning.md").read_text().startswith("# Tuning")
 
     def broken(*_: object) -> None:
         raise experiments.ExperimentError("no result of trial-3 (failed)")

@@ -1,1 +1,1 @@
-"""Many experiments at once: sweeps, tuning and confirmation on unseen worlds."""
+"""Many experiments at once: tuning, the location of the spread, and confirmation on unseen worlds."""

@@ -1,276 +1,347 @@
-"""Confirmation: the whole experiment on unseen worlds, each of them one independent replication.
+"""Confirmation on unseen worlds, and the map of annotators' and labeller's errors: one experiment a world makes both.
 
-    reports = {"world-101": {…metrics/report.json…}, "world-102": {…}, …}
-    analyse(reports)["runs"]["kl"]["difference"]
-        {"mean": 0.031, "low": 0.008, "high": 0.054, "p": 0.019, "verdict": "better", "worlds": [0.04, …], …}
-    markdown(analyse(reports), commands)          docs/confirm.md
+    wanted(params, 16)                   {"world-101": {"data.seed": "101", "++labels.human_00.seed": "101000", …}, …}
+    found = gather(…)                    the figures of each world
+    analyse(design(params), found)       contrasts with their intervals over worlds, and the map
+    markdown(…)                          docs/confirm.md
 
-Differences are run minus baseline, as a share of questions: each world's is the one in its report, and Student's t is
-taken over worlds. The primary run is tested alone; all other runs share one Bonferroni correction.
+Each world is read and labelled once. It has runs on the labels of annotators who err more and more, and on those of a
+reader to which errors are added. A label contrast is a run on a reader's labels minus one on annotators' labels. Means
+and intervals are over worlds, simultaneous within a family: the four label contrasts with the reader as it is (the
+primary family), those of each other measure, and the whole map.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import numpy as np
-from scipy.stats import t as student
 
 from bitter_retrieval.params import Params
 from bitter_retrieval.reporting import wording
 from bitter_retrieval.reporting.tables import markdown_table
-from bitter_retrieval.studies.experiments import ExperimentError, Result, Wanted
+from bitter_retrieval.statistics.worlds import OverWorlds, simultaneous_over_worlds
+from bitter_retrieval.studies.experiments import Wanted
+from bitter_retrieval.studies.replication import (
+    TARGET,
+    Figures,
+    ReplicationError,
+    contrast,
+    first_world,
+    paragraph,
+    seeds,
+    unfinished_words,
+    worlds_needed,
+)
 
-WORLDS = 5
-LEVEL = 0.05
-POWER = 0.8
-DECIMALS = 12  # later digits depend on the order of summation
-AGREED = ("baseline", "primary", "reader", "readers", "label_source", "human_source", "seeds", "equivalence", "judge")
-Report = Mapping[str, Any]
-
-
-class ConfirmError(ExperimentError):
-    """A confirmation that cannot be queued or tabulated, and what to do about it."""
-
-
-# -- which worlds ----------------------------------------------------------------------------------------------------
-
-
-def worlds(params: Params) -> Wanted:
-    """Settings of the experiments by name, from data.seed on: the seeds of a world and of its annotators.
-
-    Raises ConfirmError unless data.seed is that of an unseen world.
-    """
-    data, annotators = params.data, [name for name, made in params.labels.items() if made.kind == "annotators"]
-    remedy = "`python src/use_profile.py confirm` writes parameters for unseen worlds."
-    if data.source != "synthetic":
-        raise ConfirmError(f"data.source is {data.source}: only synthetic makes further worlds. {remedy}")
-    if data.seed == 0:
-        raise ConfirmError(f"data.seed is 0: that world was used for development. {remedy}")
-    drawn = ["data.seed", *(f"labels.{name}.seed" for name in annotators)]
-    seeds = range(data.seed, data.seed + WORLDS)
-    return {f"world-{seed}": dict.fromkeys(drawn, str(seed)) for seed in seeds}
+WORLDS = 16
+Contrast = tuple[str, OverWorlds]  # with the run that varies
+LABEL_LOSS, CONVERTED_LOSS = "infonce", "infonce_soft"  # the same loss, on marked passages and on those of lowest loss
 
 
-def check_frozen(found: Mapping[str, Result], wanted: Wanted) -> None:
-    """Raises ConfirmError if two experiments differ in any parameter but those wanted."""
-    drawn = {key for settings in wanted.values() for key in settings}
-    flat = {name: _flat(result.data["params"]["params.yaml"]["data"]) for name, result in found.items()}
-    (first, usual), *others = flat.items()
-    for name, params in others:
-        keys = (key for key in {**usual, **params} if usual.get(key) != params.get(key) and key not in drawn)
-        if (key := next(keys, None)) is not None:
-            raise ConfirmError(
-                f"experiments {first} and {name} differ in {key}: {usual.get(key)} and {params.get(key)}. Only "
-                "seeds may differ: `dvc exp remove` the wrong one, then queue it again."
-            )
+@dataclass(frozen=True)
+class Design:
+    """The runs that are compared."""
+
+    primary: str  # on the reader's labels as they are
+    annotators: list[str]  # the same loss on annotators' labels
+    labellers: list[str]  # the same loss on the reader's labels, with errors added or not; the primary is one
+    losses: list[str]  # other losses on the labels of the primary
+    labels: dict[str, str]  # source by run
+    reader: str
+    others: list[str]  # readers that made none of the labels
 
 
-def _flat(tree: Any, at: str = "") -> dict[str, Any]:
-    if not isinstance(tree, Mapping) or not tree:
-        return {at: tree}
-    return {key: leaf for part, below in tree.items() for key, leaf in _flat(below, f"{at}.{part}".strip(".")).items()}
+@dataclass(frozen=True)
+class ErrorMap:
+    """Label contrasts by the errors of both sides, each axis in ascending order; errors and differences are shares."""
+
+    annotators: list[tuple[str, float]]  # run, share of training questions about which its labels are wrong
+    labellers: list[tuple[str, float]]
+    cells: list[list[OverWorlds]]  # [annotators, labellers]
+
+    def grid(self, field: str) -> np.ndarray:
+        """mean, low or high [annotators, labellers]."""
+        return np.array([[getattr(cell, field) for cell in row] for row in self.cells])
 
 
-# -- analysis over worlds --------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Confirmation:
+    """What the page says."""
+
+    worlds: list[str]
+    about: Figures
+    codes: list[str]  # commits that the worlds were made by
+    errors: dict[str, float]  # by run
+    em: dict[str, float]  # by run and control, mean over worlds
+    contrasts: list[Contrast]  # the primary family, by run on annotators' labels
+    losses: list[Contrast]
+    measures: dict[str, list[Contrast]]  # further families of the same contrasts, by measure
+    errors_map: ErrorMap
 
 
-def analyse(reports: Mapping[str, Report]) -> dict[str, Any]:
-    """Means and differences over worlds. Raises ConfirmError on fewer than two reports, or on different experiments.
-
-    runs: exact match of the primary reader. beside: further measures of the primary run, which are true support,
-    retrieval and the other readers' exact match.
-    """
-    _check_alike(reports)
-    first = next(iter(reports.values()))
-    about = {"worlds": list(reports)} | {key: first["about"].get(key) for key in AGREED}
-    baseline, primary, reader, equivalence = (about[key] for key in ("baseline", "primary", "reader", "equivalence"))
-    others = [run for run in _named(first, "run") if run not in (baseline, primary)]
-    runs: dict[str, Any] = {baseline: {"difference": None}}
-    for run in [primary, *others]:
-        tests = 1 if run == primary else len(others)
-        runs[run] = {"difference": replicated(_differences(reports, reader, "em", run), equivalence, tests)}
-    for run, found in runs.items():
-        found |= {"labels": first["systems"][run]["labels"], "em": _em(reports, run)}
-    beside = [(metric, reader) for metric in ("success", "retrieval")]
-    beside += [("em", other) for other in about["readers"] if other != reader]
-    return {
-        "about": about,
-        "runs": runs,
-        "beside": [
-            {"metric": metric, "reader": by}
-            | replicated(_differences(reports, by, metric, primary), equivalence, len(beside))
-            for metric, by in beside
-        ],
-        "controls": {name: _em(reports, name) for name in _named(first, "control")},
-    }
+# -- design ----------------------------------------------------------------------------------------------------------
 
 
-def replicated(values: Sequence[float], equivalence: float, tests: int = 1) -> dict[str, Any]:
-    """Statistics of a difference over n independent worlds, d_1 … d_n; it is one of `tests` that hold together.
-
-    SE = sd / sqrt(n), sd with n - 1 degrees of freedom. Interval: mean -+ t(1 - .05 / (2 tests), n - 1) SE (Student
-    1908, Biometrika 6(1), 1-25); p: tests x the two-sided p of mean / SE, 1 at most. That is Bonferroni's inequality:
-    all `tests` intervals hold at once with 95% (Dunn 1961, JASA 56(293), 52-64). p_equivalent: the larger p of two
-    one-sided t tests against -+equivalence (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15(6), 657-680), for this
-    difference alone. mde: what a two-sided test of it alone detects with 80% power, about (t(.975) + t(.8)) SE. Better
-    and worse take precedence over equivalent.
-    """
-    d = np.asarray(values, dtype=np.float64)
-    mean, free = round(float(d.mean()), DECIMALS), len(d) - 1
-    error = round(float(d.std(ddof=1)) / len(d) ** 0.5, DECIMALS)
-    reach = float(student.ppf(1 - LEVEL / (2 * tests), free)) * error
-    p = min(1.0, tests * 2 * _above(abs(mean), error, free))
-    p_equivalent = max(_above(mean + equivalence, error, free), _above(equivalence - mean, error, free))
-    verdict = "equivalent" if p_equivalent <= LEVEL else "inconclusive"
-    if p <= LEVEL:
-        verdict = "better" if mean > 0 else "worse"
-    return {
-        "mean": mean,
-        "low": mean - reach,
-        "high": mean + reach,
-        "se": error,
-        "p": p,
-        "p_equivalent": p_equivalent,
-        "mde": float(student.ppf(1 - LEVEL / 2, free) + student.ppf(POWER, free)) * error,
-        "verdict": verdict,
-        "above": int((d > 0).sum()),
-        "worlds": d.tolist(),
-    }
+def wanted(params: Params, worlds: int) -> Wanted:
+    """Settings of the experiments by name. Raises ReplicationError unless params are of this study."""
+    design(params)
+    first = first_world(params, "confirm")
+    return {f"world-{world}": seeds(params, world) for world in range(first, first + worlds)}
 
 
-def _above(distance: float, error: float, free: int) -> float:
-    """One-sided p of a distance above 0. Without spread the sign decides (0 or 1), and a distance of 0 gives 0.5."""
-    if error == 0:
-        return 0.5 if distance == 0 else float(distance < 0)
-    return float(student.sf(distance / error, free))
+def design(params: Params) -> Design:
+    """Which runs are compared. Raises ReplicationError if a side of the map has fewer than two runs."""
+    runs, primary = params.runs, params.compare.primary
+    kinds = {name: params.sources[run.labels].kind for name, run in runs.items()}
+    annotators = [name for name, run in runs.items() if LABEL_LOSS in run.losses and kinds[name] == "annotators"]
+    labellers = [name for name, run in runs.items() if CONVERTED_LOSS in run.losses]
+    if primary not in labellers or min(len(annotators), len(labellers)) < 2:
+        raise ReplicationError(
+            f"params.yaml has the runs {', '.join(runs)}: a map needs {LABEL_LOSS} on labels of several annotators and "
+            f"{CONVERTED_LOSS} on several soft labels, compare.primary ({primary}) among these. "
+            "`python src/use_profile.py confirm` writes them."
+        )
+    labels = {name: run.labels for name, run in runs.items()}
+    losses = [name for name in runs if labels[name] == labels[primary] and name != primary]
+    reader = params.compare.reader
+    return Design(
+        primary, annotators, labellers, losses, labels, reader, [one for one in params.readers if one != reader]
+    )
 
 
-def _check_alike(reports: Mapping[str, Report]) -> None:
-    if len(reports) < 2:
-        raise ConfirmError(f"{len(reports)} world: two are needed for an interval, as worlds are the unit.")
-    said = {name: _said(report) for name, report in reports.items()}
-    (first, wanted), *others = said.items()
-    for name, found in others:
-        for key, value in wanted.items():
-            if found[key] != value:
-                raise ConfirmError(
-                    f"{first} and {name} differ in {key}: {value} and {found[key]}. "
-                    "`dvc exp remove` both, then `python src/study.py confirm queue`."
-                )
+# -- analysis --------------------------------------------------------------------------------------------------------
 
 
-def _said(report: Report) -> dict[str, Any]:
-    """What must be the same in all worlds."""
-    labels = {name: system["labels"] for name, system in report["systems"].items()}
-    return {key: report["about"].get(key) for key in AGREED} | {
-        kind + "s": {name: labels[name] for name in _named(report, kind)} for kind in ("run", "control")
-    }
+def analyse(design: Design, found: Mapping[str, Figures]) -> Confirmation:
+    """Raises ReplicationError on fewer than two worlds."""
+    if len(found) < 2:
+        raise ReplicationError(f"{len(found)} world is in: two are needed for an interval, as worlds are the unit.")
+    first, primary, reader = next(iter(found.values())), design.primary, design.reader
+    errors = {run: _error(found, design.labels[run]) for run in (*design.annotators, *design.labellers)}
+    annotators, labellers = (
+        sorted(runs, key=lambda run: errors[run]) for runs in (design.annotators, design.labellers)
+    )
+    label_contrasts = [(primary, run) for run in annotators]
+    systems = first["scores"][reader]["em"]
+    cells = _family(found, [(soft, run) for run in annotators for soft in labellers], reader, "em")
+    return Confirmation(
+        worlds=list(found),
+        about=first["about"],
+        codes=sorted({one["code"] for one in found.values()}),
+        errors=errors,
+        em={name: float(np.mean([one["scores"][reader]["em"][name] for one in found.values()])) for name in systems},
+        contrasts=list(zip(annotators, _family(found, label_contrasts, reader, "em"), strict=True)),
+        losses=list(
+            zip(design.losses, _family(found, [(run, primary) for run in design.losses], reader, "em"), strict=True)
+        ),
+        measures={
+            words: list(zip(annotators, _family(found, label_contrasts, by, metric), strict=True))
+            for words, by, metric in _measures(design)
+        },
+        errors_map=ErrorMap(
+            [(run, errors[run]) for run in annotators],
+            [(run, errors[run]) for run in labellers],
+            [cells[at : at + len(labellers)] for at in range(0, len(cells), len(labellers))],
+        ),
+    )
 
 
-def _named(report: Report, kind: str) -> list[str]:
-    return [name for name, system in report["systems"].items() if system["kind"] == kind]
+def _measures(design: Design) -> list[tuple[str, str, str]]:
+    """Words, reader and metric of the further families."""
+    others = [(f"EM of {other}", other, "em") for other in design.others]
+    return [("the passage truly supports", design.reader, "success"), *others]
 
 
-def _em(reports: Mapping[str, Report], system: str) -> float | None:
-    """Mean over worlds of the primary reader's exact match; None if a world has none."""
-    scores = [report["systems"][system]["scores"].get(report["about"]["reader"]) for report in reports.values()]
-    means = [score["em"]["mean"] for score in scores if score and score["em"]]
-    return float(np.mean(means)) if len(means) == len(scores) else None
+def _family(
+    found: Mapping[str, Figures], pairs: Sequence[tuple[str, str]], reader: str, metric: str
+) -> list[OverWorlds]:
+    """Differences of pairs of runs, whose intervals hold together."""
+    if not pairs:
+        return []
+    differences = [contrast(found, run, other, reader, metric) for run, other in pairs]
+    equivalence = next(iter(found.values()))["about"]["equivalence"]
+    return simultaneous_over_worlds(np.transpose(differences), equivalence)
 
 
-def _differences(reports: Mapping[str, Report], reader: str, metric: str, run: str) -> list[float]:
-    """One a world: run minus baseline, averaged over pairs (seed, question)."""
-    found = {name: report["differences"][reader][metric].get(run) for name, report in reports.items()}
-    for name, difference in found.items():
-        if difference is None or difference["mean"] is None:
-            raise ConfirmError(
-                f"{name}: its report has no difference of {run} in {metric} of {reader}. compare.primary must be "
-                "a run other than compare.baseline, scored on the same questions."
-            )
-    return [difference["mean"] for difference in found.values()]
+def _error(found: Mapping[str, Figures], source: str) -> float:
+    """Share of training questions about which a source is wrong, mean over worlds."""
+    shares = [one["errors"].get(source) for one in found.values()]
+    if None in shares:
+        raise ReplicationError(f"labels {source}: a report has no share of wrong labels (label_errors).")
+    return float(np.mean(shares))
+
+
+def break_even(places: Sequence[float], values: Sequence[float]) -> float:
+    """Where values first fall to 0, linear between places in ascending order; -inf if at once, inf if nowhere."""
+    if values[0] <= 0:
+        return -math.inf
+    for (place, value), (next_place, following) in pairwise(zip(places, values, strict=True)):
+        if following <= 0:
+            return place + (next_place - place) * value / (value - following)
+    return math.inf
 
 
 # -- the page --------------------------------------------------------------------------------------------------------
 
+HEADS = ["difference, points [95%]", "p", "MDE", "worlds above 0", "verdict"]
 
-def markdown(found: Mapping[str, Any], commands: Sequence[str]) -> str:
-    """The page: a sentence on the primary difference, all runs, further measures of the primary run, and each world."""
-    about, runs = found["about"], found["runs"]
-    count, primary, reader = len(about["worlds"]), about["primary"], about["reader"]
-    difference = runs[primary]["difference"]
+
+def markdown(found: Confirmation, design: Design, asked: int, commands: Sequence[str], picture: str) -> str:
+    """docs/confirm.md. asked: worlds of the whole study."""
     return "\n".join(
         [
-            f"# Confirmation on {count} unseen worlds",
+            f"# Confirmation on {len(found.worlds)} unseen worlds",
             "",
             "Written by `python src/study.py confirm table` from DVC experiments. To make it again:",
             "",
             *["    " + command for command in commands],
             "",
-            f"**Primary: exact match of {reader}, {primary} minus {about['baseline']}: {wording.points(difference)} "
-            f"points, p {wording.probability(difference['p'])}, above 0 in {difference['above']} of {count} worlds: "
-            f"{difference['verdict']}.**",
-            f"{count} worlds that vary as these do detect {wording.size(difference['mde'])} points with 80% power.",
-            "",
-            "Each world repeats the whole experiment with frozen parameters: the generator draws other entities,",
-            "facts, passages and questions, readers and encoder are fitted on them, a reader and annotators label",
-            f"them, and every run is trained {about['seeds']} times. These worlds were not looked at in development.",
-            "The unit is the world: one difference each, and Student's t over them. The intervals therefore hold for",
-            "further worlds of this generator with these parameters, and for no other text. Annotators' errors are",
-            "drawn anew in each world. All worlds share the seeds of initial weights and batches; the intervals do",
-            "not cover other seeds.",
-            "",
-            markdown_table(
-                ["run", "labels", "EM %", "difference, points [95%]", "p", "worlds above 0", "verdict"],
-                [
-                    [_marked(run, about), one["labels"], wording.size(one["em"]), *_cells(one["difference"], count)]
-                    for run, one in runs.items()
-                ],
+            *unfinished_words(len(found.worlds), asked),
+            paragraph(
+                "Each world repeats the whole experiment with frozen parameters: the generator draws other entities, "
+                "facts, passages and questions, reader and encoder are fitted on them, the reader and annotators label "
+                f"them, and every run is trained {found.about['seeds']} times, all with seeds of that world. These "
+                "worlds were not looked at in development. The unit is the world: intervals hold for further worlds of "
+                "this generator with these parameters, and for no other text.",
+                f"Code: {', '.join(found.codes)}.",
             ),
             "",
-            "EM is the mean over worlds. The primary run is tested alone. The other runs are secondary: their",
-            "intervals hold simultaneously, and p is adjusted to match (Bonferroni). Equivalent: shown to be within",
-            f"±{100 * about['equivalence']:g} points by two one-sided t tests of that difference alone.",
-            "",
-            f"Other measures of {primary} minus {about['baseline']}, also secondary; their {len(found['beside'])} "
-            "intervals hold simultaneously:",
-            "",
-            markdown_table(
-                ["measure", "difference, points [95%]", "p", "worlds above 0", "verdict"],
-                [[_measure(one), *_cells(one, count)] for one in found["beside"]],
-            ),
-            "",
-            "Success: the passage shown truly supports the answer. Retrieval: the annotators selected it.",
-            "",
-            f"Difference to {about['baseline']} in each world, in points of exact match of {reader}:",
-            "",
-            markdown_table(
-                ["run", *about["worlds"]],
-                [
-                    [run, *(wording.signed(value) for value in one["difference"]["worlds"])]
-                    for run, one in runs.items()
-                    if one["difference"]
-                ],
-            ),
-            "",
-            f"Controls, EM % of {reader}, mean over worlds:",
-            "",
-            markdown_table(list(found["controls"]), [[wording.size(em) for em in found["controls"].values()]]),
-            "",
+            *_primary(found, design),
+            *_losses(found, design),
+            *[line for words, family in found.measures.items() for line in _measure(words, family)],
+            *_map(found.errors_map, picture),
+            *_each_world(found, design),
         ]
     )
 
 
-def _marked(run: str, about: Mapping[str, Any]) -> str:
-    roles = {about["baseline"]: "baseline", about["primary"]: "primary"}
-    return f"{run} ({roles[run]})" if run in roles else run
+def _primary(found: Confirmation, design: Design) -> list[str]:
+    rows = [
+        [run, wording.size(found.errors[run]), *_cells(one), *_power(one)]  # a row a level of annotators
+        for run, one in found.contrasts
+    ]
+    target = f"{100 * TARGET:g}"
+    return [
+        "## Labels, by annotators' error",
+        "",
+        paragraph(
+            f"The primary figure: exact match of {design.reader} after training on its own labels (`{design.primary}`, "
+            "the passage of lowest loss) minus after training on annotators' labels with the same loss. Error: share "
+            "of training questions whose label does not truly support the answer; the reader's is "
+            f"{wording.percent(found.errors[design.primary])}."
+        ),
+        "",
+        markdown_table(["annotators", "error %", *HEADS, "sd", f"worlds for {target}"], rows),
+        "",
+        paragraph(
+            f"The {len(rows)} intervals hold simultaneously, and p is adjusted to match (largest |t| over the "
+            "contrasts). MDE: the true difference that this row calls better or worse with 80% power. Equivalent: "
+            f"shown to be within ±{100 * found.about['equivalence']:g} points by two one-sided t tests of that row "
+            "alone. sd: standard deviation over worlds, in points; the last column is how many worlds find "
+            f"{target} points with 80% power if a row stands alone."
+        ),
+        "",
+        *[f"- {_sentence(run, found.errors[run], one)}" for run, one in found.contrasts],
+        "",
+    ]
 
 
-def _measure(one: Mapping[str, Any]) -> str:
-    return f"EM of {one['reader']}" if one["metric"] == "em" else one["metric"]
+def _cells(one: OverWorlds) -> list[str]:
+    above = f"{one.above} of {len(one.worlds)}"
+    return [wording.points(asdict(one)), wording.probability(one.p), _mde(one), above, one.verdict]
 
 
-def _cells(difference: Mapping[str, Any] | None, count: int) -> list[str]:
-    if difference is None:
-        return [wording.NOTHING] * 4
-    above = f"{difference['above']} of {count}"
-    return [wording.points(difference), wording.probability(difference["p"]), above, difference["verdict"]]
+def _mde(one: OverWorlds) -> str:
+    return wording.NOTHING if math.isnan(one.mde) else wording.size(one.mde)
+
+
+def _power(one: OverWorlds) -> list[str]:
+    """Standard deviation over worlds, and worlds needed."""
+    sd = one.se * len(one.worlds) ** 0.5
+    return [wording.size(sd), str(worlds_needed(sd))]
+
+
+def _sentence(run: str, error: float, one: OverWorlds) -> str:
+    said = {
+        "better": "soft labels answer more questions",
+        "worse": "annotators' labels answer more questions",
+        "equivalent": "both answer as many questions",
+        "inconclusive": "it is open which labels answer more questions",
+    }[one.verdict]
+    return f"Annotators wrong about {wording.percent(error)} (`{run}`): {said}, {wording.points(asdict(one))}."
+
+
+def _losses(found: Confirmation, design: Design) -> list[str]:
+    if not found.losses:
+        return []
+    rows = [[f"{run} − {design.primary}", *_cells(one)] for run, one in found.losses]
+    title = "## Another loss on the same labels (secondary)"
+    return [title, "", f"Exact match of {design.reader}:", "", markdown_table(["contrast", *HEADS], rows), ""]
+
+
+def _measure(words: str, family: Sequence[Contrast]) -> list[str]:
+    rows = [[run, *_cells(one)] for run, one in family]
+    title = f"## The label contrast in another measure: {words} (secondary)"
+    return [title, "", markdown_table(["annotators", *HEADS], rows), ""]
+
+
+def _map(found: ErrorMap, picture: str) -> list[str]:
+    """Picture, and a table with a row a level of annotators and a column a level of the labeller."""
+    places = [error for _, error in found.labellers]
+    heads = ["annotators, error", *(f"labeller {wording.percent(place)}" for place in places)]
+    rows = [
+        [f"{run}, {wording.percent(error)}", *(wording.points(asdict(cell)) for cell in cells), _even(cells, places)]
+        for (run, error), cells in zip(found.annotators, found.cells, strict=True)
+    ]
+    return [
+        "## Annotators' error and labeller's error",
+        "",
+        f"![Difference of the label contrast by both errors, with the break-even line]({picture})",
+        "",
+        paragraph(
+            "Training on soft labels minus training on annotators' labels, points of exact match. Errors were added to "
+            "the reader's losses, so that its lowest-loss passage is wrong more often from left to right.",
+            f"The {sum(map(len, found.cells))} intervals hold simultaneously.",
+        ),
+        "",
+        markdown_table([*heads, "break-even, labeller's error %"], rows),
+        "",
+        paragraph(
+            "Break-even: the labeller's error at which the difference is 0, linear between the columns; in brackets, "
+            "where the lower and the upper end of the interval are 0."
+        ),
+        "",
+    ]
+
+
+def _even(cells: Sequence[OverWorlds], places: Sequence[float]) -> str:
+    """Break-even with its interval, as in "7.4 [5.1, above 9.8]"."""
+    mean, low, high = (
+        _place(break_even(places, [getattr(cell, field) for cell in cells]), places)
+        for field in ("mean", "low", "high")
+    )
+    return f"{mean} [{low}, {high}]"
+
+
+def _place(place: float, places: Sequence[float]) -> str:
+    if math.isinf(place):
+        return f"above {wording.size(places[-1])}" if place > 0 else f"below {wording.size(places[0])}"
+    return wording.size(place)
+
+
+def _each_world(found: Confirmation, design: Design) -> list[str]:
+    rows = [[run, *(wording.signed(value) for value in one.worlds)] for run, one in found.contrasts]
+    return [
+        "## Each world",
+        "",
+        f"Label contrast in points of exact match of {design.reader}:",
+        "",
+        markdown_table(["annotators", *found.worlds], rows),
+        "",
+        f"Exact match of {design.reader}, %, mean over worlds:",
+        "",
+        markdown_table(["run or control", "EM %"], [[name, wording.size(em)] for name, em in found.em.items()]),
+        "",
+    ]

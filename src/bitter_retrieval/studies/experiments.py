@@ -2,6 +2,7 @@
 
     wanted = {"world-101": {"data.seed": "101"}, "world-102": {"data.seed": "102"}}    settings by name
     queue(wanted)                        dvc exp run --queue --name world-101 --set-param=data.seed=101, …
+    finished(shown("HEAD"), wanted)      {"world-101": Result("world-101", "success", "14db831b…", {…})}
     states(shown("HEAD"))                {"world-101": "success", "world-102": "running"}
     reports(wanted, "HEAD")["world-101"]["about"]["baseline"]                          "infonce"
 
@@ -41,7 +42,11 @@ class Result(NamedTuple):
 
 
 def queue(wanted: Wanted) -> None:
-    """Queue on the last commit what has not succeeded, is not queued and does not run; print what was done."""
+    """Queue on the last commit what has not succeeded, is not queued and does not run; print what was done.
+
+    Experiments that ran when the machine or DVC's worker was stopped are queued again.
+    """
+    _fail_stopped()
     known = states(shown("HEAD"))
     for name, settings in wanted.items():
         if known.get(name) in ("success", "queued", "running"):
@@ -50,6 +55,14 @@ def queue(wanted: Wanted) -> None:
         dvc("exp", "run", "--queue", "--name", name, *[f"--set-param={key}={value}" for key, value in settings.items()])
         print(f"{name}: queued")
     print("\nRun them:   dvc exp run --run-all   (or in the background: dvc queue start -j 1)")
+
+
+def _fail_stopped() -> None:
+    """Mark as failed what was running when its worker was stopped: DVC takes it to run, and waits for it, for ever."""
+    status = dvc("queue", "status")
+    running = [line.split()[0] for line in status.splitlines() if line.endswith("Running")]
+    if running and "Worker status: 0 active" in status:
+        dvc("queue", "kill", *running)
 
 
 def reports(wanted: Wanted, rev: str, path: str = REPORT) -> dict[str, dict[str, Any]]:
@@ -78,10 +91,16 @@ def results(shown: Shown, wanted: Wanted) -> dict[str, Result]:
         said = ", ".join(f"{name} ({why})" for name, why in missing.items())
         remedy = "Queue them, then `dvc exp run --run-all`; `dvc queue logs <name>` says why one failed."
         raise ExperimentError(f"no result of {said}. {remedy}")
+    return finished(shown, wanted)
+
+
+def finished(shown: Shown, wanted: Wanted) -> dict[str, Result]:
+    """Results that are there, in the order wanted. Raises ExperimentError on one with other settings."""
     found = {result.name: result for result in _results(shown) if result.state == "success"}
-    for name, settings in wanted.items():
-        _check(found[name], settings)
-    return {name: found[name] for name in wanted}
+    found = {name: found[name] for name in wanted if name in found}
+    for name, result in found.items():
+        _check(result, wanted[name])
+    return found
 
 
 def shown(rev: str) -> list[dict[str, Any]]:
