@@ -14,6 +14,10 @@ A profile is complete, or names a base and contains only the differences:
       kl: {...}
     judge: {kind: rule}    # replaces the base's whole, as do beyond and a hub: no field of another kind is left
 
+In these maps `base` stands for the base's entry, of the same name or of another one with changes:
+
+    runs: {infonce: base, sharp: {base: kl, temperature: {teacher: 0.1}}}
+
 The word preset stands for an entry of profiles/presets.yaml, which is written out in params.yaml:
 
     readers: {qwen3_8b_base: preset, small: {preset: qwen3_0_6b_base, dtype: float32}}
@@ -38,7 +42,7 @@ PROFILES = Path("profiles")
 PRESETS = PROFILES / "presets.yaml"
 PARAMS = Path("params.yaml")
 NAMED_MAPS = {"readers", "encoders", "labels", "derived_labels", "runs"}
-WHOLE = {*NAMED_MAPS, "beyond", "hub", "judge"}  # never merged: half a run, or two judges in one, make no sense
+WHOLE = {*NAMED_MAPS, "beyond", "hub", "judge", "losses"}  # never merged: two judges in one make no sense
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,7 +111,27 @@ def resolve(name: str, above: tuple[str, ...] = ()) -> tuple[dict[str, Any], tup
     if "base" not in changes:
         return changes, (name,)
     tree, chain = resolve(str(changes.pop("base")), (*above, name))
-    return merge(tree, changes), (name, *chain)
+    taken = {
+        section: {
+            key: _of_base(key, entry, tree[section], f"profiles/{name}.yaml: {section}") for key, entry in own.items()
+        }
+        for section, own in changes.items()
+        if section in NAMED_MAPS and isinstance(own, dict)
+    }
+    return merge(tree, changes | taken), (name, *chain)
+
+
+def _of_base(name: str, entry: Any, ready: dict[str, Any], at: str) -> Any:
+    """An entry, with `base` or {base: name, …} replaced by that entry of the base and its changes."""
+    if entry == "base":
+        entry = {"base": name}
+    if not isinstance(entry, dict) or "base" not in entry:
+        return entry
+    wanted = str(entry["base"])
+    if wanted not in ready:
+        raise ParamsError(f"{at}.{name}: the base has no {wanted!r}. It has {', '.join(ready)}.")
+    changes = {field: value for field, value in entry.items() if field != "base"}
+    return merge(ready[wanted], changes) if changes else ready[wanted]
 
 
 def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""profiles/presets.yaml: its entries are complete, and a profile that names one gets it whole."""
+"""profiles/presets.yaml: its entries are complete, and a profile that names one, or one of its base, gets it whole."""
 
 import re
 from pathlib import Path
@@ -97,3 +97,26 @@ def test_the_file_of_presets_is_no_profile(repo: Path, capsys: pytest.CaptureFix
     assert use_profile.main([]) == 0
     out, err = capsys.readouterr()
     assert "no such profile" in err and "presets" not in out
+
+
+def test_entries_of_the_base_are_taken_whole_or_with_changes(repo: Path) -> None:
+    entries = "{mini: base, wide: {base: mini, pooling: cls, fit: {width: 256}}}"
+    (repo / "profiles/mine.yaml").write_text(f"base: default\nencoders: {entries}\n")
+    (repo / "profiles/next.yaml").write_text("base: mine\nencoders: {wide: base}\n")
+    mini = DEFAULT["encoders"]["mini"]
+    wide = mini | {"pooling": "cls", "fit": mini["fit"] | {"width": 256}}
+    assert use_profile.resolve("mine")[0]["encoders"] == {"mini": mini, "wide": wide}
+    assert use_profile.resolve("next")[0]["encoders"] == {"wide": wide}
+
+
+def test_losses_of_an_entry_of_the_base_are_replaced_whole(repo: Path) -> None:
+    name, run = next(iter(DEFAULT["runs"].items()))
+    (repo / "profiles/mine.yaml").write_text(f"base: default\nruns: {{x: {{base: {name}, losses: {{margin: 1.0}}}}}}\n")
+    assert use_profile.resolve("mine")[0]["runs"]["x"] == run | {"losses": {"margin": 1.0}}
+
+
+def test_an_entry_that_the_base_lacks_is_named(repo: Path) -> None:
+    for entry in ("{smal: base}", "{x: {base: smal}}"):
+        (repo / "profiles/mine.yaml").write_text(f"base: default\nencoders: {entry}\n")
+        with pytest.raises(ParamsError, match=r"profiles/mine.yaml: encoders.\w+: the base has no 'smal'. It has mini"):
+            use_profile.resolve("mine")
