@@ -1,6 +1,9 @@
 """Fitting a small reader: which examples it sees and how, that it is the same each time, that it learns a little."""
 
+from collections import Counter
 from dataclasses import replace
+from itertools import permutations
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ import torch
 
 from bitter_retrieval.readers import fit as reader_fit
 from bitter_retrieval.readers.fit import Example, build_causal_lm, examples_of, fit_reader
+from bitter_retrieval.readers.prompts import PASSAGE_SEPARATOR, join_passages
 from bitter_retrieval.records import Row
 
 ROWS = tiny.world(36)
@@ -103,6 +107,82 @@ def test_no_row_with_support_is_refused() -> None:
         fit([row([("a", "other", None)])])
 
 
+# -- contexts --------------------------------------------------------------------------------------------------------
+
+SUPPORTING = ["Ada was born in Holt. She has a cat.", "Ada has a cat. Holt is where she was born."]
+OTHERS = [f"Ada likes tea {number}. She likes Holt too." for number in range(6)]
+EXAMPLE = Example("Where was Ada born?", "Holt", SUPPORTING, OTHERS)
+DRAWS = 3000
+
+
+def contexts(most: int, short: bool = False, example: Example = EXAMPLE) -> list[list[str]]:
+    """Passages of each context."""
+    rng = np.random.default_rng(0)
+    drawn = [reader_fit._context(example, short, most, rng) for _ in range(DRAWS)]
+    return [context.split(PASSAGE_SEPARATOR) if context else [] for context in drawn]
+
+
+def likely(count: int, trials: int, share: float) -> bool:
+    """Within four standard errors."""
+    return abs(count - share * trials) <= 4 * sqrt(share * (1 - share) * trials)
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_one_passage_is_drawn_as_it_always_was(short: bool) -> None:
+    """Readers that were fitted before contexts could have several passages come out the same."""
+    rng, expected = np.random.default_rng(0), []
+    for _ in range(DRAWS):
+        draw = rng.random()
+        if draw < 0.1:
+            expected.append([])
+        else:
+            passages = OTHERS if draw < 0.2 else SUPPORTING
+            passage = passages[rng.integers(len(passages))]
+            expected.append([reader_fit._two_sentences(passage, "Holt") if short else passage])
+    assert contexts(1, short) == expected
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_four_of_five_contexts_have_one_passage_that_states_the_answer(most: int) -> None:
+    drawn = contexts(most)
+    stating = Counter(sum(passage in SUPPORTING for passage in passages) for passages in drawn if passages)
+    assert stating.keys() == {0, 1} and likely(stating[1], DRAWS, 0.8) and likely(stating[0], DRAWS, 0.1)
+    assert all(passage in SUPPORTING + OTHERS for passages in drawn for passage in passages)
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_each_number_of_passages_up_to_the_most_is_as_frequent_and_none_comes_twice(most: int) -> None:
+    drawn = contexts(most)
+    assert all(len(set(passages)) == len(passages) for passages in drawn)
+    counts = Counter(len(passages) for passages in drawn if set(passages) & set(SUPPORTING))
+    assert counts.keys() == set(range(1, most + 1))
+    assert all(likely(count, counts.total(), 1 / most) or most == 1 for count in counts.values())
+    assert max(map(len, drawn)) == most
+
+
+def test_the_passage_that_states_the_answer_may_stand_anywhere_among_any_others() -> None:
+    full = [passages for passages in contexts(5) if len(passages) == 5 and set(passages) & set(SUPPORTING)]
+    places = Counter(place for passages in full for place, passage in enumerate(passages) if passage in SUPPORTING)
+    assert places.keys() == set(range(5)) and all(likely(count, len(full), 1 / 5) for count in places.values())
+    shown = Counter(passage for passages in full for passage in passages)
+    assert all(likely(shown[passage], len(full), 1 / 2) for passage in SUPPORTING)
+    assert all(likely(shown[passage], len(full), 4 / 6) for passage in OTHERS)
+    orders = Counter(tuple(sorted(range(5), key=passages.__getitem__)) for passages in full)
+    assert len(orders) > 90  # of 120
+
+
+def test_few_other_passages_bound_a_context() -> None:
+    assert max(map(len, contexts(5, example=replace(EXAMPLE, others=OTHERS[:1])))) == 2
+    alone = contexts(5, example=replace(EXAMPLE, others=[]))
+    assert {len(passages) for passages in alone} == {0, 1} and likely(alone.count([]), DRAWS, 0.2)
+
+
+def test_short_contexts_have_two_sentences_of_one_passage_whatever_the_most() -> None:
+    short = {passages[0] for passages in contexts(5, short=True) if passages}
+    assert short == {"Ada was born in Holt.", SUPPORTING[1], *OTHERS}
+    assert contexts(5, short=True) == contexts(1, short=True)
+
+
 # -- what the model sees ---------------------------------------------------------------------------------------------
 
 
@@ -129,16 +209,20 @@ class Seen:
         return found
 
 
+@pytest.mark.parametrize("most", [1, 3])
 @pytest.mark.parametrize("tokenizer", ["word", "bpe"])
-def test_prompts_are_tokenised_as_the_reader_will_ask(tokenizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_are_tokenised_as_the_reader_will_ask(
+    tokenizer: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every sequence is what Reader.encode makes of the same question, passage and answer, and the end token."""
     seen = Seen(monkeypatch)
-    model, made, _ = fit(tokenizer=tokenizer)
+    model, made, _ = fit(tokenizer=tokenizer, max_length=200, passages=most)
     reader = tiny.tiny_reader(model=model, tokenizer_object=made, max_length=200)
     expected = {}
     for row in ROWS:
         texts = [p["text"] for p in row["passages"]]
-        contexts = ["", *texts, *(text.split(". ")[0] + "." for text in texts)]
+        whole = [join_passages(shown) for count in range(1, most + 1) for shown in permutations(texts, count)]
+        contexts = ["", *whole, *(text.split(". ")[0] + "." for text in texts)]
         for encoded in reader.encode([row["query"]] * len(contexts), contexts, [row["answers"][0]] * len(contexts)):
             expected[tuple(encoded.ids)] = encoded.answer_start
     sequences = seen.sequences(made.pad_token_id)
@@ -146,6 +230,8 @@ def test_prompts_are_tokenised_as_the_reader_will_ask(tokenizer: str, monkeypatc
     for ids, start in sequences:
         assert ids[-1] == made.eos_token_id
         assert expected.get(tuple(ids[:-1])) == start, made.decode(ids)
+    pets = Counter(made.decode(ids).count("owns") for ids, _ in sequences)  # each passage tells of one
+    assert pets.keys() == set(range(most + 1))
 
 
 def test_contexts_are_short_at_first_and_some_give_no_support(monkeypatch: pytest.MonkeyPatch) -> None:
