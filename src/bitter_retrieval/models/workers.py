@@ -104,7 +104,7 @@ def _start(work: Callable[[Item, Tell], Any], item: Item, threads: int) -> tuple
     return receiving, process
 
 
-def _received(receiving: Connection, process: BaseProcess) -> tuple[str, Any]:
+def _received(receiving: Any, process: BaseProcess) -> tuple[str, Any]:
     try:
         return receiving.recv()
     except EOFError:
