@@ -39,7 +39,7 @@ from bitter_retrieval.records import (
 from bitter_retrieval.reporting import plots, tables
 from bitter_retrieval.reporting.report import render
 from bitter_retrieval.reporting.summary import summary
-from bitter_retrieval.statistics.comparison import CONTROLS, Settings, System, compare, plain
+from bitter_retrieval.statistics.comparison import AGAIN, CONTROLS, NEGATIVE, Settings, System, compare, plain
 from bitter_retrieval.statistics.differing import most_differing
 from bitter_retrieval.statistics.label_agreement import SourceAgreement, source_agreements
 from bitter_retrieval.statistics.label_errors import label_errors
@@ -74,7 +74,6 @@ def main() -> None:
     report = compare(asked, systems, verdicts, settings(params), beyond, watch=lambda names: track(names, "resample"))
     account = read_account()
     report["about"] |= {"judge": judge.about, "corpus": len(corpus), "origin": origin(account, split)}
-    report["about"]["primary_metrics"] = ["em"] if params.judge.kind == "rule" else ["em", "accuracy"]
     if params.beyond and others:
         from_there = {"source": params.beyond.source, "origin": origin(account["beyond"], "test")}
         report["beyond"] |= from_there | {"corpus": len(others[0].corpus)}
@@ -115,7 +114,8 @@ def settings(params: Params) -> Settings:
         readers=list(params.readers),
         seeds=len(params.train.seeds),
         shown=params.evaluate.shown,
-        **dataclasses.asdict(params.compare),
+        primary_metrics=["em"] if params.judge.kind == "rule" else ["em", "accuracy"],
+        **dataclasses.asdict(params.compare) | {"contrasts": params.compare.contrasts or {}},
     )
 
 
@@ -194,16 +194,24 @@ def read_systems(
     systems = {}
     for name, run in track(params.runs.items(), "read predictions", unit="runs"):
         losses = ", ".join(f"{loss} {weight:g}" for loss, weight in run.losses.items())
-        negative = lineage.is_permuted(run.labels, params)
         rows = read_predictions("runs", name, f"evaluate@{name}")
         read = read_by(name, rows, params, asked, beyond, verdicts)
-        systems[name] = System("run", losses, run.labels, negative, **read, encoder=run.encoder)
+        systems[name] = System("run", losses, run.labels, role(name, params), **read, encoder=run.encoder)
     for name in params.controls:
         rows, encoder = read_predictions("controls", name, "control"), params.untrained.get(name)
         about = CONTROLS["untrained" if encoder else name]
         read = read_by(name, rows, params, asked, beyond, verdicts)
-        systems[name] = System("control", about, None, False, **read, encoder=encoder)
+        systems[name] = System("control", about, None, None, **read, encoder=encoder)
     return systems
+
+
+def role(name: str, params: Params) -> str | None:
+    """What a run is for, by its settings: a negative control, or the baseline again from other seeds."""
+    run, baseline = params.runs[name], params.runs[params.compare.baseline]
+    if lineage.is_negative_control(run.labels, params):
+        return NEGATIVE
+    alike = dataclasses.replace(run, seeds=baseline.seeds) == baseline
+    return AGAIN if alike and (run.seeds or params.train.seeds) != (baseline.seeds or params.train.seeds) else None
 
 
 def read_by(

@@ -41,9 +41,9 @@ ANNOTATED = {"q0": "a", "q1": "b", "q2": "a"}
 LOSSES = {"q0": [0.1, 2, 3], "q1": [0.2, 1, 3], "q2": [0.5, 0.5, 3], "q3": [2, 0.5, 3]}
 # By system: the first passage for q0 to q3 and which answers are right ("+"), one text a seed.
 RUNS = {
-    "infonce": ["aabb++--", "aabc+---"],
-    "kl": ["aaab+++-", "aaaa++++"],
-    "kl_permuted": ["cccc----", "cbcc----"],
+    "infonce_human": ["aabb++--", "aabc+---"],
+    "infonce_a": ["aaab+++-", "aaaa++++"],
+    "kl_flat": ["cccc----", "cbcc----"],
 }
 CONTROLS = {
     "no_passage": ["    ---+"],
@@ -53,7 +53,11 @@ CONTROLS = {
     "bm25": ["abcc+---"],
     "untrained": ["cccc----"],
 }
-WITH_FIVE = {"infonce": ["aabb+++-", "aabc++-+"], "kl": ["aaab++-+", "aaaa++++"], "kl_permuted": ["cccc----"] * 2}
+WITH_FIVE = {
+    "infonce_human": ["aabb+++-", "aabc++-+"],
+    "infonce_a": ["aaab++-+", "aaaa++++"],
+    "kl_flat": ["cccc----"] * 2,
+}
 WITH_FIVE |= {"bm25": ["abcc++--"], "untrained": ["cccc+---"]}
 READERS = ("reader_a", "reader_b")
 
@@ -130,7 +134,7 @@ def _prediction(system: str, reader: str, seed: int, shown: int, number: int, pa
         "f1": float(right == "+"),
         "candidate_ids": [],
         "candidate_ranks": [],
-        "truncated": int(system == "kl" and number == 0),
+        "truncated": int(system == "infonce_a" and number == 0),
     }
 
 
@@ -175,11 +179,12 @@ def judged(answers: Sequence[str] = ("the Calder", "<b>Oskal</b>")) -> JudgedAns
 
 
 def params() -> dict[str, Any]:
-    """The default profile with three of its runs and two seeds."""
+    """The default profile with three of its runs, two seeds and two numbers of passages shown; without contrasts."""
     tree = yaml.safe_load((REPOSITORY / "profiles/default.yaml").read_text(encoding="utf-8"))
     tree["runs"] = {name: tree["runs"][name] for name in RUNS}
     tree["train"]["seeds"], tree["control"]["random_draws"] = [0, 1], 2
-    tree["compare"]["draws"] = 200
+    tree["evaluate"]["shown"] = [1, 5]
+    tree["compare"] |= {"draws": 200, "contrasts": None}
     return tree
 
 
@@ -201,9 +206,9 @@ def write_workspace(folder: Path, roles: bool = True, judge: bool = True) -> Non
     (folder / "metrics/prepare.json").write_text(json.dumps(account | {"beyond": account}), encoding="utf-8")
     for split in ("train", "test"):
         write_rows(folder / f"data/prepared/{split}.parquet", rows, PREPARED)
-        for source in ("human", "truth", "has_answer"):
+        for source in ("human", "truth"):
             write_rows(folder / f"data/labels/{source}/{split}.parquet", human(), BINARY_LABELS)
-        for source in ("reader_a", "permuted"):
+        for source in ("reader_a", "flat"):
             write_rows(folder / f"data/labels/{source}/{split}.parquet", soft(), SOFT_LABELS)
         write_rows(folder / f"data/labels/reader_b/{split}.parquet", soft(more=0.25), SOFT_LABELS)
     for kind, systems in {"runs": RUNS, "controls": CONTROLS}.items():

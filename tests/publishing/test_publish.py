@@ -234,7 +234,7 @@ def told_of(run: str, change: Callable[[dict[str, Any]], object] = lambda differ
     ],
 )
 def test_the_verdict_is_told_as_it_is(project: Path, verdict: str, words: str) -> None:
-    figures = {"mean": -0.03, "low": -0.05, "high": -0.01, "p_adjusted": 0.01, "verdict": verdict}
+    figures = {"mean": -0.03, "low": -0.05, "high": -0.01, "p": 0.01, "verdict": verdict}
     card = told_of("kl", lambda difference: difference.update(figures))
     assert f"> Primary figure (reader_a answers): {words}" in card
     assert ["−3.0 [−5.0, −1.0]", ".010", verdict] in [row[3:6] for row in markdown_tables.rows(card)]

@@ -21,14 +21,17 @@ from bitter_retrieval.params import load_params
 from bitter_retrieval.records import NO_PASSAGE, PREDICTIONS, RecordError, read_rows, write_rows
 from bitter_retrieval.reporting import plots, tables, wording
 from bitter_retrieval.reporting.summary import summary
-from bitter_retrieval.statistics.comparison import Settings, System, compare, plain
+from bitter_retrieval.statistics.comparison import AGAIN, NEGATIVE, Settings, System, compare, plain
 from bitter_retrieval.statistics.differing import most_differing
 from bitter_retrieval.statistics.metrics import METRICS
 from bitter_retrieval.statistics.outcomes import ComparisonError, JudgedAnswers, Outcomes, outcomes
 from bitter_retrieval.statistics.statistics import Design
 
-SETTINGS = Settings("test", "infonce", "kl", "reader_a", world.READERS, "reader_a", "human", 2, 200, 0, 0.02, (1, 5))
-LABELS = {"infonce": "human", "kl": "reader_a", "kl_permuted": "permuted"}
+SETTINGS = Settings(
+    "test", "infonce_human", "infonce_a", "reader_a", world.READERS, "reader_a", "human", 2, 200, 0, 0.02, (1, 5)
+)
+LABELS = {"infonce_human": "human", "infonce_a": "reader_a", "kl_flat": "flat"}
+ROLES = {"kl_flat": NEGATIVE}
 
 
 def found(name: str, told: list[str], verdicts: JudgedAnswers | None = None, **changes: Any) -> dict[str, Outcomes]:
@@ -47,7 +50,7 @@ def systems(verdicts: JudgedAnswers, roles: bool = True, **told: list[str]) -> d
         kind = "run" if name in LABELS else "control"
         encoder = "mini" if kind == "run" or name == "untrained" else None
         further = {5: five} if five else {}
-        made[name] = System(kind, name, LABELS.get(name), name == "kl_permuted", read, further, encoder=encoder)
+        made[name] = System(kind, name, LABELS.get(name), ROLES.get(name), read, further, encoder=encoder)
     return made
 
 
@@ -70,17 +73,17 @@ def printed(made: dict[str, Any], width: int = 120) -> str:
 
 
 def test_outcomes_are_seeds_by_questions() -> None:
-    kl = found("kl", world.RUNS["kl"])["reader_a"]
-    assert kl.seeds == (0, 1) and kl.truncated == 2
-    np.testing.assert_array_equal(kl.scores["em"], [[1, 1, 1, 0], [1, 1, 1, 1]])
-    np.testing.assert_array_equal(kl.scores["accuracy"], kl.scores["em"])
-    np.testing.assert_array_equal(kl.scores["answer_nll"], [[0.5, 0.5, 0.5, 2], [0.5, 0.5, 0.5, 0.5]])
-    np.testing.assert_array_equal(kl.scores["retrieval"], [[1, 0, 1, np.nan], [1, 0, 1, np.nan]])
-    np.testing.assert_array_equal(kl.scores["success"], [[1, 1, 1, 0], [1, 1, 1, 1]])
+    infonce_a = found("infonce_a", world.RUNS["infonce_a"])["reader_a"]
+    assert infonce_a.seeds == (0, 1) and infonce_a.truncated == 2
+    np.testing.assert_array_equal(infonce_a.scores["em"], [[1, 1, 1, 0], [1, 1, 1, 1]])
+    np.testing.assert_array_equal(infonce_a.scores["accuracy"], infonce_a.scores["em"])
+    np.testing.assert_array_equal(infonce_a.scores["answer_nll"], [[0.5, 0.5, 0.5, 2], [0.5, 0.5, 0.5, 0.5]])
+    np.testing.assert_array_equal(infonce_a.scores["retrieval"], [[1, 0, 1, np.nan], [1, 0, 1, np.nan]])
+    np.testing.assert_array_equal(infonce_a.scores["success"], [[1, 1, 1, 0], [1, 1, 1, 1]])
 
 
 def test_a_passage_of_another_question_is_no_success() -> None:
-    away = found("kl", ["aaaa++++"], ranked_ids=["q0a"])["reader_a"]
+    away = found("infonce_a", ["aaaa++++"], ranked_ids=["q0a"])["reader_a"]
     np.testing.assert_array_equal(away.scores["success"], [[1, 0, 0, 0]])
     np.testing.assert_array_equal(away.scores["retrieval"], [[1, 0, 0, np.nan]])
 
@@ -95,38 +98,38 @@ def test_controls_count_what_is_shown_and_no_passage_retrieves_nothing() -> None
 
 
 def test_rankings_are_measured_by_the_annotators_labels() -> None:
-    kl = found("kl", world.RUNS["kl"], ranked_ids=["q0c", "q0a", "q1b"])["reader_a"].scores
-    np.testing.assert_allclose(kl["ndcg_10"], [[1 / np.log2(3), 1 / 2, 0, np.nan]] * 2)
-    np.testing.assert_allclose(kl["mrr_10"], [[1 / 2, 1 / 3, 0, np.nan]] * 2)
+    infonce_a = found("infonce_a", world.RUNS["infonce_a"], ranked_ids=["q0c", "q0a", "q1b"])["reader_a"].scores
+    np.testing.assert_allclose(infonce_a["ndcg_10"], [[1 / np.log2(3), 1 / 2, 0, np.nan]] * 2)
+    np.testing.assert_allclose(infonce_a["mrr_10"], [[1 / 2, 1 / 3, 0, np.nan]] * 2)
     for metric, wanted in {"recall_1": [0, 0, 0, np.nan], "recall_5": [1, 1, 0, np.nan]}.items():
-        np.testing.assert_array_equal(kl[metric], [wanted] * 2)
-    np.testing.assert_array_equal(kl["recall_10"], kl["recall_5"])
-    usual = found("infonce", world.RUNS["infonce"])["reader_b"].scores
+        np.testing.assert_array_equal(infonce_a[metric], [wanted] * 2)
+    np.testing.assert_array_equal(infonce_a["recall_10"], infonce_a["recall_5"])
+    usual = found("infonce_human", world.RUNS["infonce_human"])["reader_b"].scores
     np.testing.assert_array_equal(usual["recall_1"], usual["retrieval"])
     for nothing in (found("oracle", world.CONTROLS["oracle"]), found("no_passage", world.CONTROLS["no_passage"])):
         assert all(np.isnan(nothing["reader_a"].scores[metric]).all() for metric in ("ndcg_10", "mrr_10", "recall_1"))
 
 
 def test_the_empty_passage_is_counted_where_the_corpus_holds_it() -> None:
-    rows = world.predictions("kl", world.RUNS["kl"], shown=5)
+    rows = world.predictions("infonce_a", world.RUNS["infonce_a"], shown=5)
     rows[1] |= {"ranked_ids": ["", "q1a"], "shown_ids": ["", "q1a"]}
     for shown, wanted in (([""], [0, 1, 0, 0]), (["q9a", ""], [0, 1, 0, 0]), (["q9a"], [0, 0, 0, 0])):
         rows[1]["shown_ids"] = shown
-        read = outcomes("kl", rows, world.asked(empty_passage=True), world.judged())["reader_a"]
+        read = outcomes("infonce_a", rows, world.asked(empty_passage=True), world.judged())["reader_a"]
         np.testing.assert_array_equal(read.scores["empty"], [wanted, [0, 0, 0, 0]])
         assert read.scores["retrieval"][0, 1] == read.scores["success"][0, 1] == 0
-    assert np.isnan(outcomes("kl", rows, world.asked(), world.judged())["reader_a"].scores["empty"]).all()
+    assert np.isnan(outcomes("infonce_a", rows, world.asked(), world.judged())["reader_a"].scores["empty"]).all()
     control = world.predictions("no_passage", world.CONTROLS["no_passage"])
     read = outcomes("no_passage", control, world.asked(empty_passage=True), world.judged())["reader_a"]
     assert np.isnan(read.scores["empty"]).all()  # it retrieves nothing
 
 
 def test_a_question_that_is_twice_there_or_not_in_the_test_split() -> None:
-    rows = world.predictions("kl", world.RUNS["kl"])
-    with pytest.raises(ComparisonError, match=r"kl × reader_a: query 'q0' occurs twice for seed 0"):
-        outcomes("kl", [*rows, rows[0]], world.asked(), world.judged())
+    rows = world.predictions("infonce_a", world.RUNS["infonce_a"])
+    with pytest.raises(ComparisonError, match=r"infonce_a × reader_a: query 'q0' occurs twice for seed 0"):
+        outcomes("infonce_a", [*rows, rows[0]], world.asked(), world.judged())
     with pytest.raises(ComparisonError, match=r"query 'q9' is not in the evaluated split"):
-        outcomes("kl", [rows[0] | {"query_id": "q9"}], world.asked(), world.judged())
+        outcomes("infonce_a", [rows[0] | {"query_id": "q9"}], world.asked(), world.judged())
 
 
 # -- comparison: figures ------------------------------------------------------------------------------------------
@@ -136,30 +139,30 @@ def test_means_are_those_of_the_table() -> None:
     made = report()
     means = {name: system["scores"]["reader_a"]["em"]["mean"] for name, system in made["systems"].items()}
     assert means == {
-        **{"infonce": 3 / 8, "kl": 7 / 8, "kl_permuted": 0, "no_passage": 1 / 4, "random": 1 / 8},
+        **{"infonce_human": 3 / 8, "infonce_a": 7 / 8, "kl_flat": 0, "no_passage": 1 / 4, "random": 1 / 8},
         **{"annotated": 0.666667, "oracle": 3 / 4, "bm25": 1 / 4, "untrained": 0},
     }
-    assert made["systems"]["infonce"]["scores"]["reader_b"]["retrieval"]["mean"] == 0.333333  # 1 + 0 + 0 of 3
-    assert made["systems"]["infonce"]["scores"]["reader_a"]["success"]["mean"] == 4 / 8
-    assert made["systems"]["kl"]["scores"]["reader_a"]["answer_nll"]["mean"] == (7 * 0.5 + 2) / 8
-    assert made["systems"]["kl"]["truncated"] == 4  # two seeds, two readers
-    assert made["about"]["without_human_label"] == 1 and made["about"]["primary"] == "kl"
+    assert made["systems"]["infonce_human"]["scores"]["reader_b"]["retrieval"]["mean"] == 0.333333  # 1 + 0 + 0 of 3
+    assert made["systems"]["infonce_human"]["scores"]["reader_a"]["success"]["mean"] == 4 / 8
+    assert made["systems"]["infonce_a"]["scores"]["reader_a"]["answer_nll"]["mean"] == (7 * 0.5 + 2) / 8
+    assert made["systems"]["infonce_a"]["truncated"] == 4  # two seeds, two readers
+    assert made["about"]["without_human_label"] == 1 and made["about"]["primary"] == "infonce_a"
 
 
 def test_differences_are_paired_and_of_runs_alone() -> None:
     made = report()
     assert set(made["differences"]) == set(world.READERS)
     exact = made["differences"]["reader_a"]["em"]
-    assert list(exact) == ["kl", "kl_permuted"]
-    assert exact["kl"]["mean"] == 0.5 and exact["kl_permuted"]["mean"] == -3 / 8
-    assert exact["kl"]["seed_sd"] == pytest.approx(math.sqrt(2) / 4, abs=1e-6)  # 1/4 and 3/4
-    assert made["differences"]["reader_a"]["retrieval"]["kl"]["mean"] == 0.333333
-    control = made["negative_controls"]["kl_permuted"]
+    assert list(exact) == ["infonce_a", "kl_flat"]
+    assert exact["infonce_a"]["mean"] == 0.5 and exact["kl_flat"]["mean"] == -3 / 8
+    assert exact["infonce_a"]["seed_sd"] == pytest.approx(math.sqrt(2) / 4, abs=1e-6)  # 1/4 and 3/4
+    assert made["differences"]["reader_a"]["retrieval"]["infonce_a"]["mean"] == 0.333333
+    control = made["negative_controls"]["kl_flat"]
     assert control["untrained"]["mean"] == 0 and control["primary"]["mean"] == 7 / 8
 
 
 def test_equal_runs_are_equivalent_and_nothing_is_divided_by_zero() -> None:
-    same = report(kl=world.RUNS["infonce"])["differences"]["reader_a"]["em"]["kl"]
+    same = report(infonce_a=world.RUNS["infonce_human"])["differences"]["reader_a"]["em"]["infonce_a"]
     assert (same["mean"], same["low"], same["high"], same["verdict"]) == (0, 0, 0, "equivalent")
     assert same["mde"] is None
 
@@ -170,23 +173,33 @@ def test_other_numbers_of_passages_shown_are_compared_apart() -> None:
     five = made["further"]["5"]
     assert list(five["systems"]) == list(world.WITH_FIVE)  # those that retrieve
     exact = {name: one["scores"]["reader_a"]["em"]["mean"] for name, one in five["systems"].items()}
-    assert exact == {"infonce": 6 / 8, "kl": 7 / 8, "kl_permuted": 0, "bm25": 0.5, "untrained": 0.25}
-    assert five["differences"]["reader_b"]["em"]["kl"]["mean"] == 1 / 8
+    assert exact == {"infonce_human": 6 / 8, "infonce_a": 7 / 8, "kl_flat": 0, "bm25": 0.5, "untrained": 0.25}
+    assert five["differences"]["reader_b"]["em"]["infonce_a"]["mean"] == 1 / 8
     assert set(five["differences"]["reader_a"]) == {"em", "accuracy"}
-    assert {name: one["mean"] for name, one in five["negative_controls"]["kl_permuted"].items()} == {
+    assert {name: one["mean"] for name, one in five["negative_controls"]["kl_flat"].items()} == {
         "untrained": -0.25,
         "primary": 7 / 8,
     }
     assert made["differences"] == report_with((1,))["differences"] and report_with((1,))["further"] == {}
-    assert five["systems"]["kl"]["truncated"] == 4 and "The same, 5 shown: 4 (kl 4)." in wording.notes(made)
+    assert five["systems"]["infonce_a"]["truncated"] == 4 and "The same, 5 shown: 4 (infonce_a 4)." in wording.notes(
+        made
+    )
     assert summary(made) == summary(report_with((1,)) | {"disagreement": made["disagreement"]})
 
 
 def test_a_run_without_answers_to_one_of_the_numbers_is_refused() -> None:
     verdicts = world.judged()
     made = systems(verdicts)
-    with pytest.raises(ComparisonError, match=r"runs/kl.parquet has no answers of reader 'reader_a' with 5 shown"):
-        compare(world.asked(), made | {"kl": replace(made["kl"], further={})}, verdicts, SETTINGS, world.beyond())
+    with pytest.raises(
+        ComparisonError, match=r"runs/infonce_a.parquet has no answers of reader 'reader_a' with 5 shown"
+    ):
+        compare(
+            world.asked(),
+            made | {"infonce_a": replace(made["infonce_a"], further={})},
+            verdicts,
+            SETTINGS,
+            world.beyond(),
+        )
 
 
 def report_with(shown: tuple[int, ...]) -> dict[str, Any]:
@@ -195,7 +208,7 @@ def report_with(shown: tuple[int, ...]) -> dict[str, Any]:
 
 
 def test_what_cannot_be_measured_is_null_and_counted() -> None:
-    scores = report()["systems"]["kl"]["scores"]["reader_a"]
+    scores = report()["systems"]["infonce_a"]["scores"]["reader_a"]
     assert scores["ndcg_10"]["n_missing"] == 2 and scores["ndcg_10"]["n_questions"] == 3  # q3 has no label
     assert scores["empty"] is None and scores["harm"]["mean"] == 1 / 8
     assert report()["systems"]["oracle"]["scores"]["reader_a"]["ndcg_10"] is None
@@ -204,29 +217,32 @@ def test_what_cannot_be_measured_is_null_and_counted() -> None:
 def test_the_summary_has_em_by_run_and_the_primary_difference() -> None:
     made = report()
     figures = summary(made)
-    exact = made["differences"]["reader_a"]["em"]["kl"]
-    assert figures["em"] == {"infonce": 0.375, "kl": 0.875, "kl_permuted": 0.0}
-    assert figures["kl_vs_infonce"] == {"diff": 0.5, "low": round(exact["low"], 4), "high": round(exact["high"], 4)}
+    exact = made["differences"]["reader_a"]["em"]["infonce_a"]
+    assert figures["em"] == {"infonce_human": 0.375, "infonce_a": 0.875}
+    ends = {end: round(exact[end], 4) for end in ("low", "high", "mde")}
+    assert figures["primary"] == {"diff": 0.5} | ends and "contrasts" not in figures
     assert figures["disagreement"] == 0.5
 
 
 def test_one_question_gets_a_mean_and_no_interval() -> None:
     row, verdicts = world.prepared()[:1], world.judged()
     asked = world.evaluated_questions(row, world.human(), world.known())
-    read = {n: outcomes(n, world.predictions(n, world.RUNS[n])[:1], asked, verdicts) for n in ("infonce", "kl")}
-    made = {name: System("run", "", LABELS[name], False, found) for name, found in read.items()}
+    read = {
+        n: outcomes(n, world.predictions(n, world.RUNS[n])[:1], asked, verdicts) for n in ("infonce_human", "infonce_a")
+    }
+    made = {name: System("run", "", LABELS[name], None, found) for name, found in read.items()}
     one = compare(
         asked,
         made,
         verdicts,
-        Settings("test", "infonce", "kl", "reader_a", ["reader_a"], "reader_a", "human", 1, 100, 0, 0.02),
+        Settings("test", "infonce_human", "infonce_a", "reader_a", ["reader_a"], "reader_a", "human", 1, 100, 0, 0.02),
         world.beyond(),
     )
-    estimate = one["systems"]["kl"]["scores"]["reader_a"]["em"]
+    estimate = one["systems"]["infonce_a"]["scores"]["reader_a"]["em"]
     assert (estimate["mean"], estimate["low"], estimate["high"]) == (1, None, None)
     assert wording.share(estimate) == "100.0" and wording.interval(estimate) == "-"
-    assert one["differences"]["reader_a"]["em"]["kl"]["verdict"] in ("equivalent", "inconclusive")
-    assert "diff" in summary(one)["kl_vs_infonce"] and "low" not in summary(one)["kl_vs_infonce"]
+    assert one["differences"]["reader_a"]["em"]["infonce_a"]["verdict"] in ("equivalent", "inconclusive")
+    assert "diff" in summary(one)["primary"] and "low" not in summary(one)["primary"]
 
 
 # -- comparison: what is missing ----------------------------------------------------------------------------------
@@ -234,19 +250,19 @@ def test_one_question_gets_a_mean_and_no_interval() -> None:
 
 def test_missing_judgements_are_left_out_in_pairs_and_bounded() -> None:
     verdicts = world.judged()
-    lost = "Where was person 3 born? the Calder"  # kl's answer to q3 for seed 1, and that of no_passage
+    lost = "Where was person 3 born? the Calder"  # infonce_a's answer to q3 for seed 1, and that of no_passage
     verdicts.verdicts = dict(verdicts.verdicts) | {lost: ("missing", "timeout")}
     made = report(verdicts)
     assert made["missing"] == {"answers": 166, "missing": 10, "coverage": 0.939759, "reasons": {"timeout": 10}}
     assert summary(made)["coverage"] == 0.9398 and summary(report())["coverage"] == 1
-    accuracy = made["systems"]["kl"]["scores"]["reader_a"]["accuracy"]
+    accuracy = made["systems"]["infonce_a"]["scores"]["reader_a"]["accuracy"]
     assert (accuracy["mean"], accuracy["n_missing"]) == (0.857143, 1)  # 6 of 7
-    difference = made["differences"]["reader_a"]["accuracy"]["kl"]
+    difference = made["differences"]["reader_a"]["accuracy"]["infonce_a"]
     assert (difference["mean"], difference["n_missing"]) == (0.428571, 1)  # 3 of 7
     assert (difference["worst_low"], difference["worst_high"]) == (3 / 8, 4 / 8)
-    assert "kl: 1 pairs without a judgement" in printed(made) and "+37.5 or +50.0" in printed(made)
+    assert "infonce_a: 1 pairs without a judgement" in printed(made) and "+37.5 or +50.0" in printed(made)
     assert "Missing judgements: 10 of 166 answers (timeout 10), coverage 94.0%." in printed(made)
-    assert made["systems"]["kl"]["scores"]["reader_a"]["em"]["mean"] == 7 / 8
+    assert made["systems"]["infonce_a"]["scores"]["reader_a"]["em"]["mean"] == 7 / 8
 
 
 def test_without_any_judgement_no_accuracy_is_invented() -> None:
@@ -260,11 +276,11 @@ def test_without_any_judgement_no_accuracy_is_invented() -> None:
 
 def test_without_roles_true_support_is_a_dash() -> None:
     made = report(roles=False)
-    assert made["systems"]["kl"]["scores"]["reader_a"]["success"] is None
+    assert made["systems"]["infonce_a"]["scores"]["reader_a"]["success"] is None
     assert made["differences"]["reader_a"]["success"] == {} and made["about"]["roles_known"] is False
     assert made["disagreement"]["test"]["split"] is None and made["disagreement"]["test"]["disagreement"] == 0.5
     assert "truly support" not in printed(made)
-    assert re.search(r"kl +reader_a .* -\s*$", printed(made), re.MULTILINE)
+    assert re.search(r"infonce_a +reader_a .* -\s*$", printed(made), re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -279,11 +295,11 @@ def test_without_roles_true_support_is_a_dash() -> None:
 def test_a_run_that_cannot_be_paired_is_refused(rows: Any, message: str) -> None:
     verdicts = world.judged()
     made = systems(verdicts)
-    read = outcomes("kl", rows(world.predictions("kl", world.RUNS["kl"])), world.asked(), verdicts)
+    read = outcomes("infonce_a", rows(world.predictions("infonce_a", world.RUNS["infonce_a"])), world.asked(), verdicts)
     with pytest.raises(ComparisonError, match=message) as error:
-        other = made | {"kl": System("run", "", "reader_a", False, read)}
+        other = made | {"infonce_a": System("run", "", "reader_a", None, read)}
         compare(world.asked(), other, verdicts, SETTINGS, world.beyond())
-    assert "dvc repro evaluate@kl" in str(error.value)
+    assert "dvc repro evaluate@infonce_a" in str(error.value)
 
 
 def test_a_control_has_one_draw_or_as_many_as_runs_have_seeds() -> None:
@@ -293,10 +309,10 @@ def test_a_control_has_one_draw_or_as_many_as_runs_have_seeds() -> None:
 
 
 def test_other_seeds_of_the_same_number_are_paired_in_order() -> None:
-    verdicts, rows = world.judged(), world.predictions("kl", world.RUNS["kl"])
-    read = outcomes("kl", [row | {"seed": row["seed"] + 7} for row in rows], world.asked(), verdicts)
+    verdicts, rows = world.judged(), world.predictions("infonce_a", world.RUNS["infonce_a"])
+    read = outcomes("infonce_a", [row | {"seed": row["seed"] + 7} for row in rows], world.asked(), verdicts)
     usual = systems(verdicts)
-    made = usual | {"kl": replace(usual["kl"], outcomes=read)}
+    made = usual | {"infonce_a": replace(usual["infonce_a"], outcomes=read)}
     made = compare(world.asked(), made, verdicts, SETTINGS, world.beyond())
     assert made["differences"] == report()["differences"]
 
@@ -323,43 +339,49 @@ def test_another_domain_is_compared_with_the_encoder_before_training() -> None:
     made = report_beyond(systems_beyond(verdicts), verdicts)
     far = made["beyond"]
     assert (far["questions"], far["groups"], far["without_human_label"]) == (4, 2, 1)
-    kl = far["systems"]["kl"]["scores"]["reader_a"]
-    assert (kl["em"]["mean"], kl["retrieval"]["mean"], kl["regret"]) == (7 / 8, 1, None)  # a is selected in q0 to q2
+    infonce_a = far["systems"]["infonce_a"]["scores"]["reader_a"]
+    assert (infonce_a["em"]["mean"], infonce_a["retrieval"]["mean"], infonce_a["regret"]) == (
+        7 / 8,
+        1,
+        None,
+    )  # a is selected in q0 to q2
     against = far["differences"]["reader_b"]
     assert {name: one["mean"] for name, one in against["em"].items()} == {
-        "infonce": 3 / 8 - 1 / 4,
-        "kl": 7 / 8 - 1 / 4,
-        "kl_permuted": -1 / 4,
+        "infonce_human": 3 / 8 - 1 / 4,
+        "infonce_a": 7 / 8 - 1 / 4,
+        "kl_flat": -1 / 4,
     }
-    assert against["retrieval"]["kl"]["mean"] == 0.333333  # 1 less 2 / 3
+    assert against["retrieval"]["infonce_a"]["mean"] == 0.333333  # 1 less 2 / 3
     assert far["systems"]["random"]["scores"] == {}
     usual = report(world.judged())
     assert {part: made[part] for part in ("systems", "differences", "further", "negative_controls")} == {
         part: usual[part] for part in ("systems", "differences", "further", "negative_controls")
     }
     assert usual["beyond"] == {} and "em_beyond" not in summary(usual)
-    assert summary(made)["em_beyond"] == {"infonce": 0.375, "kl": 0.875, "kl_permuted": 0.0}
+    assert summary(made)["em_beyond"] == {"infonce_human": 0.375, "infonce_a": 0.875}
 
 
 def test_a_run_is_compared_with_the_encoder_that_it_started_from() -> None:
     verdicts = world.judged()
     made = systems_beyond(verdicts)
-    other = replace(made["untrained"], beyond=made["kl"].beyond, outcomes=made["kl"].outcomes, encoder="other")
-    made |= {"kl_permuted": replace(made["kl_permuted"], encoder="other"), "untrained_other": other}
+    other = replace(
+        made["untrained"], beyond=made["infonce_a"].beyond, outcomes=made["infonce_a"].outcomes, encoder="other"
+    )
+    made |= {"kl_flat": replace(made["kl_flat"], encoder="other"), "untrained_other": other}
     found = report_beyond(made, verdicts)
     against = {name: one["mean"] for name, one in found["beyond"]["differences"]["reader_a"]["em"].items()}
-    assert against == {"infonce": 0.125, "kl": 0.625, "kl_permuted": -7 / 8}
-    assert found["negative_controls"]["kl_permuted"]["untrained"]["mean"] == -7 / 8
+    assert against == {"infonce_human": 0.125, "infonce_a": 0.625, "kl_flat": -7 / 8}
+    assert found["negative_controls"]["kl_flat"]["untrained"]["mean"] == -7 / 8
 
 
 def test_a_run_that_lacks_answers_beyond_its_domain_is_refused() -> None:
     verdicts = world.judged()
-    rows = world.far_predictions("kl", world.RUNS["kl"])[1:]
-    lacking = outcomes("kl", rows, world.beyond(world.far()), verdicts)
-    with pytest.raises(ComparisonError, match=r"kl.parquet lacks 1 of 4 .* 1 shown beyond the domain, 'q0'"):
-        report_beyond(systems_beyond(verdicts, kl=lacking), verdicts)
+    rows = world.far_predictions("infonce_a", world.RUNS["infonce_a"])[1:]
+    lacking = outcomes("infonce_a", rows, world.beyond(world.far()), verdicts)
+    with pytest.raises(ComparisonError, match=r"infonce_a.parquet lacks 1 of 4 .* 1 shown beyond the domain, 'q0'"):
+        report_beyond(systems_beyond(verdicts, infonce_a=lacking), verdicts)
     with pytest.raises(ComparisonError, match=r"no answers of reader 'reader_a' with 1 shown beyond the domain: run"):
-        report_beyond(systems_beyond(verdicts, kl={}), verdicts)
+        report_beyond(systems_beyond(verdicts, infonce_a={}), verdicts)
 
 
 # -- disagreement of labels ---------------------------------------------------------------------------------------
@@ -403,7 +425,7 @@ def test_no_question_with_both_labels_has_no_disagreement() -> None:
 
 
 def test_questions_on_which_runs_differ_come_first_and_equal_ones_never() -> None:
-    runs = {name: found(name, world.RUNS[name])["reader_a"] for name in ("infonce", "kl")}
+    runs = {name: found(name, world.RUNS[name])["reader_a"] for name in ("infonce_human", "infonce_a")}
     chosen = most_differing(world.asked(), runs, passage_losses(world.soft()), {"q2a": "Text a of 2."})
     assert [one["query_id"] for one in chosen] == ["q2", "q1", "q3"]  # q0: both always right
     first = chosen[0]
@@ -412,13 +434,13 @@ def test_questions_on_which_runs_differ_come_first_and_equal_ones_never() -> Non
     assert first["passages"][0]["tags"] == ["annotators", "lowest loss", "supports (plain)", "loss 0.50"]
     assert first["passages"][1]["tags"] == ["lowest loss", "no support (mention)", "loss 0.50"]
     assert first["runs"][0]["seeds"][0] == {"seed": 0, "mark": "B", "answer": "<b>Oskal</b>", "right": False}
-    assert most_differing(world.asked(), {"kl": runs["kl"]}, {}, {}) == []
+    assert most_differing(world.asked(), {"infonce_a": runs["infonce_a"]}, {}, {}) == []
 
 
 def test_the_empty_passage_is_called_so() -> None:
-    runs = {name: found(name, world.RUNS[name])["reader_a"] for name in ("infonce", "kl")}
-    emptied = np.where(runs["infonce"].top == "q2b", NO_PASSAGE, runs["infonce"].top)
-    runs["infonce"] = replace(runs["infonce"], top=emptied)
+    runs = {name: found(name, world.RUNS[name])["reader_a"] for name in ("infonce_human", "infonce_a")}
+    emptied = np.where(runs["infonce_human"].top == "q2b", NO_PASSAGE, runs["infonce_human"].top)
+    runs["infonce_human"] = replace(runs["infonce_human"], top=emptied)
     chosen = most_differing(world.asked(), runs, passage_losses(world.soft()), {})
     assert ["no passage at all"] in [passage["tags"] for one in chosen for passage in one["passages"]]
 
@@ -444,8 +466,8 @@ def test_tables_fit_the_console_with_every_name_whole(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
     for name in [*world.RUNS, *world.CONTROLS]:
         assert re.search(rf"^ {name} ", text, re.MULTILINE)
-    said = "Negative control, 1 shown: kl_permuted is equivalent to the encoder before training"
-    assert said in " ".join(text.split())
+    said = "kl_flat (negative control: its labels do not say which passage helps)"
+    assert f"Not as expected: With 1 shown, infonce_a is not shown to differ from {said}" in " ".join(text.split())
     assert "Primary figure" in text and "inconclusive" in text and "…" not in text
     assert "87.5 [11.4, 100.0]" in text  # wider than ±
 
@@ -472,22 +494,22 @@ def test_the_stage_writes_the_same_bytes_twice(workspace: Path, capsys: pytest.C
     assert {name: (workspace / name).read_bytes() for name in first} == first
     assert all(first[name].startswith(b"\x89PNG") for name in PICTURES)
     assert "not a language model" in told and str(workspace) not in first["metrics/report.html"].decode()
-    assert json.loads(first["metrics/report.json"])["systems"]["kl"]["scores"]["reader_a"]["em"]["mean"] == 0.875
+    assert json.loads(first["metrics/report.json"])["systems"]["infonce_a"]["scores"]["reader_a"]["em"]["mean"] == 0.875
 
 
 def test_a_picture_changes_with_what_it_shows(tmp_path: Path) -> None:
-    for name, told in {"one": world.RUNS["kl"], "other": ["aaab++--", "aaaa++++"]}.items():
-        plots.answer_accuracy(report(kl=told), tmp_path / f"{name}.png")
+    for name, told in {"one": world.RUNS["infonce_a"], "other": ["aaab++--", "aaaa++++"]}.items():
+        plots.answer_accuracy(report(infonce_a=told), tmp_path / f"{name}.png")
     assert (tmp_path / "one.png").read_bytes() != (tmp_path / "other.png").read_bytes()
 
 
 @pytest.mark.parametrize(
     ("path", "remedy"),
     [
-        ("data/predictions/runs/kl.parquet", "dvc repro evaluate@kl"),
+        ("data/predictions/runs/infonce_a.parquet", "dvc repro evaluate@infonce_a"),
         ("data/predictions/controls/oracle.parquet", "dvc repro control"),
         ("data/judgements.parquet", "dvc repro"),
-        ("plots/curves/kl.csv", "dvc repro train@kl"),
+        ("plots/curves/infonce_a.csv", "dvc repro train@infonce_a"),
     ],
 )
 def test_a_missing_file_is_named_with_its_remedy(workspace: Path, path: str, remedy: str) -> None:
@@ -577,23 +599,23 @@ def test_the_main_table_has_the_other_domain_beside_its_own(beyond: Path, capsys
     assert Page(text).open == [] and not re.search(r"\b(nan|None)\b", re.sub('base64,[^"]*', "", text))
     main = re.search(r"<h2>Every run and control</h2>.*?</table>", text, re.DOTALL)[0]
     assert main.count("<th>Beyond: ") == 2 and "4 questions (synthetic), 12 passages" in main
-    (kl,) = re.findall(r'<tr class="primary"><th scope="row">kl</th>.*?</tr>', main, re.DOTALL)
-    assert re.search(r"<td>87.5 \[\S+ 100.0\]<small>\+62.5 \[.*<td>100.0 ±\S+<small>\+33.3 \[", kl, re.DOTALL)
+    (infonce_a,) = re.findall(r'<tr class="primary"><th scope="row">infonce_a</th>.*?</tr>', main, re.DOTALL)
+    assert re.search(r"<td>87.5 \[\S+ 100.0\]<small>\+62.5 \[.*<td>100.0 ±\S+<small>\+33.3 \[", infonce_a, re.DOTALL)
     assert "data/prepared/beyond.parquet" in text and "beyond.seed" in text
     told = capsys.readouterr().out
     assert "The test questions are from data/raw: test.jsonl (4)." in told
     there = "4 questions in 2 groups, from data/raw: test.jsonl (4), without a human label: 1."
     assert f"Beyond the training domain: {there}" in " ".join(told.split())
-    assert re.search(r"^ kl +reader_a +87.5 \[\S+ 100.0\] +\+62.5 \[", told, re.MULTILINE)
-    assert re.search(r"^ kl +reader_a .* 100.0 ±0.0 +\+33.3 \[", told, re.MULTILINE)
-    assert json.loads((beyond / "metrics/summary.json").read_text())["em_beyond"]["kl"] == 0.875
+    assert re.search(r"^ infonce_a +reader_a +87.5 \[\S+ 100.0\] +\+62.5 \[", told, re.MULTILINE)
+    assert re.search(r"^ infonce_a +reader_a .* 100.0 ±0.0 +\+33.3 \[", told, re.MULTILINE)
+    assert json.loads((beyond / "metrics/summary.json").read_text())["em_beyond"]["infonce_a"] == 0.875
 
 
 def test_questions_of_the_same_id_in_two_domains_are_kept_apart(beyond: Path) -> None:
     """Without a passage readers answer q3, but not that of the other domain."""
     stage.main()
     report = json.loads((beyond / "metrics/report.json").read_text())
-    here, there = (part["systems"]["kl"]["scores"]["reader_a"] for part in (report, report["beyond"]))
+    here, there = (part["systems"]["infonce_a"]["scores"]["reader_a"] for part in (report, report["beyond"]))
     assert (here["harm"]["mean"], there["harm"]["mean"]) == (1 / 8, 0)
     assert here["retrieval"]["mean"] != there["retrieval"]["mean"]
 
@@ -615,12 +637,17 @@ def test_how_label_sources_agree_needs_no_draws(workspace: Path, monkeypatch: py
     """Draws, which estimates do not use, would take [compare.draws, groups] numbers."""
     drawn: list[Design] = []
     monkeypatch.setattr(stage, "Design", lambda *given, **named: drawn.append(Design(*given, **named)) or drawn[-1])
-    assert len(stage.sources_agree("train", load_params())) == 15
+    assert len(stage.sources_agree("train", load_params())) == 10
     assert [len(design.group_counts) for design in drawn] == [20]
 
 
 def test_the_settings_are_those_of_params(workspace: Path) -> None:
     made = stage.settings(load_params())
-    assert (made.baseline, made.seeds, made.draws, list(made.readers)) == ("infonce", 2, 200, ["reader_a", "reader_b"])
+    assert (made.baseline, made.seeds, made.draws, list(made.readers)) == (
+        "infonce_human",
+        2,
+        200,
+        ["reader_a", "reader_b"],
+    )
     assert made.shown == [1, 5]
-    assert len(read_rows("data/predictions/runs/kl.parquet", stage.NEEDED)) == 32
+    assert len(read_rows("data/predictions/runs/infonce_a.parquet", stage.NEEDED)) == 32

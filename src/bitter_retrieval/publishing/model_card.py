@@ -57,7 +57,7 @@ def _about(run: str, seed: int, report: Report, origin: Origin) -> Iterator[str]
         f"({weights(origin.settings['encoders.' + settings['encoder']])})."
     )
     if run in report.get("negative_controls", {}):
-        yield "**Its labels are in random order: it is a negative control of the experiment, and not for use.**"
+        yield "**Its labels do not say which passage helps: it is a negative control, and not for use.**"
 
 
 def verdict(run: str, report: Report) -> str:
@@ -131,7 +131,7 @@ def _differences(run: str, report: Report) -> Iterator[list[str]]:
             for metric, runs in metrics.items():
                 if run in runs:
                     one = runs[run]
-                    figures = [wording.points(one), wording.probability(one["p_adjusted"]), one["verdict"]]
+                    figures = [wording.points(one), wording.probability(one["p"]), one["verdict"]]
                     yield [reader, str(shown), METRICS[metric].head, *figures, wording.size(one["mde"])]
 
 

@@ -28,8 +28,16 @@ MACROS = """
 </svg>
 {% endmacro %}
 
+{% macro judged(one, bars, name) -%}
+<td>{{ words.points(one) }}</td><td>{{ bar(bars, name) }}</td>
+<td>{{ words.probability(one.p) }}</td><td class="left {{ one.verdict }}">{{ one.verdict }}</td>
+<td>{{ words.size(one.mde) }}</td><td>{{ words.size(one.seed_sd) }}</td>
+{%- endmacro %}
+
 {% macro row_head(name) -%}
-<th scope="row">{{ name }}</th><td class="left">{{ report.systems[name].labels or words.NOTHING }}</td>
+{% set role = report.systems[name].role %}
+<th scope="row">{{ name }}{% if role %} <span class="tag">{{ role }}</span>{% endif %}</th>
+<td class="left">{{ report.systems[name].labels or words.NOTHING }}</td>
 {%- endmacro %}
 
 {% macro row_class(name) -%}
@@ -39,36 +47,51 @@ MACROS = """
 
 BODY = """
 <h1>Does a retriever trained on what helps a reader answer beat one trained on human relevance labels?</h1>
-{% if about.primary %}
+{% for warning in words.warnings(report) %}<p class="verdict warning">{{ warning }}</p>{% endfor %}
 <p class="verdict">Primary figure: {{ verdict }}</p>
 <p>It is the difference in exact match between <b>{{ about.primary }}</b> (trained on the labels
-of {{ about.label_source }}) and <b>{{ about.baseline }}</b>, with {{ about.reader }} answering from the top
-{{ about.shown[0] }} of the ranking.
+of {{ report.systems[about.primary].labels }}) and <b>{{ about.baseline }}</b> (trained on the labels
+of {{ report.systems[about.baseline].labels }}), with {{ about.reader }} answering from the top
+{{ about.shown[0] }} of the ranking. It stands alone: its interval, p, verdict and MDE need no adjustment for others.
 {{ "The same difference in answer accuracy is primary too." if "accuracy" in about.primary_metrics }}
 Everything else on this page is secondary.</p>
-{% endif %}
-{% for warning in words.warnings(report) %}<p class="verdict warning">{{ warning }}</p>{% endfor %}
 <p>{{ about.questions }} {{ about.split }} questions in {{ about.groups }} groups, {{ about.seeds }} training seeds a
 run. Intervals are 95% and hold for other questions{{ " and other training seeds" if about.seeds > 1 else
-", not for training again" }}; differences are paired by question and seed. The
-adjustment for all runs at once is from {{ about.draws }} resamples of groups of questions and of seeds.</p>
+", not for training again" }}; differences are paired by question and seed. Those that hold at once are adjusted
+by {{ about.draws }} resamples of groups of questions and of seeds.</p>
 <p>Answer accuracy is judged by {{ about.judge }}.</p>
 
-<h2>Differences to {{ about.baseline }}</h2>
+<h2>Differences</h2>
 {% for metric in compared %}
 {% set found = report.differences[about.reader][metric.name] %}
-{% if found %}
+{% set pairs = words.contrasts(report, metric.name) %}
+{% set alone = metric.name in about.primary_metrics %}
+{% if found or pairs %}
 <div class="wide"><table>
 <caption>{{ metric.head }} with {{ about.reader }}, points
-{{ "(primary)" if metric.name in about.primary_metrics else "(secondary)" }}.
-Interval and p hold for all runs at once. Grey: the region called equivalent.</caption>
-<thead><tr><th class="left">Run</th><th class="left">Labels</th><th>Difference</th><th></th><th>Adjusted p</th>
+{{ "(primary)" if alone else "(secondary)" }}. Intervals and p hold for all at once
+{{- ", but for the primary difference, which stands alone" if alone }}. Grey: the region called equivalent.</caption>
+<thead><tr><th class="left">Run</th><th class="left">Labels</th><th>Difference</th><th></th><th>p</th>
 <th class="left">Verdict</th><th>MDE</th><th>Seed sd</th></tr></thead>
+{% if alone and about.primary in found %}
 <tbody>
+<tr><th colspan="8">Primary: {{ about.primary }} − {{ about.baseline }}</th></tr>
+<tr class="primary">{{ row_head(about.primary) }}
+{{ judged(found[about.primary], bars[metric.name], about.primary) }}</tr>
+</tbody>
+{% endif %}
+{% if pairs %}
+<tbody>
+<tr><th colspan="8">Contrasts</th></tr>
+{% for name, one in pairs.items() %}
+<tr><th scope="row" colspan="2">{{ name }}</th>{{ judged(one, bars[metric.name], name) }}</tr>
+{% endfor %}
+</tbody>
+{% endif %}
+<tbody>
+<tr><th colspan="8">Runs − {{ about.baseline }}</th></tr>
 {% for name, one in found.items() %}
-<tr{{ row_class(name) }}>{{ row_head(name) }}<td>{{ words.points(one) }}</td><td>{{ bar(bars[metric.name], name) }}</td>
-<td>{{ words.probability(one.p_adjusted) }}</td><td class="left {{ one.verdict }}">{{ one.verdict }}</td>
-<td>{{ words.size(one.mde) }}</td><td>{{ words.size(one.seed_sd) }}</td></tr>
+<tr{{ row_class(name) }}>{{ row_head(name) }}{{ judged(one, bars[metric.name], name) }}</tr>
 {% endfor %}
 </tbody></table></div>
 {% else %}
@@ -76,6 +99,7 @@ Interval and p hold for all runs at once. Grey: the region called equivalent.</c
 {{- " (" ~ metric.absent ~ ")" if metric.absent != words.NOTHING }}.</p>
 {% endif %}
 {% endfor %}
+<ul>{% for check in words.checks(report) %}<li>{{ check }}</li>{% endfor %}</ul>
 
 <h2>Every run and control</h2>
 <div class="wide"><table>
@@ -121,15 +145,16 @@ interval below.</caption>
 <caption>Secondary. {{ about.reader }} answers from the first {{ shown }} passages: exact match, %, and its difference
 to {{ about.baseline }}, points, with an interval and p that hold for all runs at once.</caption>
 <thead><tr><th class="left">System</th><th class="left">Labels</th><th>Exact match</th><th>Difference</th>
-<th>Adjusted p</th><th class="left">Verdict</th>
+<th>p</th><th class="left">Verdict</th><th>MDE</th>
 {% for metric in further %}<th>{{ metric.head }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for name, system in found.systems.items() %}
 {% set scores = system.scores.get(about.reader, {}) %}
 {% set one = found.differences[about.reader].em.get(name) %}
 <tr{{ row_class(name) }}>{{ row_head(name) }}<td>{{ estimate(scores.get("em")) }}</td><td>{{ words.points(one) }}</td>
-<td>{{ words.probability(one and one.p_adjusted) }}</td>
+<td>{{ words.probability(one and one.p) }}</td>
 <td class="left {{ one.verdict if one }}">{{ one.verdict if one else words.NOTHING }}</td>
+<td>{{ words.size(one and one.mde) }}</td>
 {% for metric in further %}<td>{{ score(scores, metric) }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>

@@ -206,8 +206,11 @@ def _is_run(report: Report, name: str) -> bool:
 
 
 def _label(report: Report, name: str) -> str:
-    labels = report["systems"][name]["labels"]
-    return f"{name} ({labels})" if labels else name
+    """Name, label source, and what the system is in the comparison: "infonce_a (reader_a, primary)"."""
+    about, system = report["about"], report["systems"][name]
+    role = {about["baseline"]: "baseline", about["primary"]: "primary"}.get(name, system["role"])
+    said = ", ".join(filter(None, (system["labels"], role)))
+    return f"{name} ({said})" if said else name
 
 
 def _not_judged(metric: str) -> str:

@@ -8,7 +8,7 @@ inputs. Pictures are embedded, so the page can be sent or opened offline. It has
 
 import base64
 import json
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,11 @@ FURTHER = (
 )  # metrics next to exact match in the tables with another number of passages shown
 COLUMNS = {
     "Labels": "where a run's training labels come from",
-    "Difference": "mean over questions and seeds of run minus baseline, in points (hundredths), with an interval that "
-    "holds for all runs at once",
-    "Adjusted p": "p value of the difference, adjusted for the number of runs (largest |t| over the bootstrap)",
-    "Verdict": "better or worse: the interval for all runs at once excludes 0. equivalent: the difference is shown to "
+    "Difference": "mean over questions and seeds of a run minus another, in points (hundredths), with a 95% interval. "
+    "The primary one stands alone; the intervals of all others in a table hold at once, contrasts included",
+    "p": "p value of the difference; but for the primary one adjusted for all in the table (largest |t| over the "
+    "bootstrap)",
+    "Verdict": "better or worse: the interval excludes 0. equivalent: the difference is shown to "
     "be within ±{equivalence:g} points. inconclusive: neither",
     "MDE": "minimum detectable effect: the difference that would be called better or worse with 80% power, in points",
     "Seed sd": "standard deviation of the difference between training seeds, in points",
@@ -52,7 +53,7 @@ def render(
 ) -> str:
     """The page as text. pictures: PNG files by name in PICTURES."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    about, off = report["about"], report["negative_controls"]
+    about = report["about"]
     return environment.from_string(PAGE).render(
         report=report,
         about=about,
@@ -64,7 +65,7 @@ def render(
         further=[METRICS[name] for name in FURTHER],
         kinds={"Runs": _of_kind(report, "run"), "Controls": _of_kind(report, "control")},
         definitions=_definitions(100 * about["equivalence"]),
-        bars={metric: _bars(found, about["equivalence"], off) for metric, found in _compared(report).items()},
+        bars={metric: _bars(report, metric) for metric in _compared(report)},
         agreements=list(zip(*report["label_agreement"].values(), strict=True)),
         questions=questions,
         params=dict(_leaves(params)),
@@ -78,7 +79,7 @@ def _of_kind(report: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return {name: system for name, system in report["systems"].items() if system["kind"] == kind}
 
 
-def _compared(report: Mapping[str, Any]) -> Mapping[str, Mapping]:
+def _compared(report: Mapping[str, Any]) -> Mapping[str, dict]:
     return report["differences"][report["about"]["reader"]]
 
 
@@ -89,13 +90,14 @@ def _definitions(equivalence: float) -> dict[str, str]:
     return {metric.head: metric.definition for metric in metrics} | columns
 
 
-def _bars(found: Mapping[str, Mapping], equivalence: float, off: Container[str]) -> dict[str, Any]:
+def _bars(report: Mapping[str, Any], metric: str) -> dict[str, Any]:
     """Positions on a picture BAR wide of each difference and its interval, and of the region called equivalent.
 
-    Runs in `off` do not set the scale and may lie outside, so that the others are not squeezed. Ends of intervals
+    Negative controls do not set the scale and may lie outside, so that the others are not squeezed. Ends of intervals
     beyond a difference of 1 lie outside too.
     """
-    near = [one for name, one in found.items() if name not in off]
+    found, equivalence = _compared(report)[metric] | wording.contrasts(report, metric), report["about"]["equivalence"]
+    near = [one for name, one in found.items() if name not in report["negative_controls"]]
     ends = [abs(one[end]) for one in near for end in ("low", "high", "mean") if one[end] is not None]
     reach = min(1.0, max([*ends, 1.5 * equivalence]))
     places = {

@@ -19,6 +19,7 @@ from rich.text import Text
 from bitter_retrieval.reporting import wording
 from bitter_retrieval.statistics.metrics import METRICS, Metric, of_family
 
+ALL_AT_ONCE = "95% intervals and p hold for all at once"
 WIDE = 112  # columns from which all metrics fit side by side
 STYLES = {"better": "green", "worse": "red", "equivalent": "cyan", "inconclusive": "yellow"}
 Report = Mapping[str, Any]
@@ -48,10 +49,11 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def everything(report: Report, width: int) -> Iterator[RenderableType]:
     """All tables and notes in reading order, for a console `width` columns wide."""
+    yield from (Text(f"{warning}\n", style="bold") for warning in wording.warnings(report))
+    yield from differences(report, width)
+    yield from (Text(f"{check}\n") for check in wording.checks(report))
     yield from scores(report, width)
     yield from beyond(report, width)
-    yield differences(report, width)
-    yield from (Text(f"{warning}\n", style="bold") for warning in wording.warnings(report))
     yield from secondary(report, width)
     yield from (further(report, shown, width) for shown in report["further"])
     yield from readers(report, width)
@@ -133,24 +135,32 @@ def _scores(report: Report, metrics: Sequence[Metric]) -> Table:
 
 
 def further(report: Report, shown: str | int, width: int) -> RenderableType:
-    """Systems that retrieve, with another number of passages shown; a narrow console gets fewer columns."""
-    about, found = report["about"], report["further"][shown]
-    wide, em, harm = width >= WIDE, METRICS["em"], METRICS["harm"]
-    heads = [em.column, "difference", "verdict", *["adjusted p", harm.column] * wide]
-    table = _table(*["system", "labels"][: 1 + wide])
+    """Systems that retrieve, with another number of passages shown; a narrow console gets no labels."""
+    about, harm = report["about"], METRICS["harm"]
+    heads = [METRICS["em"].column, "difference", "p", "verdict", "MDE", harm.column]
+    tables = _fitting(heads, lambda part: _further(report, report["further"][shown], part, width >= WIDE), width)
+    title = f"{shown} passages shown to {about['reader']}: exact match, and against {about['baseline']} (secondary)"
+    return _titled(title, *tables)
+
+
+def _further(report: Report, found: Report, heads: Sequence[str], labels: bool) -> Table:
+    reader, em, harm = report["about"]["reader"], METRICS["em"], METRICS["harm"]
+    table = _table(*["system", "labels"][: 1 + labels])
     for head in heads:
         table.add_column(head, justify="left" if head == "verdict" else "right", no_wrap=True)
     for name, system in found["systems"].items():
-        scores = system["scores"].get(about["reader"], {})
-        difference = found["differences"][about["reader"]]["em"].get(name)
-        cells: list[RenderableType] = [wording.figure(em, scores.get("em")), wording.points(difference)]
-        cells.append(_verdict(difference))
-        if wide:
-            cells.append(wording.probability(difference and difference["p_adjusted"]))
-            cells.append(wording.figure(harm, scores.get("harm")))
-        _add(table, report, name, cells, labels=wide)
-    title = f"{shown} passages shown to {about['reader']}: exact match, and against {about['baseline']} (secondary)"
-    return _titled(title, table)
+        scores = system["scores"].get(reader, {})
+        difference = found["differences"][reader]["em"].get(name)
+        cells: dict[str, RenderableType] = {
+            em.column: wording.figure(em, scores.get("em")),
+            "difference": wording.points(difference),
+            "p": wording.probability(difference and difference["p"]),
+            "verdict": _verdict(difference),
+            "MDE": wording.size(difference and difference["mde"]),
+            harm.column: wording.figure(harm, scores.get("harm")),
+        }
+        _add(table, report, name, [cells[head] for head in heads], labels=labels)
+    return table
 
 
 def _verdict(difference: Mapping[str, Any] | None) -> Text:
@@ -168,30 +178,41 @@ def _add(table: Table, report: Report, name: str, cells: Sequence[RenderableType
     table.add_row(*head, *cells, style=style, end_section=ends)
 
 
-def differences(report: Report, width: int) -> RenderableType:
-    """Each run against the baseline in exact match, with its verdict; a narrow console gets no labels and seed sd."""
-    about = report["about"]
-    found, primary, wide = report["differences"][about["reader"]]["em"], about["primary"], width >= WIDE
-    table = _table(*["run", "labels"][: 1 + wide])
-    for head in ["difference", "adjusted p", "verdict", "MDE", "seed sd"][: 4 + wide]:
-        table.add_column(head, justify="left" if head == "verdict" else "right", no_wrap=True)
+def differences(report: Report, width: int) -> Iterator[RenderableType]:
+    """The primary difference, then the named contrasts, then each run against the baseline, in exact match."""
+    about, reader, baseline = report["about"], report["about"]["reader"], report["about"]["baseline"]
+    against, wide = report["differences"][reader]["em"], width >= WIDE
+    found = {METRICS[metric].head: one for metric, one in wording.primary(report).items()}
+    said = Text(wording.sentence(about["primary"], baseline, against.get(about["primary"])) + "\n")
+    title = f"Primary: {about['primary']} minus {baseline}, {reader} answers from {about['shown'][0]} shown, points"
+    yield _titled(title, *([_pairs("", found, wide)] if found else []), Text("Primary figure: ").append_text(said))
+    if chosen := wording.contrasts(report, "em"):
+        yield _titled(f"Contrasts in exact match, points (secondary; {ALL_AT_ONCE})", _pairs("contrast", chosen, wide))
+    table = _judged_table(["run", "labels"][: 1 + wide], wide)
+    for name, difference in against.items():
+        _add(table, report, name, _judged(difference, wide), labels=wide)
+    yield _titled(f"Exact match against {baseline}, points (secondary but for the primary run; {ALL_AT_ONCE})", table)
+
+
+def _pairs(head: str, found: Mapping[str, Mapping[str, Any]], wide: bool) -> Table:
+    table = _judged_table([head], wide)
     for name, difference in found.items():
-        _add(table, report, name, _judged(difference)[: 4 + wide], labels=wide)
-    title = (
-        f"Exact match against {about['baseline']}, paired by seed and question, points; 95% intervals for all at once"
-    )
-    said = wording.sentence(primary, about["baseline"], found.get(primary)) if primary else ""
-    return _titled(title, table, *([Text(f"Primary figure: {said} Other rows are secondary.\n")] if said else []))
+        table.add_row(name, *_judged(difference, wide))
+    return table
 
 
-def _judged(difference: Mapping[str, Any]) -> list[RenderableType]:
-    return [
-        wording.points(difference),
-        wording.probability(difference["p_adjusted"]),
-        _verdict(difference),
-        wording.size(difference["mde"]),
-        wording.size(difference["seed_sd"]),
-    ]
+def _judged_table(heads: Sequence[str], wide: bool) -> Table:
+    table = _table(*heads)
+    for head in ["difference", "p", "verdict", "MDE", "seed sd"][: 4 + wide]:
+        table.add_column(head, justify="left" if head == "verdict" else "right", no_wrap=True)
+    return table
+
+
+def _judged(difference: Mapping[str, Any], wide: bool) -> list[RenderableType]:
+    """Cells of a difference; a narrow console gets no seed sd."""
+    cells: list[RenderableType] = [wording.points(difference), wording.probability(difference["p"])]
+    cells += [_verdict(difference), wording.size(difference["mde"]), wording.size(difference["seed_sd"])]
+    return cells[: 4 + wide]
 
 
 def readers(report: Report, width: int) -> list[RenderableType]:

@@ -6,9 +6,10 @@ points({"mean": 0.046, "low": 0.017, "high": 0.076})    "+4.6 [+1.7, +7.6]"
 probability(0.00004)                                    "<.001"
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from bitter_retrieval.statistics.comparison import AGAIN
 from bitter_retrieval.statistics.metrics import METRICS, PERCENT, Metric
 
 Figures = Mapping[str, Any]
@@ -101,7 +102,7 @@ def sentence(run: str, baseline: str, difference: Figures | None) -> str:
     """The verdict on a run's exact match in one sentence."""
     if difference is None or difference["mean"] is None:
         return f"{run} and {baseline} cannot be compared: no question has an answer of both."
-    measured = f"{points(difference)} points, adjusted p {probability(difference['p_adjusted'])}"
+    measured = f"{points(difference)} points, p {probability(difference['p'])}{_mde(difference)}"
     said = {
         "better": f"{run} answers more questions exactly than {baseline}",
         "worse": f"{run} answers fewer questions exactly than {baseline}",
@@ -109,6 +110,24 @@ def sentence(run: str, baseline: str, difference: Figures | None) -> str:
         "inconclusive": f"it is open whether {run} or {baseline} answers more questions exactly",
     }[difference["verdict"]]
     return f"{said}: {measured}."
+
+
+def _mde(difference: Figures) -> str:
+    return "" if difference["mde"] is None else f", MDE {size(difference['mde'])}"
+
+
+def primary(report: Figures) -> dict[str, Figures]:
+    """The primary difference by metric; empty where no question has answers of both runs."""
+    about, found = report["about"], report["differences"][report["about"]["reader"]]
+    differences = {metric: found[metric].get(about["primary"]) for metric in about["primary_metrics"]}
+    return {metric: one for metric, one in differences.items() if one}
+
+
+def contrasts(report: Figures, metric: str) -> dict[str, Figures]:
+    """Differences of the primary reader as in "loss: kl_a − infonce_a"; those that can't be computed are left out."""
+    about = report["about"]
+    found = report["contrasts"][about["reader"]][metric]
+    return {f"{name}: {' − '.join(about['contrasts'][name])}": one for name, one in found.items()}
 
 
 def beyond(report: Figures) -> str:
@@ -168,11 +187,6 @@ def notes(report: Figures) -> list[str]:
         *_unscorable(report),
         f"Questions without a human label: {about['without_human_label']}.",
         *_beyond_counts(report["beyond"]),
-        *[
-            _negative(about["primary"], name, shown, one)
-            for shown, found in readings(report).items()
-            for name, one in found["negative_controls"].items()
-        ],
     ]
 
 
@@ -192,8 +206,42 @@ def readings(report: Figures) -> dict[str | int, Figures]:
 
 def warnings(report: Figures) -> list[str]:
     """Sentences to read before the tables, as they limit what the tables show."""
-    idle = [said for shown, found in readings(report).items() for said in _idle(report, shown, found)]
-    return _silent(report) + idle
+    unexpected = [f"Not as expected: {said}." for said, expected in _checks(report) if not expected]
+    return _silent(report) + unexpected
+
+
+def checks(report: Figures) -> list[str]:
+    """A sentence for every negative control and A/A run, whether it is as expected."""
+    return [f"{said}: {'' if expected else 'not '}as expected." for said, expected in _checks(report)]
+
+
+def _checks(report: Figures) -> Iterator[tuple[str, bool]]:
+    for shown, found in readings(report).items():
+        for name, system in report["systems"].items():
+            difference = found["differences"][report["about"]["reader"]]["em"].get(name)
+            if system["role"] == AGAIN and difference:
+                yield _again(report, name, shown, difference), difference["verdict"] not in ("better", "worse")
+        for name, one in found["negative_controls"].items():
+            if one["primary"]:
+                yield _negative(report, name, shown, one), one["primary"]["verdict"] == "better"
+
+
+def _again(report: Figures, name: str, shown: str | int, difference: Figures) -> str:
+    baseline = report["about"]["baseline"]
+    beside = _beside(difference, baseline)
+    return f"With {shown} shown, {name} (A/A: same labels and loss as {baseline}, other seeds) is {beside}"
+
+
+def _negative(report: Figures, name: str, shown: str | int, found: Figures) -> str:
+    """How the primary run differs from a negative control, and that from the encoder before training.
+
+    The control's labels do not say which of a question's passages helps, yet it may beat the untrained encoder: like
+    every run, it learns that a question's candidates rank before other passages.
+    """
+    beside = _beside(found["primary"], f"{name} (negative control: its labels do not say which passage helps)")
+    untrained = found["untrained"]
+    learnt = f"; {name} is {_beside(untrained, 'the encoder before training')}" if untrained else ""
+    return f"With {shown} shown, {report['about']['primary']} is {beside}{learnt}"
 
 
 def _silent(report: Figures) -> list[str]:
@@ -217,17 +265,6 @@ def _reads_nothing(report: Figures, found: Figures, reader: str) -> bool:
     floor = answered(report["systems"]).get("no_passage", 0.0) + report["about"]["equivalence"]
     means = answered(found["systems"])
     return bool(means) and max(means.values()) <= floor
-
-
-def _idle(report: Figures, shown: str | int, found: Figures) -> list[str]:
-    """A warning if the order of a question's labels is not shown to matter."""
-    return [
-        f"With {shown} shown, {report['about']['primary']} is not shown to be better than {name} "
-        f"({points(one['primary'])} points), whose labels are in random order within each question: differences with "
-        f"{shown} shown are no finding about labels."
-        for name, one in found["negative_controls"].items()
-        if one["primary"] and one["primary"]["verdict"] != "better"
-    ]
 
 
 def _unanswered(report: Figures) -> list[str]:
@@ -276,20 +313,7 @@ def _bounds(name: str, difference: Figures) -> str:
     )
 
 
-def _negative(primary: str, name: str, shown: str | int, found: Figures) -> str:
-    """How a negative control differs from the untrained encoder and from the primary run.
-
-    Its labels are in random order within each question, yet it may beat the untrained encoder: like every run, it
-    learns that a question's candidates rank before other passages.
-    """
-    said = [
-        f"{name} is {_beside(found['untrained'], 'the encoder before training')}" if found["untrained"] else "",
-        f"{primary} is {_beside(found['primary'], name)}" if found["primary"] else "",
-    ]
-    return f"Negative control, {shown} shown: {', '.join(filter(None, said)) or name}."
-
-
 def _beside(difference: Figures, other: str) -> str:
     verdicts = {"better": "better than", "worse": "worse than", "equivalent": "equivalent to"}
     said = verdicts.get(difference["verdict"], "not shown to differ from")
-    return f"{said} {other} ({points(difference)} points)"
+    return f"{said} {other} ({points(difference)} points{_mde(difference)})"
