@@ -15,11 +15,21 @@ from pathlib import Path
 from bitter_retrieval.command_line import bar, named, run_stage, say
 from bitter_retrieval.files.hub_datasets import hub_parts
 from bitter_retrieval.files.tables import Record, data_files, records
+from bitter_retrieval.labels.altered import flat_labels, noisy_labels, permuted_labels
 from bitter_retrieval.labels.annotators import annotate
-from bitter_retrieval.labels.binary import has_answer_labels, permuted_labels, selected_labels, truth_labels
+from bitter_retrieval.labels.binary import has_answer_labels, selected_labels, truth_labels
 from bitter_retrieval.labels.published import LAYOUT, published_labels
 from bitter_retrieval.labels.scored import score_splits, soft_account
-from bitter_retrieval.labels.settings import Annotators, Label, PublishedLabels, RuleLabels
+from bitter_retrieval.labels.settings import (
+    AlteredLabels,
+    Annotators,
+    Label,
+    NoisyLabels,
+    PermutedLabels,
+    PublishedLabels,
+    RuleLabels,
+    TruthLabels,
+)
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import load_params
 from bitter_retrieval.records import BINARY_LABELS, PREPARED, SOFT_LABELS, Row, read_rows, write_rows
@@ -40,8 +50,9 @@ def main() -> None:
         labels = from_reader(Path(settings.needs), rows, params.label)
     elif settings.kind == "published":
         labels, more = published(f"labels.{name}", settings, rows)
-    elif settings.kind == "permuted":
-        labels = {split: permuted(Path(settings.needs) / f"{split}.parquet", settings.seed) for split in SPLITS}
+    elif isinstance(settings, AlteredLabels):
+        given = {split: read_rows(Path(settings.needs) / f"{split}.parquet", SOFT_LABELS) for split in SPLITS}
+        labels = {split: altered(settings, given[split]) for split in SPLITS}
     else:
         labels = {split: binary(settings, rows[split]) for split in SPLITS}
     soft = settings.soft
@@ -78,14 +89,20 @@ def published(
     return labels, {"unmatched": unmatched, "unused": unused}
 
 
-def permuted(path: Path, seed: int) -> list[Row]:
-    return permuted_labels(read_rows(path, SOFT_LABELS), seed)
+def altered(settings: AlteredLabels, labels: list[Row]) -> list[Row]:
+    if isinstance(settings, PermutedLabels):
+        return permuted_labels(labels, settings.seed)
+    if isinstance(settings, NoisyLabels):
+        return noisy_labels(labels, settings.noise, settings.seed)
+    return flat_labels(labels)
 
 
-def binary(settings: Annotators | RuleLabels, rows: list[Row]) -> list[Row]:
+def binary(settings: Annotators | RuleLabels | TruthLabels, rows: list[Row]) -> list[Row]:
     if isinstance(settings, Annotators):
         return annotate(rows, settings.annotator, settings.noise, settings.seed)
-    return {"truth": truth_labels, "has_answer": has_answer_labels, "selected": selected_labels}[settings.kind](rows)
+    if isinstance(settings, TruthLabels):
+        return truth_labels(rows, settings.supports, settings.seed)
+    return {"has_answer": has_answer_labels, "selected": selected_labels}[settings.kind](rows)
 
 
 def counts(labels: list[Row]) -> dict[str, int]:

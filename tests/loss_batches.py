@@ -30,7 +30,7 @@ QUERIES: dict[str, tuple[list[float], list[int]]] = {
 PADDING = 2  # columns of no query, which hold NaN
 
 
-def make_batch(with_others: bool = True, names: list[str] | None = None) -> LabelledBatch:
+def make_batch(with_others: bool = True, names: list[str] | None = None, binary: bool = False) -> LabelledBatch:
     """Each query's candidates in separate columns, shuffled, with NaN wherever losses must not read."""
     queries = [QUERIES[name] for name in names or QUERIES]
     starts = np.cumsum([0] + [len(nlls) for nlls, _ in queries])
@@ -48,10 +48,11 @@ def make_batch(with_others: bool = True, names: list[str] | None = None) -> Labe
     no_passage = torch.full((rows,), NO_PASSAGE, dtype=torch.float64)
     helped = torch.from_numpy(utility(nll.numpy(), no_passage.numpy(), SCALE))
     similarity = torch.where(own | others, similarity, math.nan)
-    batch = LabelledBatch(similarity, own, others, relevant, nll, no_passage, torch.where(own, helped, 0))
+    batch = LabelledBatch(similarity, own, others, relevant, nll, no_passage, torch.where(own, helped, 0), binary)
     return permute(batch, torch.arange(rows), torch.randperm(columns, generator=generator))
 
 
 def permute(batch: LabelledBatch, rows: Tensor, columns: Tensor) -> LabelledBatch:
-    picked = {field.name: getattr(batch, field.name)[rows] for field in fields(batch)}
-    return LabelledBatch(**{name: x[:, columns] if x.dim() == 2 else x for name, x in picked.items()})
+    given = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    tensors = {name: value[rows] for name, value in given.items() if isinstance(value, Tensor)}
+    return LabelledBatch(**given | {name: x[:, columns] if x.dim() == 2 else x for name, x in tensors.items()})

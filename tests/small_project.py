@@ -15,7 +15,7 @@ TRAIN, VALIDATION = tiny.world(20), tiny.world(8, first=24)
 
 def make_project(folder: Path, **train: Any) -> Path:
     """A project whose stages before train are done, with the real profile shrunk."""
-    tree = yaml.safe_load(tiny.PROFILE.read_text())
+    tree = tiny.with_runs(yaml.safe_load(tiny.PROFILE.read_text()))
     tree["train"] |= CHANGES | {"seeds": [0, 4]} | train
     tree["control"]["random_draws"] = 1
     folder.mkdir(exist_ok=True)

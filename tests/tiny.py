@@ -17,10 +17,11 @@ from bitter_retrieval.encoders.encoder import Encoder, Usage
 from bitter_retrieval.encoders.fit import build_bert
 from bitter_retrieval.labels.targets import Targets, binary_targets, soft_targets
 from bitter_retrieval.models.vocabulary import fit_bpe_tokenizer, fit_word_tokenizer, fit_wordpiece_tokenizer
-from bitter_retrieval.params import load_params
+from bitter_retrieval.params import load_params, parse_params
 from bitter_retrieval.readers.language_model import Reader
 from bitter_retrieval.readers.prompts import Prompt
 from bitter_retrieval.records import Row, passage_texts
+from bitter_retrieval.typed_yaml import read_yaml
 
 PROFILE = Path(__file__).parents[1] / "profiles/default.yaml"
 PARAMS = load_params(PROFILE)
@@ -83,6 +84,33 @@ def truth(rows: Sequence[Row]) -> list[Row]:
 
 def truth_labelled(rows: list[Row]) -> Targets:
     return binary_targets(rows, truth(rows), "truth")
+
+
+# -- runs ------------------------------------------------------------------------------------------------------------
+
+
+def trained(labels: str, **losses: float) -> dict[str, Any]:
+    temperature = {"student": 0.05, "teacher": 0.2}
+    return {"labels": labels, "encoder": "mini", "losses": losses, "temperature": temperature, "margin": 0.2}
+
+
+def with_runs(tree: dict[str, Any]) -> dict[str, Any]:
+    """A profile's tree with runs whose names and losses tests know."""
+    runs = {
+        "infonce": trained("human", infonce=1.0),
+        "kl": trained("reader_a", kl=1.0),
+        "kl_human": trained("human", kl=1.0),
+        "mse": trained("reader_a", mse=1.0),
+        "margin": trained("reader_a", margin=1.0),
+        "full_modular": trained("reader_a", kl=0.4, mse=0.2, margin=0.3, infonce_soft=0.1),
+    }
+    return tree | {
+        "runs": runs,
+        "compare": tree["compare"] | {"baseline": "infonce", "primary": "kl", "contrasts": None},
+    }
+
+
+RUNS = parse_params(with_runs(read_yaml(PROFILE)), PROFILE).runs
 
 
 # -- readers ---------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
     made_from("models/runs/kl", params)   ["data/labels/reader_a", "models/encoders/mini"]
     entries("models/runs/kl", params)     [("runs", "kl"), ("labels", "reader_a"), ("readers", "reader_a"), …]
     stages("models/runs/kl", params)      ["train@kl", "label@reader_a", "reader@reader_a", "encoder@mini"]
-    is_permuted("permuted", params)       True
+    is_negative_control("flat", params)   True
 
 A path is data/labels/<source>, models/readers/<reader>, models/encoders/<encoder> or models/runs/<run>.
 """
@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bitter_retrieval.labels.settings import (
+    AlteredLabels,
     AnyDerivedLabels,
     AnyLabels,
+    FlatLabels,
     MinedNegatives,
     PermutedLabels,
     PublishedLabels,
@@ -78,8 +80,8 @@ def _labels(source: str, params: "Params") -> Iterator[AnyLabels | AnyDerivedLab
 
 
 def origin(source: str, params: "Params") -> AnyLabels | AnyDerivedLabels:
-    """The source of the labels: followed through mining and permuting, otherwise `source` itself."""
-    return next(one for one in _labels(source, params) if not isinstance(one, MinedNegatives | PermutedLabels))
+    """The source of the labels: followed through mining and altering, otherwise `source` itself."""
+    return next(one for one in _labels(source, params) if not isinstance(one, MinedNegatives | AlteredLabels))
 
 
 def is_soft(source: str, params: "Params") -> bool:
@@ -87,9 +89,9 @@ def is_soft(source: str, params: "Params") -> bool:
     return origin(source, params).soft
 
 
-def is_permuted(source: str, params: "Params") -> bool:
-    """Whether labels of a source, or of one it is derived from, are shuffled within each question."""
-    return any(isinstance(one, PermutedLabels) for one in _labels(source, params))
+def is_negative_control(source: str, params: "Params") -> bool:
+    """Whether labels of a source, or of one it is derived from, say nothing of which of a question's passages helps."""
+    return any(isinstance(one, PermutedLabels | FlatLabels) for one in _labels(source, params))
 
 
 def labeller(source: str, params: "Params") -> str | None:

@@ -27,12 +27,12 @@ from bitter_retrieval.evaluation.settings import Control, Evaluate
 from bitter_retrieval.judging.settings import AnyJudge, LlmParams
 from bitter_retrieval.labels.settings import (
     TRAIN,
+    AlteredLabels,
     AnyDerivedLabels,
     AnyLabels,
     Label,
     MinedNegatives,
     OnPolicyLabels,
-    PermutedLabels,
     PublishedLabels,
     ReaderLabels,
     RerankerLabels,
@@ -135,6 +135,8 @@ def _relations(params: Params) -> Relations:
     yield from _judge_relations(params.judge, params.readers)
     primary, baseline = params.compare.primary, params.compare.baseline
     yield primary == baseline, f"compare.primary: {primary!r} is compare.baseline too; name the run to compare with it."
+    for name in params.compare.contrasts or {}:
+        yield name in params.runs, f"compare.contrasts.{name}: a run has this name; rename the contrast."
 
 
 def _references(params: Params) -> Iterator[tuple[str, str, Iterable[str]]]:
@@ -147,7 +149,7 @@ def _references(params: Params) -> Iterator[tuple[str, str, Iterable[str]]]:
         at = f"labels.{name}"
         if isinstance(labels, ReaderLabels):
             yield f"{at}.needs", labels.needs, readers
-        elif isinstance(labels, PermutedLabels):
+        elif isinstance(labels, AlteredLabels):
             yield f"{at}.needs", labels.needs, [f"data/labels/{name}" for name in losses]
         elif not isinstance(labels, PublishedLabels) or labels.hub:
             yield f"{at}.needs", labels.needs, [TRAIN]
@@ -170,6 +172,9 @@ def _references(params: Params) -> Iterator[tuple[str, str, Iterable[str]]]:
             yield f"runs.{name}.losses", loss, LOSSES
     yield "compare.baseline", params.compare.baseline, params.runs
     yield "compare.primary", params.compare.primary, params.runs
+    for name, pair in (params.compare.contrasts or {}).items():
+        for place, of_pair in enumerate(pair):
+            yield f"compare.contrasts.{name}[{place}]", of_pair, params.runs
     yield "compare.label_source", params.compare.label_source, losses
     yield "compare.human_source", params.compare.human_source, binary
     yield "compare.reader", params.compare.reader, params.readers
@@ -253,7 +258,8 @@ def _run_relations(at: str, run: Run, params: Params) -> Relations:
         f"{at}.nll: {source} has only means; use mean.",
     )
     weighed = [name for name, weight in run.losses.items() if weight]
-    looking = [name for name in weighed if LOSSES[name].in_batch and not (name == "kl" and run.in_batch == "none")]
+    ignoring = [name for name in weighed if run.in_batch == "none" and "in_batch" in LOSSES[name].dials]
+    looking = [name for name in weighed if LOSSES[name].in_batch and name not in ignoring]
     yield (
         kind == "mined" and not looking,
         (
@@ -261,11 +267,13 @@ def _run_relations(at: str, run: Run, params: Params) -> Relations:
             " own candidates; use the source that it needs."
         ),
     )
-    heeded = any("in_batch" in LOSSES[name].dials for name in weighed)
-    yield (
-        run.in_batch != "no_passage" and not heeded,
-        (f"{at}.in_batch: {run.in_batch!r} is for kl, which is none of {', '.join(run.losses)}; remove it."),
-    )
+    for field in ("in_batch", "positives"):
+        value, readers = getattr(run, field), [name for name, loss in LOSSES.items() if field in loss.dials]
+        unread = value != getattr(Run, field) and not {*readers} & {*weighed}
+        yield (
+            unread,
+            f"{at}.{field}: {value!r} is for {', '.join(readers)}, none of them in {', '.join(weighed)}; remove it.",
+        )
     seeds, paired = len(run.seeds or params.train.seeds), len(params.train.seeds)
     yield seeds != paired, f"{at}.seeds: must be as many as train.seeds ({paired}), as seeds are paired, got {seeds}."
     beyond = run.margin >= 2
@@ -282,6 +290,7 @@ def _run_relations(at: str, run: Run, params: Params) -> Relations:
 def _loss_relations(at: str, run: Run, source: str, soft: bool) -> Relations:
     yield not any(run.losses.values()), f"{at}: no loss has a weight above 0, got {run.losses}."
     for loss in run.losses:
-        binary = LOSSES[loss].labels == "binary"
-        yield binary and soft, f"{at}.{loss}: needs binary labels, {source} is soft. infonce_soft converts them."
-        yield not binary and not soft, f"{at}.{loss}: needs soft labels (a reader's answer losses), {source} is binary."
+        needed = LOSSES[loss].labels
+        yield needed == "binary" and soft, f"{at}.{loss}: needs binary labels, {source} is soft. Use infonce_soft."
+        lacking = needed == "soft" and not soft
+        yield lacking, f"{at}.{loss}: needs soft labels (a reader's answer losses), {source} is binary."

@@ -152,7 +152,7 @@ def test_mined_negatives_are_in_batch_passages() -> None:
     assert data.passages == [*plain.passages, *encoder.tokens(["Nobody owns a mule."], "passage")]
 
     def outcome(data: TrainingSet, *places: int) -> Any:
-        return Objective(tiny.PARAMS.runs["infonce"], 64)(encoder, data, np.array(places))
+        return Objective(tiny.RUNS["infonce"], 64)(encoder, data, np.array(places))
 
     mined, without = outcome(data, 0, 2), outcome(plain, 0, 2)
     assert mined.batch.similarity.shape[1] == without.batch.similarity.shape[1] + 2  # no candidates of q0 or q2
@@ -180,7 +180,7 @@ def test_empty_passage_has_a_unit_vector_and_trains(pooling: str, prefix: str) -
     assert together == pytest.approx(empty[0], abs=1e-6)
     rows = with_empty(ROWS)
     data = training_set(rows, soft_targets(rows, tiny.soft(ROWS), "reader_a", "mean", "first"), encoder)
-    found = Objective(tiny.PARAMS.runs["full_modular"], 256)(encoder, data, np.arange(4))
+    found = Objective(tiny.RUNS["full_modular"], 256)(encoder, data, np.arange(4))
     found.total.backward()
     assert (found.batch.own.sum(1) == 4).all()  # three passages, and the empty one for every query
     assert all(p.grad.isfinite().all() for p in encoder.parameters() if p.grad is not None)

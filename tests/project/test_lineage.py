@@ -5,7 +5,16 @@ from typing import Any
 import tiny
 
 from bitter_retrieval.labels.settings import ReaderLabels
-from bitter_retrieval.lineage import circle, entries, is_permuted, is_soft, labeller, losses_of, made_from, origin
+from bitter_retrieval.lineage import (
+    circle,
+    entries,
+    is_negative_control,
+    is_soft,
+    labeller,
+    losses_of,
+    made_from,
+    origin,
+)
 from bitter_retrieval.lineage import stages as stages_of
 from bitter_retrieval.params import Params, parse_params
 from bitter_retrieval.typed_yaml import read_yaml
@@ -16,8 +25,18 @@ RERANKED = {"kind": "reranker", "encoder": "models/encoders/mini"}
 RERANKED |= {"fit": {"steps": 1, "batch": 1, "learning_rate": 0.1, "temperature": 1.0, "seed": 0}}
 
 
+ALTERED = {
+    "permuted": {"kind": "permuted", "needs": "data/labels/reader_a", "seed": 0},
+    "flat": {"kind": "flat", "needs": "data/labels/reader_a"},
+    "noisy": {"kind": "noisy", "needs": "data/labels/reader_a", "noise": 0.5, "seed": 0},
+}
+
+
 def derived(**sources: dict[str, Any]) -> Params:
-    return parse_params(read_yaml(tiny.PROFILE) | {"derived_labels": sources}, "params.yaml")
+    """The default's params with these derived sources, and with altered labels of reader_a."""
+    tree = read_yaml(tiny.PROFILE)
+    tree["labels"] = {name: one for name, one in tree["labels"].items() if name not in ALTERED} | ALTERED
+    return parse_params(tree | {"derived_labels": sources}, "params.yaml")
 
 
 def test_what_a_run_and_its_labels_are_made_from() -> None:
@@ -50,7 +69,7 @@ def test_nothing_of_the_default_is_made_from_itself() -> None:
     assert not any(circle(f"data/labels/{name}", tiny.PARAMS) for name in tiny.PARAMS.sources)
 
 
-def test_what_is_derived_from_labels_in_random_order_is_in_random_order() -> None:
+def test_what_is_derived_from_a_negative_control_is_one() -> None:
     params = derived(
         hard_permuted=MINED | {"needs": "data/labels/permuted"},
         hard_reader_a=MINED | {"needs": "data/labels/reader_a"},
@@ -58,9 +77,10 @@ def test_what_is_derived_from_labels_in_random_order_is_in_random_order() -> Non
         hard_learnt=MINED | {"needs": "data/labels/learnt"},
         second=SECOND,  # a reader's own labels, of what such a run finds
     )
-    found = [name for name in params.sources if is_permuted(name, params)]
-    assert found == ["permuted", "hard_permuted", "learnt", "hard_learnt"]
-    assert isinstance(origin("hard_permuted", params), ReaderLabels)
+    found = [name for name in params.sources if is_negative_control(name, params)]
+    assert found == ["permuted", "flat", "hard_permuted", "learnt", "hard_learnt"]
+    for name in (*ALTERED, "hard_permuted"):
+        assert isinstance(origin(name, params), ReaderLabels)
     assert origin("hard_learnt", params).kind == "reranker"
 
 
@@ -68,7 +88,7 @@ def test_a_mined_source_is_as_soft_as_the_one_it_needs() -> None:
     hard = {f"hard_{name}": MINED | {"needs": f"data/labels/{name}"} for name in ("human", "reader_a")}
     params = derived(**hard, second=SECOND)
     soft = [name for name in params.sources if is_soft(name, params)]
-    assert soft == ["reader_a", "reader_b", "permuted", "hard_reader_a", "second"]
+    assert soft == ["reader_a", "reader_b", *ALTERED, "hard_reader_a", "second"]
 
 
 def test_whose_losses_a_source_holds() -> None:

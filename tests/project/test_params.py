@@ -26,13 +26,46 @@ from bitter_retrieval.typed_yaml import ParamsError
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = ROOT / "profiles" / "default.yaml"
-TREE = yaml.safe_load(DEFAULT.read_text())
+WRITTEN = yaml.safe_load(DEFAULT.read_text())
+TRAIN = "data/prepared/train.parquet"
+LABELS = {
+    "human": {"kind": "annotators", "needs": TRAIN, "annotator": "skim", "noise": 0.1, "seed": 0},
+    "truth": {"kind": "truth", "needs": TRAIN},
+    "has_answer": {"kind": "has_answer", "needs": TRAIN},
+    "reader_a": {"kind": "reader", "needs": "models/readers/reader_a"},
+    "reader_b": {"kind": "reader", "needs": "models/readers/reader_b"},
+    "permuted": {"kind": "permuted", "needs": "data/labels/reader_a", "seed": 0},
+    "flat": {"kind": "flat", "needs": "data/labels/reader_a"},
+    "noisy": {"kind": "noisy", "needs": "data/labels/reader_a", "noise": 0.5, "seed": 0},
+}
+
+
+def trained(labels: str, **losses: float) -> dict[str, Any]:
+    temperature = {"student": 0.05, "teacher": 0.2}
+    return {"labels": labels, "encoder": "mini", "losses": losses, "temperature": temperature, "margin": 0.2}
+
+
+RUNS = {
+    "infonce": trained("human", infonce=1.0),
+    "infonce_truth": trained("truth", infonce=1.0),
+    "kl": trained("reader_a", kl=1.0),
+    "kl_permuted": trained("permuted", kl=1.0),
+    "mse": trained("reader_a", mse=1.0),
+    "margin": trained("reader_a", margin=1.0),
+}
+# The default profile, with every kind of label source, and with runs whose names the edits below know.
+TREE = WRITTEN | {"labels": LABELS, "runs": RUNS}
+TREE["compare"] = WRITTEN["compare"] | {
+    "baseline": "infonce",
+    "primary": "kl",
+    "contrasts": {"loss": ["infonce", "kl"]},
+}
 COMMIT = "b968826d9c46dd6066d109eabc6255188de91218"
 DELETE = object()
 
 
 def edited(edits: dict[str, Any]) -> dict[str, Any]:
-    """The default profile's tree with values put at, or deleted from, slash-separated paths."""
+    """TREE with values put at, or deleted from, slash-separated paths."""
     tree = copy.deepcopy(TREE)
     for path, value in edits.items():
         *parents, last = path.split("/")
@@ -61,7 +94,6 @@ SQUAD = {
 }
 
 HUB = SQUAD | {"data/source": "msmarco", "data/hub": {"id": "microsoft/ms_marco", "config": "v1.1", "revision": COMMIT}}
-TRAIN = "data/prepared/train.parquet"
 PUBLISHED = {"kind": "published", "needs": "data/raw/labels"}
 THEIR_HUB = {"id": "nickcdryan/ms_marco_softlabel_Qwen3-8B-Base_bf16", "revision": None}
 
@@ -107,7 +139,9 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"runs/kl/seeds": [3, 4]}, "runs.kl.seeds", ["as many as train.seeds (3)", "got 2"]),
     ({"control/random_draws": 2}, "control.random_draws", ["1 or as many as train.seeds (3)", "got 2"]),
     ({"compare/draws": 10}, "compare.draws", ["at least 20", "10"]),
-    ({"runs/mse/in_batch": "none"}, "runs.mse.in_batch", ["for kl", "none of mse", "remove it"]),
+    ({"runs/mse/in_batch": "none"}, "runs.mse.in_batch", ["'none' is for kl, margin,", "in mse; remove it"]),
+    ({"runs/kl/positives": "one"}, "runs.kl.positives", ["'one' is for infonce, infonce_soft", "in kl; remove it"]),
+    ({"runs/infonce/positives": "all"}, "runs.infonce.positives", ["one, marginal, each"]),
     ({"runs/kl/references": "bset"}, "runs.kl.references", ["'best'"]),
     ({"runs/kl/temperature/student": 0}, "runs.kl.temperature.student", ["above 0"]),
     ({"runs/kl/temperature/teacher": -0.1}, "runs.kl.temperature.teacher", ["above 0"]),
@@ -160,7 +194,12 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"labels/human/noise": DELETE}, "labels.human.noise", ["missing", "annotators"]),
     ({"labels/permuted/seed": DELETE}, "labels.permuted.seed", ["missing", "permuted"]),
     ({"labels/permuted/noise": 0.1}, "labels.permuted.noise", ["permuted does not use it"]),
-    ({"labels/truth/seed": 1}, "labels.truth.seed", ["truth does not use it"]),
+    ({"labels/truth/noise": 0.1}, "labels.truth.noise", ["truth does not use it"]),
+    ({"labels/truth/supports": "two"}, "labels.truth.supports", ["all, one"]),
+    ({"labels/flat/seed": 1}, "labels.flat.seed", ["flat does not use it"]),
+    ({"labels/flat/needs": "data/labels/truth"}, "labels.flat.needs", ["data/labels/reader_a"]),
+    ({"labels/noisy/noise": -0.1}, "labels.noisy.noise", ["0 or more"]),
+    ({"labels/noisy/noise": DELETE}, "labels.noisy.noise", ["missing", "Kind noisy needs it"]),
     ({"labels/human/needs": "data/prepared/test.parquet"}, "labels.human.needs", ["'data/prepared/train.parquet'?"]),
     ({"labels/reader_a/needs": "models/readers/reader_x"}, "labels.reader_a.needs", ["Did you mean 'models/readers/"]),
     ({"labels/permuted/needs": "data/labels/reader_c"}, "labels.permuted.needs", ["Did you mean 'data/labels/reader_"]),
@@ -220,7 +259,7 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"runs/kl/losses": {"kl": float("inf")}}, "runs.kl.losses.kl", ["finite"]),
     ({"runs/kl/losses": {"kl": 0, "mse": 0.0}}, "runs.kl.losses", ["no loss has a weight above 0"]),
     ({"runs/kl/losses": {}}, "runs.kl.losses", ["no loss has a weight above 0"]),
-    ({"runs/kl/labels": "human"}, "runs.kl.losses.kl", ["needs soft labels", "'human' (kind annotators)"]),
+    ({"runs/mse/labels": "human"}, "runs.mse.losses.mse", ["needs soft labels", "'human' (kind annotators)"]),
     ({"runs/infonce/labels": "reader_a"}, "runs.infonce.losses.infonce", ["needs binary labels", "infonce_soft"]),
     ({"runs/infonce/labels": "permuted"}, "runs.infonce.losses.infonce", ["needs binary labels"]),
     ({"runs/infonce/gain": True}, "runs.infonce.gain", ["'human' (kind annotators)", "remove it"]),
@@ -263,22 +302,32 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
         "derived_labels.hard",
         ["hard < data/labels/second < models/runs/infonce < data/labels/hard"],
     ),
-    ({"derived_labels/hard": HARD, "runs/kl/labels": "hard"}, "runs.kl.losses.kl", ["'hard' (kind mined) is binary"]),
-    ({"derived_labels/second": SECOND, "runs/infonce/labels": "second"}, "runs.infonce.losses.infonce", ["is soft"]),
     (
-        {"derived_labels/hard": HARD | {"needs": "data/labels/reader_a"}, "runs/margin/labels": "hard"},
-        "runs.margin.labels",
-        ["adds negatives", "none of margin uses passages besides"],
+        {"derived_labels/hard": HARD, "runs/mse/labels": "hard"},
+        "runs.mse.losses.mse",
+        ["'hard' (kind mined) is binary"],
     ),
+    ({"derived_labels/second": SECOND, "runs/infonce/labels": "second"}, "runs.infonce.losses.infonce", ["is soft"]),
     (
         {
             "derived_labels/hard": HARD | {"needs": "data/labels/reader_a"},
-            "runs/kl/labels": "hard",
-            "runs/kl/in_batch": "none",
+            "runs/mse": trained("hard", mse_minmax=1.0),
         },
-        "runs.kl.labels",
-        ["none of kl uses passages besides"],
+        "runs.mse.labels",
+        ["adds negatives", "none of mse_minmax uses passages besides"],
     ),
+    *[
+        (
+            {
+                "derived_labels/hard": HARD | {"needs": "data/labels/reader_a"},
+                f"runs/{name}/labels": "hard",
+                f"runs/{name}/in_batch": "none",
+            },
+            f"runs.{name}.labels",
+            [f"none of {name} uses passages besides"],
+        )
+        for name in ("kl", "margin")
+    ],
     ({"derived_labels/second": SECOND, "compare/label_source": "second"}, "compare.label_source", ["is none of"]),
     # evaluate and compare
     ({"evaluate/shown": [1, 11]}, "evaluate.shown", ["at most top_k (10)", "11"]),
@@ -287,6 +336,10 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"evaluate/top_k": 9}, "evaluate.top_k", ["at least 10", "recall@10"]),
     ({"compare/baseline": "infonse"}, "compare.baseline", ["Did you mean 'infonce'?"]),
     ({"compare/primary": "infonce"}, "compare.primary", ["'infonce' is compare.baseline too", "name the run to comp"]),
+    ({"compare/contrasts/loss": ["kl", "infonse"]}, "compare.contrasts.loss[1]", ["Did you mean 'infonce'?"]),
+    ({"compare/contrasts/loss": ["kl"]}, "compare.contrasts.loss", ["a run and another as its baseline"]),
+    ({"compare/contrasts/loss": ["kl", "kl"]}, "compare.contrasts.loss", ["a run and another as its baseline"]),
+    ({"compare/contrasts/kl": ["kl", "infonce"]}, "compare.contrasts.kl", ["a run has this name"]),
     ({"compare/label_source": "permuted"}, "compare.label_source", ["none of reader_a, reader_b"]),
     ({"compare/human_source": "reader_a"}, "compare.human_source", ["none of human, truth, has_answer"]),
     ({"compare/human_source": None}, "compare.human_source", ["must be text"]),
@@ -307,11 +360,8 @@ def test_refusals_name_file_path_and_remedy(edits: dict[str, Any], at: str, says
 
 def test_default_profile_loads_with_every_value_as_written() -> None:
     params = load_params(DEFAULT)
-    assert params.data.world is not None and params.data.world.train_clusters == 250
     assert params.readers["reader_b"].fit is not None and params.readers["reader_b"].fit.architecture == "olmo2"
-    assert params.runs["full_modular"].losses == {"kl": 0.4, "mse": 0.2, "margin": 0.3, "infonce_soft": 0.1}
-    written = _without_defaults(dataclasses.asdict(params), TREE)
-    assert written == TREE
+    assert _without_defaults(dataclasses.asdict(params), WRITTEN) == WRITTEN
 
 
 def _without_defaults(built: Any, written: Any) -> Any:
@@ -322,9 +372,9 @@ def _without_defaults(built: Any, written: Any) -> Any:
 
 
 def test_optional_fields_of_a_run() -> None:
-    run = load_params(DEFAULT).runs["kl"]
-    left_out = (run.learning_rate, run.in_batch, run.nll, run.references, run.seeds)
-    assert left_out == (None, "no_passage", "mean", REFERENCES, None)
+    run = parse_params(edited({}), "params.yaml").runs["kl"]
+    left_out = (run.learning_rate, run.in_batch, run.positives, run.nll, run.references, run.seeds)
+    assert left_out == (None, "no_passage", "each", "mean", REFERENCES, None)
     assert (run.gain, run.empty_candidate, run.infeasible_margin) == (False, False, False)
     options = {"learning_rate": 0.01, "in_batch": "none", "nll": "sum", "references": "first", "seeds": [4, 5, 6]}
     options |= {"gain": True, "empty_candidate": True}
@@ -444,15 +494,17 @@ def test_absent_file_names_the_command_that_writes_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_take_the_kind_of_labels_that_their_row_says(name: str) -> None:
-    source = {"binary": "human", "soft": "reader_a"}[LOSSES[name].labels]
-    other = {"binary": "reader_a", "soft": "human"}[LOSSES[name].labels]
-    parse_params(edited({"runs/kl/losses": {name: 1.0}, "runs/kl/labels": source}), "params.yaml")
-    assert f"runs.kl.losses.{name}: needs" in refusal({"runs/kl/losses": {name: 1.0}, "runs/kl/labels": other})
+    for source, kind in {"human": "binary", "reader_a": "soft"}.items():
+        edits = {"runs/kl/losses": {name: 1.0}, "runs/kl/labels": source}
+        if LOSSES[name].labels in (kind, "any"):
+            parse_params(edited(edits), "params.yaml")
+        else:
+            assert f"runs.kl.losses.{name}: needs" in refusal(edits)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_dials_of_a_loss_are_fields_of_a_run(name: str) -> None:
-    run = load_params(DEFAULT).runs["kl"]
+    run = parse_params(edited({}), "params.yaml").runs["kl"]
     for dial in LOSSES[name].dials:
         attrgetter(dial)(run)
 
@@ -513,7 +565,7 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles" / "default.yaml").write_text(DEFAULT.read_text())
     small = {"base": "default", "train": {"epochs": 1}, "data": {"world": {"train_clusters": 5}}}
-    small["runs"] = TWO_RUNS
+    small |= {"runs": TWO_RUNS, "compare": {"baseline": "infonce", "primary": "kl", "contrasts": None}}
     (tmp_path / "profiles" / "small.yaml").write_text("# A small world.\n" + yaml.safe_dump(small))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -557,14 +609,15 @@ def test_seed_settings_are_the_originals(monkeypatch: pytest.MonkeyPatch) -> Non
     assert {tuple(run["temperature"].values()) for run in seeds.values()} == {(0.01, 0.01), (0.02, 0.01)}
     assert all((run["margin"] == 3.0) == ("margin" in run["losses"]) for run in seeds.values())
     assert not any("mse" in run["losses"] for run in seeds.values())
-    assert {name: runs[name] for name in ("infonce", "kl")} == TWO_RUNS  # shared with the default, not trained again
+    for name in ("infonce_human", "kl_a"):  # shared with the default, not trained again
+        assert runs[name] == WRITTEN["runs"].get(name, runs[name])
 
 
 def test_profile_with_a_base_merges_sections_and_replaces_named_maps(repo: Path) -> None:
     assert use_profile.main(["small"]) == 0
     text = (repo / "params.yaml").read_text()
-    expected = edited({"train/epochs": 1, "data/world/train_clusters": 5})
-    expected["runs"] = TWO_RUNS
+    expected = copy.deepcopy(WRITTEN) | {"runs": TWO_RUNS, "compare": TREE["compare"] | {"contrasts": None}}
+    expected["train"]["epochs"], expected["data"]["world"]["train_clusters"] = 1, 5
     assert yaml.safe_load(text) == expected
     assert text.startswith("# Written by `python src/use_profile.py small`: A small world.\n")
     assert load_params("params.yaml").train.epochs == 1

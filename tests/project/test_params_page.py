@@ -74,7 +74,7 @@ def tables(kind: Any, at: str = "", shown: dict[Any, str] | None = None) -> Iter
         if below and below not in shown:
             shown[below] = path
             deeper.append((below, path))
-        table[name] = (words(hint, shown), default(variants, kinds(kind)))
+        table[name] = (typed(variants, hint, shown), default(variants, kinds(kind)))
     yield at, table
     for below, path in deeper:
         yield from tables(below, path, shown)
@@ -131,6 +131,16 @@ def words(hint: Any, shown: dict[Any, str]) -> str:
     if origin is dict:
         return f"by name: {words(args[1], shown)}"
     return " or ".join(words(arg, shown) for arg in args) if args else NOUNS[hint]
+
+
+def typed(variants: list[tuple[Any, Any, Any]], hint: Any, shown: dict[Any, str]) -> str:
+    """The type of a field; where kinds have numbers of other limits, each with its kinds."""
+    found: dict[str, list[str]] = {}
+    for one, _, kind in variants:
+        found.setdefault(words(one, shown), []).extend(tags(kind))
+    if len(found) == 1 or any(get_origin(one) is not Annotated for one, _, _ in variants):
+        return words(hint, shown)
+    return "; ".join(f"{said} ({', '.join(of)})" for said, of in found.items())
 
 
 def default(variants: list[tuple[Any, Any, Any]], all_kinds: list[Any]) -> str:

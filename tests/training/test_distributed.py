@@ -37,7 +37,7 @@ def learn(processes: Processes) -> Found:
     """Gradients of each run and batch, and the weights after one step."""
     found = {}
     for name, targets in RUNS.items():
-        encoder, run = tiny.tiny_encoder(), tiny.PARAMS.runs[name]
+        encoder, run = tiny.tiny_encoder(), tiny.RUNS[name]
         data, held_out = (training_set(rows, targets(rows), encoder) for rows in (TRAIN, VALIDATION))
         for size, places in BATCHES.items():
             found[f"{name}, {size}"] = gradients(encoder, run, data, places, processes)
@@ -62,7 +62,7 @@ def learn_with_dropout(processes: Processes) -> dict[str, Tensor]:
     """Weights after an epoch of batches of five, of one side and of both, where each process drops for itself."""
     found = {}
     for trains in ("both", "query"):
-        encoder, run = tiny.tiny_encoder(), replace(tiny.PARAMS.runs["full_modular"], trains=trains)
+        encoder, run = tiny.tiny_encoder(), replace(tiny.RUNS["full_modular"], trains=trains)
         for module in encoder.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.1

@@ -53,8 +53,11 @@ def softmax(logits: dict[int, float]) -> dict[int, float]:
 def slow_infonce(s, L, u, C, N, P, settings):
     if not P or set(P) == set(N):
         return None
-    q = softmax({i: s[i] / settings.student for i in N})
-    return -math.log(sum(q[i] for i in P))
+    e = {i: math.exp(s[i] / settings.student) for i in N}
+    others = sum(e[j] for j in N if j not in P)
+    if settings.positives == "marginal":
+        return -math.log(sum(e[i] for i in P) / sum(e.values()))
+    return -sum(math.log(e[i] / (e[i] + others)) for i in P) / len(P)
 
 
 def slow_infonce_soft(s, L, u, C, N, P, settings):
@@ -69,6 +72,14 @@ def slow_kl(s, L, u, C, N, P, settings):
     p = softmax({i: -(L[i] if i in C else NO_PASSAGE) / settings.teacher for i in taught})
     q = softmax({i: s[i] / settings.student for i in seen})
     return sum(p[i] * math.log(p[i] / q[i]) for i in taught)
+
+
+def slow_kl_binary(s, L, u, C, N, P, settings):
+    seen = C if settings.in_batch == "none" else N
+    if not P or len(seen) < 2:
+        return None
+    q = softmax({i: s[i] / settings.student for i in seen})
+    return sum(math.log(1 / len(P) / q[i]) for i in P) / len(P)
 
 
 def slow_mse(s, L, u, C, N, P, settings):
@@ -86,21 +97,27 @@ def slow_mse_minmax(s, L, u, C, N, P, settings):
     return sum((s[i] - (-L[i] - min(values)) / (max(values) - min(values))) ** 2 for i in C) / len(C)
 
 
-def mean_over_pairs(L, C, keep, term):
-    pairs = [(b, j) for b in C for j in C if b != j and L[b] <= min(L[i] for i in C) + 1e-6 and keep(b, j)]
-    return sum(term(b, j) for b, j in pairs) / len(pairs) if pairs else None
+def mean_over_pairs(L, C, others, keep, term):
+    best = [b for b in C if L[b] <= min(L[i] for i in C) + 1e-6]
+    pairs = [[(b, j) for b in best for j in among if b != j and keep(b, j)] for among in (C, others)]
+    return sum(sum(term(b, j) for b, j in part) / len(part) for part in pairs if part) if any(pairs) else None
 
 
 def slow_margin(s, L, u, C, N, P, settings):
-    m = settings.margin
+    others = [j for j in N if j not in C and settings.in_batch != "none"]
     return mean_over_pairs(
-        L, C, lambda b, j: L[j] - L[b] > 0.05, lambda b, j: max(0.0, m * (u[b] - u[j]) - (s[b] - s[j]))
+        L,
+        C,
+        others,
+        lambda b, j: u[b] > 0 if j in others else L[j] - L[b] > 0.05,
+        lambda b, j: max(0.0, settings.margin * (u[b] - u[j]) - (s[b] - s[j])),
     )
 
 
 def slow_margin_mse(s, L, u, C, N, P, settings):
-    k = settings.margin
-    return mean_over_pairs(L, C, lambda b, j: True, lambda b, j: ((s[b] - s[j]) - k * (u[b] - u[j])) ** 2)
+    others = [j for j in N if j not in C and settings.in_batch != "none"]
+    error = lambda b, j: ((s[b] - s[j]) - settings.margin * (u[b] - u[j])) ** 2  # noqa: E731
+    return mean_over_pairs(L, C, others, lambda b, j: True, error)
 
 
 def slow_stable_kd(s, L, u, C, N, P, settings):
@@ -123,18 +140,37 @@ def slow_utility_infonce(s, L, u, C, N, P, settings):
     return total
 
 
-SLOW: dict[str, Slow] = {name: globals()[f"slow_{name}"] for name in FUNCTIONS}
-CASES = [(name, "no_passage", others) for name in FUNCTIONS for others in (True, False)]
-CASES += [("kl", in_batch, others) for in_batch in ("zero", "none") for others in (True, False)]
-each_case = pytest.mark.parametrize("name, in_batch, with_others", CASES)
+SLOW: dict[str, Slow] = {name: globals()[f"slow_{name}"] for name in (*FUNCTIONS, "kl_binary")}
+
+
+def cases() -> list[tuple[str, dict[str, str], bool]]:
+    """A loss, the settings with which it is tried, and whether the labels are binary."""
+    tried = {"in_batch": ("no_passage", "zero", "none"), "positives": ("each", "marginal", "one")}
+    found = []
+    for name, loss in LOSSES.items():
+        changes = [{dial: value} for dial in tried if dial in loss.dials for value in tried[dial]] or [{}]
+        kinds = (False, True) if loss.labels == "any" else (loss.labels == "binary",)
+        found += [(name, change, binary) for change in changes for binary in kinds]
+    return found
+
+
+def case_id(value: object) -> str:
+    return "-".join(value.values()) if isinstance(value, dict) else str(value)
+
+
+each_case = pytest.mark.parametrize(
+    "name, change, binary, with_others", [(*case, others) for case in cases() for others in (True, False)], ids=case_id
+)
 
 
 def slowly(name: str, batch: LabelledBatch, settings: LossSettings) -> list[float | None]:
+    formula = SLOW[f"{name}_binary"] if f"{name}_binary" in SLOW and batch.binary else SLOW[name]
+
     def places(mask: Tensor) -> list[int]:
         return mask.nonzero().flatten().tolist()
 
     return [
-        SLOW[name](
+        formula(
             batch.similarity[q].tolist(),
             batch.nll[q].tolist(),
             batch.utility[q].tolist(),
@@ -148,9 +184,9 @@ def slowly(name: str, batch: LabelledBatch, settings: LossSettings) -> list[floa
 
 
 @each_case
-def test_equals_the_slow_formula_on_ragged_queries(name: str, in_batch: str, with_others: bool) -> None:
-    settings = replace(SETTINGS, in_batch=in_batch)
-    batch = make_batch(with_others)
+def test_equals_the_slow_formula_on_ragged_queries(name: str, change: dict, binary: bool, with_others: bool) -> None:
+    settings = replace(SETTINGS, **change)
+    batch = make_batch(with_others, binary=binary)
     value, expected = value_of(name, batch, settings), slowly(name, batch, settings)
     counted = [x for x in expected if x is not None]
     assert value.used.tolist() == [x is not None for x in expected]
@@ -161,8 +197,8 @@ def test_equals_the_slow_formula_on_ragged_queries(name: str, in_batch: str, wit
 
 
 @each_case
-def test_gradients(name: str, in_batch: str, with_others: bool) -> None:
-    settings, module, batch = replace(SETTINGS, in_batch=in_batch), utility_map(), make_batch(with_others)
+def test_gradients(name: str, change: dict, binary: bool, with_others: bool) -> None:
+    settings, module, batch = replace(SETTINGS, **change), utility_map(), make_batch(with_others, binary=binary)
     inside = batch.own | batch.others
 
     def mean(similarity: Tensor, *_: Tensor) -> Tensor:
@@ -175,9 +211,9 @@ def test_gradients(name: str, in_batch: str, with_others: bool) -> None:
 
 @each_case
 def test_a_query_counts_exactly_if_its_loss_depends_on_a_similarity(
-    name: str, in_batch: str, with_others: bool
+    name: str, change: dict, binary: bool, with_others: bool
 ) -> None:
-    batch, settings = make_batch(with_others), replace(SETTINGS, in_batch=in_batch)
+    batch, settings = make_batch(with_others, binary=binary), replace(SETTINGS, **change)
     value, slope = gradient(name, batch, settings)
     _, opposite = gradient(name, replace(batch, similarity=-batch.similarity), settings)  # opens closed hinges
     assert value.used.tolist() == ((slope.abs() + opposite.abs()).sum(1) > 1e-12).tolist()
@@ -185,8 +221,10 @@ def test_a_query_counts_exactly_if_its_loss_depends_on_a_similarity(
 
 
 @each_case
-def test_order_of_queries_and_passages_and_padding_change_nothing(name: str, in_batch: str, with_others: bool) -> None:
-    batch, settings = make_batch(with_others), replace(SETTINGS, in_batch=in_batch)
+def test_order_of_queries_and_passages_and_padding_change_nothing(
+    name: str, change: dict, binary: bool, with_others: bool
+) -> None:
+    batch, settings = make_batch(with_others, binary=binary), replace(SETTINGS, **change)
     rows, columns = (torch.randperm(n, generator=torch.Generator().manual_seed(1)) for n in batch.own.shape)
     padding = (~(batch.own | batch.others).any(0)).nonzero().flatten()
     value, slope = gradient(name, batch, settings)
@@ -227,9 +265,64 @@ def test_kl_is_zero_once_the_student_equals_the_teacher() -> None:
     assert value_of("kl", batch).mean.item() > 0.01
 
 
+def test_kl_of_one_relevant_candidate_is_infonce() -> None:
+    batch = make_batch(names=["plain", "single candidate", "no positive", "tie for best, then a tie"], binary=True)
+    fast, expected = gradient("kl", batch), gradient("infonce", batch)
+    assert fast[0].used.tolist() == expected[0].used.tolist()
+    torch.testing.assert_close(fast[0].mean, expected[0].mean)
+    torch.testing.assert_close(fast[1], expected[1])
+
+
+def test_kl_of_several_relevant_candidates_has_the_gradient_of_supcon() -> None:
+    batch = make_batch(names=["two positives"], binary=True)
+    similarity = batch.similarity.clone().requires_grad_()
+    everything = batch.own | batch.others
+    log_q = (similarity / SETTINGS.student).masked_fill(~everything, -torch.inf).log_softmax(1)
+    supcon = -log_q[batch.relevant].mean()
+    torch.testing.assert_close(gradient("kl", batch)[1], torch.autograd.grad(supcon, similarity)[0])
+
+
+def test_kl_counts_candidates_that_all_tie() -> None:
+    batch = make_batch(names=["all tie", "plain"])
+    assert value_of("kl", batch).used.tolist() == [True, True]
+    assert value_of("margin", batch, replace(SETTINGS, in_batch="none")).used.tolist() == [False, True]
+
+
+def test_one_positive_drawn_at_random_is_each_in_expectation() -> None:
+    batch = make_batch(names=["two positives", "all tie", "plain"])
+    settings, lots = replace(SETTINGS, positives="one"), torch.Generator().manual_seed(0)
+    drawn = [
+        value_of("infonce", replace(batch, lots=torch.rand(batch.own.shape, generator=lots)), settings).mean
+        for _ in range(2000)
+    ]
+    values = torch.stack(drawn)
+    assert len(values.unique()) == 6  # two times three times one
+    each = value_of("infonce", batch).mean
+    assert abs(values.mean() - each) < 4 * values.std() / 2000**0.5
+    assert each != value_of("infonce", batch, replace(SETTINGS, positives="marginal")).mean
+
+
+def test_a_drawn_positive_is_the_only_one_that_is_pulled_and_none_is_pushed() -> None:
+    batch = make_batch(names=["two positives"])
+    lots = torch.where(batch.relevant, torch.rand(batch.own.shape, generator=torch.Generator().manual_seed(1)), 2.0)
+    slope = gradient("infonce", replace(batch, lots=lots), replace(SETTINGS, positives="one"))[1]
+    assert (slope[batch.relevant] < 0).sum() == 1 and (slope[batch.relevant] > 0).sum() == 0
+    assert (slope[batch.others | (batch.own & ~batch.relevant)] > 0).all()
+
+
+@pytest.mark.parametrize("name", ["margin", "margin_mse"])
+def test_in_batch_passages_have_no_utility_whatever_they_are_called(name: str) -> None:
+    batch = make_batch()
+    value, same = (value_of(name, batch, replace(SETTINGS, in_batch=label)) for label in ("no_passage", "zero"))
+    assert value.mean.equal(same.mean) and value.used.equal(same.used)
+    without = value_of(name, batch, replace(SETTINGS, in_batch="none"))
+    assert without.mean.equal(value_of(name, make_batch(with_others=False)).mean) and without.mean != value.mean
+
+
 def test_margin_is_zero_once_closed_and_still_counts() -> None:
     batch = make_batch()
-    closed = replace(batch, similarity=-batch.nll.nan_to_num(0.0))  # s_b - s_j = L_j - L_b >= m (u_b - u_j): m < SCALE
+    nll = torch.where(batch.own, batch.nll, NO_PASSAGE)  # as those of in-batch passages: u = 0
+    closed = replace(batch, similarity=-nll)  # s_b - s_j = L_j - L_b >= m (u_b - u_j), as m < SCALE
     value, slope = gradient("margin", closed)
     assert value.used.any() and value.mean.item() == 0 and not slope.any()
 
@@ -285,7 +378,9 @@ def test_contradictory_batches_are_refused(change: Callable, message: str) -> No
         replace(batch, **change(batch))
 
 
-@pytest.mark.parametrize("change", [{"student": 0.0}, {"teacher": -1.0}, {"margin": math.nan}, {"in_batch": "all"}])
+@pytest.mark.parametrize(
+    "change", [{"student": 0.0}, {"teacher": -1.0}, {"margin": math.nan}, {"in_batch": "all"}, {"positives": "all"}]
+)
 def test_settings_without_a_meaning_are_refused(change: dict) -> None:
     with pytest.raises(ValueError):
         replace(SETTINGS, **change)

@@ -23,7 +23,8 @@ from bitter_retrieval.training.objective import Objective, Outcome, gradient_nor
 from bitter_retrieval.training.sets import TrainingError, TrainingSet, epoch_batches, training_set
 from bitter_retrieval.training.state import Metrics
 
-KL = tiny.PARAMS.runs["kl"]
+KL = tiny.RUNS["kl"]
+OWN = tiny.RUNS | {"margin": replace(tiny.RUNS["margin"], in_batch="none")}  # margin on a query's own candidates alone
 CHANGES = {"epochs": 3, "queries_per_batch": 6, "learning_rate": 0.003, "micro_batch_tokens": 256, "mlflow": False}
 SETTINGS = replace(tiny.PARAMS.train, **CHANGES)
 TRAIN, VALIDATION = tiny.world(20), tiny.world(8, first=24)
@@ -87,9 +88,9 @@ def same(left: Encoder, right: Encoder) -> bool:
 # -- learning --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", tiny.PARAMS.runs)
+@pytest.mark.parametrize("name", tiny.RUNS)
 def test_every_run_lowers_its_loss(name: str) -> None:
-    run = replace(tiny.PARAMS.runs[name], learning_rate=None)  # a run's own is tuned for an encoder that is larger
+    run = tiny.RUNS[name]
     start = tiny.tiny_encoder()
     objective = Objective(run, 256)
     before = [validate(start, data, objective, 6)["validation_loss"] for data in sets(run, start)]
@@ -122,7 +123,7 @@ def test_dropout_is_on_in_training_alone() -> None:
 
 
 def test_every_step_is_told_with_its_rate_and_terms() -> None:
-    run = tiny.PARAMS.runs["full_modular"]
+    run = tiny.RUNS["full_modular"]
     _, _, curve = fit(run, epochs=2)
     steps = [step for step, metrics in curve if "loss" in metrics]
     assert steps == list(range(8))
@@ -193,7 +194,7 @@ def test_of_several_terms_the_one_that_is_not_finite_is_named(monkeypatch: pytes
 
     monkeypatch.setitem(FUNCTIONS, "margin", broken)
     with pytest.raises(TrainingError, match=r"step 0, .*: loss, margin not finite in .*'margin': inf"):
-        fit(tiny.PARAMS.runs["full_modular"])
+        fit(tiny.RUNS["full_modular"])
 
 
 def test_weights_that_break_later_are_named_by_their_step() -> None:
@@ -247,7 +248,7 @@ def one_candidate(rows: list[Row]) -> list[Row]:
 
 def fit_single(queries: int) -> Curve:
     """Train on eleven pairs of a query and its passage, each a group of its own."""
-    run, curve = tiny.PARAMS.runs["infonce"], []
+    run, curve = tiny.RUNS["infonce"], []
     rows = [{**row, "group_id": row["query_id"]} for row in one_candidate(TRAIN[:11])]
     encoder = tiny.tiny_encoder()
     data = training_set(rows, binary_targets(rows, tiny.truth(rows), "truth"), encoder)
@@ -268,7 +269,7 @@ def test_a_last_batch_without_negatives_is_skipped_and_counted() -> None:
 
 @pytest.mark.parametrize("name", ["infonce", "margin"])
 def test_labels_from_which_nothing_can_be_learnt_are_refused(name: str) -> None:
-    run, encoder = tiny.PARAMS.runs[name], tiny.tiny_encoder()
+    run, encoder = OWN[name], tiny.tiny_encoder()
     train, validation = sets(run, encoder)
     silent = replace(
         train.targets,
@@ -282,7 +283,7 @@ def test_labels_from_which_nothing_can_be_learnt_are_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["infonce", "margin"])
 def test_validation_labels_that_select_nothing_are_refused(name: str) -> None:
     """A loss of 0 at every epoch's end would silently keep the first checkpoint."""
-    run, encoder = tiny.PARAMS.runs[name], tiny.tiny_encoder()
+    run, encoder = OWN[name], tiny.tiny_encoder()
     train, validation = sets(run, encoder)
     silent = replace(
         validation.targets,
@@ -331,7 +332,7 @@ def test_order_follows_seed_and_epoch() -> None:
     assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
 
 
-@pytest.mark.parametrize(("source", "run"), [("soft", KL), ("binary", tiny.PARAMS.runs["infonce"])])
+@pytest.mark.parametrize(("source", "run"), [("soft", KL), ("binary", tiny.RUNS["infonce"])])
 def test_labelled_batch_is_what_a_slow_loop_gives(source: str, run: Any) -> None:
     encoder = tiny.tiny_encoder(query_prefix="was ", passage_prefix="owns ")
     targets = sets(run, encoder)[0].targets
@@ -358,7 +359,7 @@ def test_labelled_batch_is_what_a_slow_loop_gives(source: str, run: Any) -> None
 
 
 def test_validation_is_weighted_by_queries_and_counts_first_places() -> None:
-    encoder, run = tiny.tiny_encoder(), tiny.PARAMS.runs["infonce"]
+    encoder, run = tiny.tiny_encoder(), tiny.RUNS["infonce"]
     _, data = sets(run, encoder)
     found = validate(encoder, data, Objective(run, 256), 6)  # batches of 6 and 2
     losses = [Objective(run, 256)(encoder, data, np.arange(*ends)).total.item() for ends in ((0, 6), (6, 8))]
@@ -372,7 +373,7 @@ def test_validation_is_weighted_by_queries_and_counts_first_places() -> None:
 
 
 def test_batch_without_a_relevant_candidate_has_no_right_first_place() -> None:
-    encoder, run = tiny.tiny_encoder(), tiny.PARAMS.runs["infonce"]
+    encoder, run = tiny.tiny_encoder(), tiny.RUNS["infonce"]
     _, data = sets(run, encoder)
     relevant = [r if place < 6 else np.zeros_like(r) for place, r in enumerate(data.targets.relevant)]
     fewer = replace(data, targets=replace(data.targets, relevant=relevant))
@@ -384,7 +385,7 @@ def test_batch_without_a_relevant_candidate_has_no_right_first_place() -> None:
 
 
 def test_validation_loss_is_a_mean_over_the_queries_that_count_however_they_are_batched() -> None:
-    encoder, run = tiny.tiny_encoder(), tiny.PARAMS.runs["margin"]  # which looks at own candidates alone
+    encoder, run = tiny.tiny_encoder(), OWN["margin"]
     _, data = sets(run, encoder)
 
     def tied(values: list[np.ndarray]) -> list[np.ndarray]:
@@ -396,11 +397,47 @@ def test_validation_loss_is_a_mean_over_the_queries_that_count_however_they_are_
     assert Objective(run, 256)(encoder, fewer, np.arange(8)).metrics["margin_skipped"] == 3
 
 
+# -- draws of losses -------------------------------------------------------------------------------------------------
+
+
+def with_all_relevant(encoder: Encoder) -> TrainingSet:
+    data = sets(tiny.RUNS["infonce"], encoder)[0]
+    relevant = [np.ones_like(own) for own in data.targets.relevant]
+    return replace(data, targets=replace(data.targets, relevant=relevant))
+
+
+def test_a_positive_is_drawn_by_seed_and_step_in_training_and_none_when_measuring() -> None:
+    encoder, run = tiny.tiny_encoder(), replace(tiny.RUNS["infonce"], positives="one")
+    data, places = with_all_relevant(encoder), np.arange(6)
+
+    def lots(step: int | None, seed: int = 3) -> Tensor:
+        return Objective(run, 256, seed=seed)(encoder, data, places, step).batch.lots
+
+    assert lots(7).equal(lots(7)) and lots(None) is None
+    assert not lots(7).equal(lots(8)) and not lots(7).equal(lots(7, seed=4))
+    each = Objective(replace(run, positives="each"), 256)
+    assert each(encoder, data, places, 7).batch.lots is None
+    assert Objective(run, 256)(encoder, data, places).total.equal(each(encoder, data, places).total)
+
+
+def test_a_training_that_draws_its_positives_gives_the_same_weights_each_time() -> None:
+    run, start = replace(tiny.RUNS["infonce"], positives="one"), tiny.tiny_encoder()
+    data = with_all_relevant(start), sets(run, start)[1]
+
+    def weights(seed: int) -> dict[str, Tensor]:
+        encoder = tiny.tiny_encoder()
+        train_encoder(encoder, *data, run, SETTINGS, seed, lambda *_: None)
+        return encoder.state_dict()
+
+    first, again = weights(0), weights(0)
+    assert all(value.equal(again[name]) for name, value in first.items())
+
+
 # -- what is told of a step ------------------------------------------------------------------------------------------
 
 
 def test_gradient_norms_are_those_of_each_weighted_term_alone() -> None:
-    run, encoder = tiny.PARAMS.runs["full_modular"], tiny.tiny_encoder()
+    run, encoder = tiny.RUNS["full_modular"], tiny.tiny_encoder()
     found = outcome(run, encoder)
     norms = gradient_norms(found)
     assert len({round(norm.item(), 6) for norm in norms.values()}) == 4
@@ -416,7 +453,7 @@ def test_gradient_norms_are_those_of_each_weighted_term_alone() -> None:
 def test_gradient_norms_leave_the_backward_pass_as_it_is() -> None:
     def gradients(asked: bool) -> list[Tensor]:
         encoder = tiny.tiny_encoder()
-        found = outcome(tiny.PARAMS.runs["full_modular"], encoder)
+        found = outcome(tiny.RUNS["full_modular"], encoder)
         if asked:
             gradient_norms(found)
         assert all(parameter.grad is None for parameter in encoder.parameters())

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from bitter_retrieval.files.settings import Hub
-from bitter_retrieval.parameter_types import Count, Positive, Seed, Share
+from bitter_retrieval.parameter_types import Count, NotNegative, Positive, Seed, Share
 
 TRAIN = "data/prepared/train.parquet"  # `needs` of label sources that read only the prepared splits
 
@@ -29,9 +29,18 @@ class Annotators(LabelSource):
 
 @dataclass(frozen=True, kw_only=True)
 class RuleLabels(LabelSource):
-    """Passages that the data's annotators selected, that truly support the answer, or that contain it as words."""
+    """Passages that the data's annotators selected, or that contain the answer as words."""
 
-    kind: Literal["selected", "truth", "has_answer"]
+    kind: Literal["selected", "has_answer"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TruthLabels(LabelSource):
+    """Passages that truly support the answer, in the generated world."""
+
+    kind: Literal["truth"]
+    supports: Literal["all", "one"] = "all"  # one: a question's others count as not relevant
+    seed: Seed = 0  # draw of the one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +62,39 @@ class PublishedLabels(LabelSource):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PermutedLabels(LabelSource):
-    """Another soft source, shuffled within each question: a negative control."""
+class AlteredLabels(LabelSource):
+    """Another soft source, altered."""
 
     soft: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class PermutedLabels(AlteredLabels):
+    """Shuffled within each question: a negative control that teaches wrong preferences."""
+
     kind: Literal["permuted"]
     seed: Seed
 
 
-AnyLabels = Annotators | RuleLabels | ReaderLabels | PublishedLabels | PermutedLabels
+@dataclass(frozen=True, kw_only=True)
+class FlatLabels(AlteredLabels):
+    """The same loss for all of a question's candidates: a negative control that teaches no preference."""
+
+    kind: Literal["flat"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisyLabels(AlteredLabels):
+    """With an error in every passage's loss: a labeller that errs."""
+
+    kind: Literal["noisy"]
+    noise: NotNegative  # standard deviation, nats a token
+    seed: Seed
+
+
+AnyLabels = (
+    Annotators | RuleLabels | TruthLabels | ReaderLabels | PublishedLabels | PermutedLabels | FlatLabels | NoisyLabels
+)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def train_encoder(
     torch.manual_seed(processes.seed(seed))
     if run.trains == "query":
         train, validation = (_with_vectors(data, encoder, settings.micro_batch_tokens) for data in (train, validation))
-    objective = Objective(run, settings.micro_batch_tokens, settings.precision, settings.recompute, processes)
+    objective = Objective(run, settings.micro_batch_tokens, settings.precision, settings.recompute, processes, seed)
     objective.utility_map.to(encoder.model.device)
     epochs = [list(epoch_batches(train.groups, settings.queries_per_batch, seed, e)) for e in range(settings.epochs)]
     batches = [places for epoch in epochs for places in epoch]
@@ -174,7 +174,7 @@ def _step(
     clip: float,
     step: int,
 ) -> Metrics:
-    found = objective(encoder, data, places)
+    found = objective(encoder, data, places, step)
     metrics = _numbers({**found.metrics, **gradient_norms(found), **measures(found, data)})
     at = f"step {step}, first queries {[data.query_ids[place] for place in places[:5]]}"
     _refuse_infinite(metrics, ["loss", *objective.weights], at)

@@ -25,6 +25,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from bitter_retrieval.labels.soft import TIE
 from bitter_retrieval.training.settings import LOSSES
@@ -46,6 +47,8 @@ class LabelledBatch:
     nll: Tensor  # [Q, P] mean answer NLL in nats a token, or its excess over L0; finite inside own, ignored elsewhere
     no_passage_nll: Tensor  # [Q] the same without a passage; read by kl with in_batch no_passage alone
     utility: Tensor  # [Q, P] in [0, 1], zero outside own
+    binary: bool = False  # whether the labels are `relevant`, not `nll`; read by losses that take both kinds
+    lots: Tensor | None = None  # [Q, P] random numbers: of several positives the highest is drawn; None: all count
 
     def __post_init__(self) -> None:
         _check_layout(self)
@@ -57,10 +60,11 @@ class LabelledBatch:
 
 def _check_layout(batch: LabelledBatch) -> None:
     shape = batch.similarity.shape
-    for field in fields(batch):
-        found, wanted = getattr(batch, field.name).shape, shape[:1] if field.name == "no_passage_nll" else shape
+    tensors = {field.name: one for field in fields(batch) if isinstance(one := getattr(batch, field.name), Tensor)}
+    for name, one in tensors.items():
+        found, wanted = one.shape, shape[:1] if name == "no_passage_nll" else shape
         if found != wanted or len(shape) != 2 or 0 in shape:
-            raise ValueError(f"LabelledBatch: {field.name} is {list(found)}, similarity {list(shape)}: want [Q, P].")
+            raise ValueError(f"LabelledBatch: {name} is {list(found)}, similarity {list(shape)}: want [Q, P].")
     if batch.similarity.dtype not in (torch.float32, torch.float64):
         raise ValueError(
             f"similarity is {batch.similarity.dtype}: divided by a temperature its rounding would be a large error. "
@@ -86,7 +90,8 @@ class LossSettings:
     student: float  # temperature of the similarities
     teacher: float  # temperature of the answer NLLs, nats a token
     margin: float  # similarity wanted between utility 1 and utility 0: m of margin, k of margin_mse; 2 cannot be met
-    in_batch: Literal["no_passage", "zero", "none"] = "no_passage"  # how kl labels the batch's other passages
+    in_batch: Literal["no_passage", "zero", "none"] = "no_passage"  # how losses label the batch's other passages
+    positives: Literal["one", "marginal", "each"] = "each"  # what infonce makes of several positives
 
     def __post_init__(self) -> None:
         if not (self.student > 0 and self.teacher > 0):
@@ -95,6 +100,8 @@ class LossSettings:
             raise ValueError(f"margin is {self.margin}: it must be 0 or more.")
         if self.in_batch not in ("no_passage", "zero", "none"):
             raise ValueError(f"in_batch is {self.in_batch!r}: write no_passage, zero or none.")
+        if self.positives not in ("one", "marginal", "each"):
+            raise ValueError(f"positives is {self.positives!r}: write one, marginal or each.")
 
 
 class UtilityMap(torch.nn.Module):
@@ -121,26 +128,40 @@ class LossValue:
 
 
 def infonce(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) -> LossValue:
-    """-log( sum over relevant P of e^(s/t) / sum over N of e^(s/t) ): several positives as one marginal.
+    """-log( e^(s_b/t) / (e^(s_b/t) + sum over j in N that are not relevant of e^(s_j/t)) ), b relevant.
 
-    Counts: a positive, and a passage in N that is none.
+    Of several b, by settings.positives. each: the mean of their losses; none is a negative of another (SINCERE,
+    arXiv 2309.14277; SupCon, arXiv 2004.11362, keeps the others in the denominator, as kl does). one: a b drawn by
+    batch.lots, whose expectation is each; without lots it is each. marginal: the sum of their e^(s_b/t) in place of
+    one, which the easiest to tell can satisfy alone. Counts: a positive, and a passage in N that is none.
     """
-    return _contrast(batch, batch.relevant, settings.student)
+    return _contrast(batch, batch.relevant, settings)
 
 
 def infonce_soft(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) -> LossValue:
-    """infonce with the candidates of lowest NLL as the positives, P = {i in C: L_i <= min L + TIE}.
+    """infonce with the candidates of lowest NLL as the positives, {i in C: L_i <= min L + TIE}.
 
     Counts: a candidate, and a passage in N that does not tie with the best.
     """
-    return _contrast(batch, best(batch.own, batch.nll), settings.student)
+    return _contrast(batch, best(batch.own, batch.nll), settings)
 
 
-def _contrast(batch: LabelledBatch, positive: Tensor, temperature: float) -> LossValue:
-    everything = batch.own | batch.others
-    logits = batch.similarity / temperature
-    value = _masked_logsumexp(logits, everything) - _masked_logsumexp(logits, positive)
-    return _average(value, positive.any(1) & (everything & ~positive).any(1))
+def _contrast(batch: LabelledBatch, positive: Tensor, settings: LossSettings) -> LossValue:
+    negative = (batch.own | batch.others) & ~positive
+    logits = batch.similarity / settings.student
+    against = _masked_logsumexp(logits, negative)
+    if settings.positives == "marginal":
+        value = -logsigmoid(_masked_logsumexp(logits, positive) - against)
+    else:
+        taken = _drawn(positive, batch.lots) if settings.positives == "one" and batch.lots is not None else positive
+        value = _masked_mean(-logsigmoid(_masked(logits, taken) - against[:, None]), taken)
+    return _average(value, positive.any(1) & negative.any(1))
+
+
+def _drawn(mask: Tensor, lots: Tensor) -> Tensor:
+    """[Q, P] bool: the entry of each row's mask that has the highest lot."""
+    of_row = lots.where(mask, -torch.inf)
+    return mask & (of_row == of_row.amax(1, keepdim=True))
 
 
 def kl(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) -> LossValue:
@@ -148,14 +169,20 @@ def kl(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) -> LossValue
 
     none: p and q over C. zero: p over C, q over N, so the others have target 0 and are in the denominator only.
     no_passage: both over N, with L0 as the others' label.
-    Counts: a candidate, and two passages under q. Raises ValueError if an L0 that is needed is not finite.
+    Binary labels: p is uniform over the relevant candidates; no_passage is zero, as there is no L0. With a single
+    relevant candidate and the others in the denominator this is infonce.
+    Counts: a candidate (binary: a relevant one), and two passages under q. Raises ValueError if an L0 that is needed is
+    not finite.
     """
     everything = batch.own | batch.others
     student = batch.own if settings.in_batch == "none" else everything
-    teacher = everything if settings.in_batch == "no_passage" else batch.own
-    used = batch.own.any(1) & (student.sum(1) > 1)
+    if batch.binary:
+        teacher, labels = batch.relevant, torch.zeros_like(batch.similarity)
+    else:
+        teacher = everything if settings.in_batch == "no_passage" else batch.own
+        labels = torch.where(batch.own, batch.nll, batch.no_passage_nll[:, None])
+    used = (teacher & batch.own).any(1) & (student.sum(1) > 1)
     _check_no_passage(batch, used & (teacher & batch.others).any(1))
-    labels = torch.where(batch.own, batch.nll, batch.no_passage_nll[:, None])
     log_p = _masked_log_softmax(-labels / settings.teacher, teacher & used[:, None])
     log_q = _masked_log_softmax(batch.similarity / settings.student, student)
     return _average((log_p.exp() * (log_p - log_q)).sum(1), used)
@@ -203,7 +230,7 @@ def mse_minmax(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) -> L
 
 @dataclass(frozen=True)
 class _Own:
-    """The batch with each query's own candidates in its first columns, all [Q, K]; zeros where `mask` is False."""
+    """Some own candidates of each query in its first columns, all [Q, K]; zeros where `mask` is False."""
 
     mask: Tensor
     similarity: Tensor
@@ -211,10 +238,12 @@ class _Own:
     utility: Tensor
 
 
-def _own(batch: LabelledBatch) -> _Own:
-    most = max(1, int(batch.own.sum(1).max()))
-    columns = batch.own.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
-    mask = batch.own.gather(1, columns)
+def _own(batch: LabelledBatch, chosen: Tensor | None = None) -> _Own:
+    """chosen: [Q, P] bool, inside own; all own candidates without it."""
+    chosen = batch.own if chosen is None else chosen
+    most = max(1, int(chosen.sum(1).max()))
+    columns = chosen.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
+    mask = chosen.gather(1, columns)
     pick = [torch.where(mask, x.gather(1, columns), 0) for x in (batch.similarity, batch.nll, batch.utility)]
     return _Own(mask, *pick)
 
@@ -222,25 +251,51 @@ def _own(batch: LabelledBatch) -> _Own:
 def margin(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) -> LossValue:
     """mean over pairs with L_j - L_b > GAP of max(0, m (u_b - u_j) - (s_b - s_j)), b the best; several if they tie.
 
-    Counts: such a pair.
+    Plus, unless settings.in_batch is none, the mean over pairs with the others of max(0, m u_b - (s_b - s_j)), where
+    u_b > 0. The two means are separate, as in mse. Counts: a pair of either kind.
     """
     own = _own(batch)
     pairs = best(own.mask, own.nll)[:, :, None] & own.mask[:, None, :] & (_differences(own.nll) < -GAP)
-    wanted = settings.margin * _differences(own.utility)
-    hinge = torch.relu(wanted - _differences(own.similarity))
-    return _average(_masked_mean(hinge.flatten(1), pairs.flatten(1)), pairs.flatten(1).any(1))
+    hinge = torch.relu(settings.margin * _differences(own.utility) - _differences(own.similarity))
+    lead = _lead(batch, settings)
+    return _over_pairs((hinge, pairs), (torch.relu(lead.wanted - lead.found), lead.mask & (lead.wanted > 0)))
 
 
 def margin_mse(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) -> LossValue:
     """mean over j in C, j != b, of ((s_b - s_j) - k (u_b - u_j))^2, b the best, k = settings.margin.
 
-    If several tie for the best, the mean is over the pairs of each. Margin-MSE (arXiv 2010.02666) with every
-    candidate as negative and scaled utilities for the teacher's scores. Counts: two candidates.
+    Plus, unless settings.in_batch is none, the mean over the others of ((s_b - s_j) - k u_b)^2, apart as in mse. If
+    several tie for the best, the means are over the pairs of each. Margin-MSE (arXiv 2010.02666) with every candidate
+    as negative and scaled utilities for the teacher's scores. Counts: a pair of either kind.
     """
     own = _own(batch)
     pairs = best(own.mask, own.nll)[:, :, None] & own.mask[:, None, :] & ~_diagonal(own.mask)
     error = (_differences(own.similarity) - settings.margin * _differences(own.utility)).square()
-    return _average(_masked_mean(error.flatten(1), pairs.flatten(1)), pairs.flatten(1).any(1))
+    lead = _lead(batch, settings)
+    return _over_pairs((error, pairs), ((lead.found - lead.wanted).square(), lead.mask))
+
+
+@dataclass(frozen=True)
+class _Lead:
+    """How far a query's best candidates are ahead of the batch's other passages, [Q, B, P]; B the most that tie."""
+
+    mask: Tensor  # pairs
+    found: Tensor  # difference in similarity
+    wanted: Tensor  # [Q, B, 1] settings.margin times the difference in utility, as the others have none
+
+
+def _lead(batch: LabelledBatch, settings: LossSettings) -> _Lead:
+    """No pairs where settings.in_batch is none."""
+    first = _own(batch, best(batch.own, batch.nll))
+    others = batch.others & (settings.in_batch != "none")
+    found = first.similarity[:, :, None] - torch.where(others, batch.similarity, 0)[:, None, :]
+    return _Lead(first.mask[:, :, None] & others[:, None, :], found, settings.margin * first.utility[:, :, None])
+
+
+def _over_pairs(*parts: tuple[Tensor, Tensor]) -> LossValue:
+    """Sum over the parts of a query's mean over its pairs, from values and masks [Q, n, m]."""
+    means = [_masked_mean(values.flatten(1), pairs.flatten(1)) for values, pairs in parts]
+    return _average(torch.stack(means).sum(0), torch.stack([pairs.flatten(1).any(1) for _, pairs in parts]).any(0))
 
 
 def stable_kd(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) -> LossValue:

@@ -5,6 +5,7 @@ with passages: a query's own candidates with their labels, all others as in-batc
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -41,19 +42,28 @@ class Objective:
         precision: str = "float32",
         recompute: bool = False,
         processes: Processes = ALONE,
+        seed: int = 0,
     ) -> None:
+        """seed: of the draws that losses make; they depend on it and on the step alone, so all processes agree."""
+        self.seed = seed
         self.weights = {name: weight for name, weight in run.losses.items() if weight > 0}
-        self.settings = LossSettings(run.temperature.student, run.temperature.teacher, run.margin, run.in_batch)
+        self.settings = LossSettings(
+            run.temperature.student, run.temperature.teacher, run.margin, run.in_batch, run.positives
+        )
         self.utility_map = UtilityMap()
         self.budget = budget
         self.precision = precision
         self.recompute = recompute
         self.processes = processes
 
-    def __call__(self, encoder: Encoder, data: TrainingSet, places: np.ndarray) -> Outcome:
+    def __call__(self, encoder: Encoder, data: TrainingSet, places: np.ndarray, step: int | None = None) -> Outcome:
+        """step: of training; None for a measurement, in which nothing is drawn."""
         columns = columns_of(data, places)
         queries, passages = self._encode(encoder, data, places, columns)
         batch = labelled_batch(queries @ passages.T, data, places, columns)
+        if step is not None and self.settings.positives == "one":
+            lots = np.random.default_rng([self.seed, step, len(places)]).random(batch.own.shape, dtype=np.float32)
+            batch = replace(batch, lots=torch.from_numpy(lots).to(batch.similarity.device))
         self.utility_map.to(batch.similarity.device)
         total = batch.similarity.new_zeros(())
         terms: dict[str, Tensor] = {}
@@ -92,8 +102,10 @@ def labelled_batch(similarity: Tensor, data: TrainingSet, places: np.ndarray, co
         relevant[row, where] = data.targets.relevant[place]
         nll[row, where] = data.targets.nll[place]
         utility[row, where] = data.targets.utility[place]
-    arrays = own, ~own, relevant, nll, data.targets.no_passage_nll[places], utility
-    return LabelledBatch(similarity, *(torch.from_numpy(array).to(similarity.device) for array in arrays))
+    arrays = {"own": own, "others": ~own, "relevant": relevant, "nll": nll, "utility": utility}
+    arrays["no_passage_nll"] = data.targets.no_passage_nll[places]
+    tensors = {name: torch.from_numpy(array).to(similarity.device) for name, array in arrays.items()}
+    return LabelledBatch(similarity, binary=data.targets.scale is None, **tensors)
 
 
 def gradient_norms(found: Outcome) -> dict[str, Tensor]:

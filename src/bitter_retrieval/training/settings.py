@@ -14,19 +14,19 @@ from bitter_retrieval.parameter_types import Attention, Count, NotNegative, Posi
 class Loss:
     """The labels, dials and passages that a loss uses."""
 
-    labels: Literal["binary", "soft"]  # kind of label source
+    labels: Literal["binary", "soft", "any"]  # kind of label source
     dials: tuple[str, ...]  # fields of a run, dotted, that it reads; tuning varies them
     in_batch: bool = True  # whether it uses the batch's other passages
 
 
 LOSSES: dict[str, Loss] = {
-    "infonce": Loss("binary", ("temperature.student",)),
-    "infonce_soft": Loss("soft", ("temperature.student",)),
-    "kl": Loss("soft", ("temperature.student", "temperature.teacher", "in_batch")),
+    "infonce": Loss("binary", ("temperature.student", "positives")),
+    "infonce_soft": Loss("soft", ("temperature.student", "positives")),
+    "kl": Loss("any", ("temperature.student", "temperature.teacher", "in_batch")),
     "mse": Loss("soft", ()),
     "mse_minmax": Loss("soft", (), in_batch=False),
-    "margin": Loss("soft", ("margin",), in_batch=False),
-    "margin_mse": Loss("soft", ("margin",), in_batch=False),
+    "margin": Loss("soft", ("margin", "in_batch")),
+    "margin_mse": Loss("soft", ("margin", "in_batch")),
     "stable_kd": Loss("soft", ("temperature.student", "temperature.teacher")),
     "utility_infonce": Loss("soft", ("temperature.student",)),
 }
@@ -50,7 +50,8 @@ class Run:
     temperature: Temperature
     margin: Positive  # similarity wanted between utility 1 and utility 0
     learning_rate: Positive | None = None  # None: train.learning_rate
-    in_batch: Literal["no_passage", "zero", "none"] = "no_passage"  # target of the batch's other passages in kl
+    in_batch: Literal["no_passage", "zero", "none"] = "no_passage"  # label of the batch's other passages
+    positives: Literal["one", "marginal", "each"] = "each"  # what counts of several positives
     nll: Literal["mean", "sum"] = "mean"  # over the answer's tokens
     references: References = REFERENCES  # the reference answer whose loss counts; tables always use the best
     gain: bool = False  # the loss without a passage is subtracted
