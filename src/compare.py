@@ -25,6 +25,7 @@ from bitter_retrieval.labels.binary import selected_labels
 from bitter_retrieval.labels.disagreement import disagreement
 from bitter_retrieval.labels.soft import LossesByQuery, passage_losses
 from bitter_retrieval.params import Params, load_params
+from bitter_retrieval.processor import processor_name
 from bitter_retrieval.records import (
     BINARY_LABELS,
     JUDGEMENTS,
@@ -74,6 +75,7 @@ def main() -> None:
     report = compare(asked, systems, verdicts, settings(params), beyond, watch=lambda names: track(names, "resample"))
     account = read_account()
     report["about"] |= {"judge": judge.about, "corpus": len(corpus), "origin": origin(account, split)}
+    report["about"]["processor"] = processor_name()
     if params.beyond and others:
         from_there = {"source": params.beyond.source, "origin": origin(account["beyond"], "test")}
         report["beyond"] |= from_there | {"corpus": len(others[0].corpus)}

@@ -41,7 +41,7 @@ from bitter_retrieval.typed_yaml import read_yaml
 
 REPOSITORY = Path(__file__).parents[2]
 PLACE = re.compile(r"\$\{([^}]+)\}")
-MODEL = ["model", "kl", "--repo", "me/kl"]
+MODEL = ["model", "infonce_a", "--repo", "me/infonce_a"]
 DATASET = ["dataset", "reader_a", "--repo", "me/soft"]
 Run = Callable[..., str]
 
@@ -152,19 +152,19 @@ def local(folder: Path) -> dict[str, bytes]:
 
 def test_a_model_goes_up_in_one_private_commit(hub: Hub, run: Run, project: Path) -> None:
     said = run(*MODEL, "--license", "mit")
-    repo = hub.repos["model", "me/kl"]
-    sent = local(project / "models/runs/kl/seed0")
+    repo = hub.repos["model", "me/infonce_a"]
+    sent = local(project / "models/runs/infonce_a/seed0")
     assert {name: content for name, content in repo.files.items() if name != "README.md"} == sent
-    assert repo.private and repo.messages == ["run kl, seed 0, commit unknown"] and len(hub.large) == 1
-    assert f"{hub.url}/me/kl/commit/{repo.head}" in said and f"revision: {repo.head}" in said
+    assert repo.private and repo.messages == ["run infonce_a, seed 0, commit unknown"] and len(hub.large) == 1
+    assert f"{hub.url}/me/infonce_a/commit/{repo.head}" in said and f"revision: {repo.head}" in said
     assert not any(str(project).encode() in content or TOKEN.encode() in content for content in repo.files.values())
 
 
 def test_another_seed_and_public(hub: Hub, run: Run, project: Path) -> None:
     run(*MODEL, "--seed", "1", "--public")
-    repo = hub.repos["model", "me/kl"]
-    assert repo.files["model.safetensors"] == (project / "models/runs/kl/seed1/model.safetensors").read_bytes()
-    assert not repo.private and b"run `kl`, seed 1:" in repo.files["README.md"]
+    repo = hub.repos["model", "me/infonce_a"]
+    assert repo.files["model.safetensors"] == (project / "models/runs/infonce_a/seed1/model.safetensors").read_bytes()
+    assert not repo.private and b"run `infonce_a`, seed 1:" in repo.files["README.md"]
 
 
 @pytest.mark.parametrize(("more", "visibility"), [((), "private"), (("--public",), "public")])
@@ -174,19 +174,19 @@ def test_a_dry_run_says_what_would_be_sent_and_contacts_nobody(
     monkeypatch.delenv("HF_TOKEN")
     said = run(*MODEL, "--dry-run", *more)
     card = said.split("README.md:\n\n")[1].removesuffix("\n")
-    sizes = {name: len(content) for name, content in local(project / "models/runs/kl/seed0").items()}
+    sizes = {name: len(content) for name, content in local(project / "models/runs/infonce_a/seed0").items()}
     sizes["README.md"] = len(card.encode())
     listed = dict(re.findall(r"│ (\S+) +│ +([\d,]+) │", said))
     assert {name: int(size.replace(",", "")) for name, size in listed.items()} == sizes
     assert f"{len(sizes)} files" in said and f"{sum(sizes.values()):,}" in said
-    assert f"model me/kl ({visibility})" in said and "Nothing was sent" in said and not hub.requests
+    assert f"model me/infonce_a ({visibility})" in said and "Nothing was sent" in said and not hub.requests
 
 
 def test_the_card_has_the_reports_figures(hub: Hub, run: Run) -> None:
     run(*MODEL)
-    card = ModelCard(hub.repos["model", "me/kl"].files["README.md"].decode())
+    card = ModelCard(hub.repos["model", "me/infonce_a"].files["README.md"].decode())
     report = json.loads(Path("metrics/report.json").read_text())
-    scores = report["systems"]["kl"]["scores"]
+    scores = report["systems"]["infonce_a"]["scores"]
     results = card.data.eval_results
     found = {(re.search("answers of ([^,]+)", one.metric_name)[1], one.metric_type): one for one in results}
     assert {reader for reader, _ in found} == {"reader_a", "reader_b"}
@@ -198,7 +198,7 @@ def test_the_card_has_the_reports_figures(hub: Hub, run: Run) -> None:
     assert card.data.license == "unknown" and card.data.tags[0] == "bitter-retrieval" and card.data.base_model is None
     assert found["reader_a", "em"].dataset_split == "test" and found["reader_a", "em"].dataset_type == "synthetic"
     for reader in scores:
-        shown = report["systems"]["kl"]["scores"][reader]["em"]
+        shown = report["systems"]["infonce_a"]["scores"][reader]["em"]
         assert ["Exact match", wording.share(shown)] in [row[:2] for row in markdown_tables.rows(card.text)]
     kinds = [row[:3] for row in markdown_tables.rows(card.text)]
     assert ["reader_a", "5", "Answer accuracy"] in kinds and ["reader_b", "1", "True support"] in kinds
@@ -206,12 +206,20 @@ def test_the_card_has_the_reports_figures(hub: Hub, run: Run) -> None:
 
 def test_the_card_says_where_it_comes_from(hub: Hub, run: Run, project: Path) -> None:
     run(*MODEL)
-    text = hub.repos["model", "me/kl"].files["README.md"].decode()
+    text = hub.repos["model", "me/infonce_a"].files["README.md"].decode()
     settings = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
     tree = read_yaml("params.yaml")
-    assert settings["runs.kl"] == tree["runs"]["kl"] and settings["readers.reader_a"] == tree["readers"]["reader_a"]
+    assert (
+        settings["runs.infonce_a"] == tree["runs"]["infonce_a"]
+        and settings["readers.reader_a"] == tree["readers"]["reader_a"]
+    )
     assert settings["data"] == tree["data"] and settings["train"] == tree["train"]
-    for path in ("models/runs/kl", "data/labels/reader_a", "metrics/report.json", "data/predictions/runs/kl.parquet"):
+    for path in (
+        "models/runs/infonce_a",
+        "data/labels/reader_a",
+        "metrics/report.json",
+        "data/predictions/runs/infonce_a.parquet",
+    ):
         assert [path, md5(project / path)] in markdown_tables.rows(text)
     assert "Commit `unknown`" in text and "No licence has been stated" in text and "## Doubts" not in text
 
@@ -228,26 +236,29 @@ def told_of(run: str, change: Callable[[dict[str, Any]], object] = lambda differ
 @pytest.mark.parametrize(
     ("verdict", "words"),
     [
-        ("worse", "kl answers fewer questions exactly than infonce: −3.0 [−5.0, −1.0] points, adjusted p .010."),
-        ("inconclusive", "it is open whether kl or infonce answers more questions exactly: −3.0 ["),
-        ("equivalent", "kl and infonce are equivalent in exact match: −3.0 ["),
+        (
+            "worse",
+            "infonce_a answers fewer questions exactly than infonce_human: −3.0 [−5.0, −1.0] points, p .010, MDE 4.0.",
+        ),
+        ("inconclusive", "it is open whether infonce_a or infonce_human answers more questions exactly: −3.0 ["),
+        ("equivalent", "infonce_a and infonce_human are equivalent in exact match: −3.0 ["),
     ],
 )
 def test_the_verdict_is_told_as_it_is(project: Path, verdict: str, words: str) -> None:
-    figures = {"mean": -0.03, "low": -0.05, "high": -0.01, "p": 0.01, "verdict": verdict}
-    card = told_of("kl", lambda difference: difference.update(figures))
+    figures = {"mean": -0.03, "low": -0.05, "high": -0.01, "p": 0.01, "mde": 0.04, "verdict": verdict}
+    card = told_of("infonce_a", lambda difference: difference.update(figures))
     assert f"> Primary figure (reader_a answers): {words}" in card
     assert ["−3.0 [−5.0, −1.0]", ".010", verdict] in [row[3:6] for row in markdown_tables.rows(card)]
 
 
 def test_baseline_and_negative_control_are_called_so(project: Path) -> None:
-    assert "> infonce is the baseline" in told_of("infonce")
-    card = told_of("kl_permuted")
+    assert "> infonce_human is the baseline" in told_of("infonce_human")
+    card = told_of("kl_flat")
     assert "a negative control" in card and "> Secondary figure" in card and "not for use" in card
 
 
 def test_hub_models_and_data_are_named_and_paths_of_the_machine_are_not(project: Path) -> None:
-    origin = publish.origin_of(tiny.PARAMS, Path("models/runs/kl"), [], ("train",), "mit")
+    origin = publish.origin_of(tiny.PARAMS, Path("models/runs/infonce_a"), [], ("train",), "mit")
     settings = {"encoders.of_labels": {"model": "org/other", "revision": "c" * 40}, **origin.settings}
     settings["encoders.mini"] |= {"model": "org/encoder", "revision": "a" * 40}
     settings["readers.reader_a"] |= {"model": "/home/me/secret/llama", "revision": None}
@@ -265,7 +276,7 @@ def test_hub_models_and_data_are_named_and_paths_of_the_machine_are_not(project:
     report["about"]["judge"] = make_judge(judge).about
     report["about"]["origin"] = "/home/me/secret/data: mine.jsonl (8)"
     told = publish.replace(origin, settings=settings, doubts=["/home/me/secret/data is not what prepare read"])
-    card = publish.model_card("me/x", "kl", 0, report, told, False)
+    card = publish.model_card("me/x", "infonce_a", 0, report, told, False)
     data = ModelCard(card).data
     assert data.base_model == "org/encoder" and data.datasets == ["microsoft/ms_marco"]
     assert data.eval_results[0].dataset_type == "microsoft/ms_marco" and data.eval_results[0].dataset_config == "v1.1"
@@ -278,13 +289,13 @@ def test_hub_models_and_data_are_named_and_paths_of_the_machine_are_not(project:
 
 
 def test_data_are_what_is_trained_on_and_not_another_domain(project: Path) -> None:
-    origin = publish.origin_of(tiny.PARAMS, Path("models/runs/kl"), [], ("train",), "mit")
+    origin = publish.origin_of(tiny.PARAMS, Path("models/runs/infonce_a"), [], ("train",), "mit")
     settings = dict(origin.settings)
     for key in ("labels.theirs", "data", "beyond"):
         hub = {"id": f"them/{key.split('.')[0]}", "revision": "b" * 40}
         settings[key] = settings.get(key, {"source": "squad", "kind": "published"}) | {"hub": hub}
     told = publish.replace(origin, settings=settings)
-    card = publish.model_card("me/x", "kl", 0, json.loads(Path("metrics/report.json").read_text()), told, False)
+    card = publish.model_card("me/x", "infonce_a", 0, json.loads(Path("metrics/report.json").read_text()), told, False)
     assert sorted(ModelCard(card).data.datasets) == ["them/data", "them/labels"]
 
 
@@ -302,7 +313,12 @@ def test_a_split_is_named_as_the_sources_only_if_it_is(project: Path, origin: st
     report = json.loads(Path("metrics/report.json").read_text())
     report["about"]["origin"] = origin
     card = publish.model_card(
-        "me/x", "kl", 0, report, publish.origin_of(tiny.PARAMS, Path("models/runs/kl"), [], (), "mit"), False
+        "me/x",
+        "infonce_a",
+        0,
+        report,
+        publish.origin_of(tiny.PARAMS, Path("models/runs/infonce_a"), [], (), "mit"),
+        False,
     )
     assert {one.dataset_split for one in ModelCard(card).data.eval_results} == {split}
     assert f"The questions are from {origin.replace('/home/me/secret/', '…/')}." in card and "secret" not in card
@@ -312,56 +328,73 @@ def test_another_domain_has_its_own_table(project: Path) -> None:
     report = json.loads(Path("metrics/report.json").read_text())
     away = {"questions": 70, "groups": 7, "source": "squad", "corpus": 90, "without_human_label": 0}
     difference = {"mean": -0.04, "low": -0.06, "high": -0.02}
-    differences = {reader: {"em": {"kl": difference}, "retrieval": {}} for reader in ("reader_a", "reader_b")}
+    differences = {reader: {"em": {"infonce_a": difference}, "retrieval": {}} for reader in ("reader_a", "reader_b")}
     report["beyond"] = away | {"systems": report["systems"], "differences": differences}
     card = publish.model_card(
-        "me/x", "kl", 0, report, publish.origin_of(tiny.PARAMS, Path("models/runs/kl"), [], (), "mit"), False
+        "me/x",
+        "infonce_a",
+        0,
+        report,
+        publish.origin_of(tiny.PARAMS, Path("models/runs/infonce_a"), [], (), "mit"),
+        False,
     )
     (row,) = [row for row in markdown_tables.rows(card) if "−4.0 [−6.0, −2.0]" in row]
-    assert row[0] == "kl" and "70 questions (squad), 90 passages" in card
-    assert "70 questions" not in told_of("kl")
+    assert row[0] == "infonce_a" and "70 questions (squad), 90 passages" in card
+    assert "70 questions" not in told_of("infonce_a")
 
 
 # -- figures of another state ----------------------------------------------------------------------------------------
 
 
 def test_figures_older_than_the_checkpoint_are_not_published(hub: Hub, run: Run, project: Path) -> None:
-    tiny.tiny_encoder(99).save(project / "models/runs/kl/seed0")
+    tiny.tiny_encoder(99).save(project / "models/runs/infonce_a/seed0")
     said = run(*MODEL, error=publish.PublishError)
-    assert "Doubt: models/runs/kl is not what evaluate@kl read." in said
+    assert "Doubt: models/runs/infonce_a is not what evaluate@infonce_a read." in said
     assert "dvc repro" in said and "--anyway" in said and not hub.requests
     said = run(*MODEL, "--anyway")
-    text = hub.repos["model", "me/kl"].files["README.md"].decode()
-    assert "## Doubts" in text and "- models/runs/kl is not what evaluate@kl read" in text and "Sent:" in said
+    text = hub.repos["model", "me/infonce_a"].files["README.md"].decode()
+    assert (
+        "## Doubts" in text
+        and "- models/runs/infonce_a is not what evaluate@infonce_a read" in text
+        and "Sent:" in said
+    )
 
 
 def test_a_checkpoint_trained_anew_by_dvc_has_old_figures_too(hub: Hub, run: Run, project: Path) -> None:
     """dvc.lock agrees with the checkpoint, but evaluate has not run since."""
     before = yaml.safe_load(LOCK.read_text())
-    tiny.tiny_encoder(99).save(project / "models/runs/kl/seed0")
+    tiny.tiny_encoder(99).save(project / "models/runs/infonce_a/seed0")
     lock()
     after = yaml.safe_load(LOCK.read_text())
-    LOCK.write_text(yaml.safe_dump({"stages": before["stages"] | {"train@kl": after["stages"]["train@kl"]}}))
+    LOCK.write_text(
+        yaml.safe_dump({"stages": before["stages"] | {"train@infonce_a": after["stages"]["train@infonce_a"]}})
+    )
     said = run(*MODEL, error=publish.PublishError)
-    assert "is not what evaluate@kl read" in said and "is not what train@kl wrote" not in said and not hub.requests
+    assert (
+        "is not what evaluate@infonce_a read" in said
+        and "is not what train@infonce_a wrote" not in said
+        and not hub.requests
+    )
 
 
 def test_other_settings_than_the_checkpoints(hub: Hub, run: Run) -> None:
     tree = read_yaml("params.yaml")
-    tree["runs"]["kl"]["temperature"]["student"] = 0.5
+    tree["runs"]["infonce_a"]["temperature"]["student"] = 0.5
     Path("params.yaml").write_text(yaml.safe_dump(tree))
-    assert "runs.kl in params.yaml is not what train@kl ran with" in run(*MODEL, error=publish.PublishError)
+    assert "runs.infonce_a in params.yaml is not what train@infonce_a ran with" in run(
+        *MODEL, error=publish.PublishError
+    )
     assert not hub.requests
 
 
 def test_a_run_without_figures(hub: Hub, run: Run) -> None:
     report = json.loads(Path("metrics/report.json").read_text())
-    del report["systems"]["kl"]
+    del report["systems"]["infonce_a"]
     Path("metrics/report.json").write_text(json.dumps(report))
     lock()
-    assert "metrics/report.json has no figures of kl" in run(*MODEL, error=publish.PublishError)
+    assert "metrics/report.json has no figures of infonce_a" in run(*MODEL, error=publish.PublishError)
     run(*MODEL, "--anyway")
-    text = hub.repos["model", "me/kl"].files["README.md"].decode()
+    text = hub.repos["model", "me/infonce_a"].files["README.md"].decode()
     assert "> No figures" in text and "## Results" not in text and "model-index" not in text
 
 
@@ -375,18 +408,18 @@ def test_labels_older_than_their_data(hub: Hub, run: Run, project: Path) -> None
 
 
 def test_the_encoder_of_passages_comes_along(hub: Hub, run: Run, project: Path, tmp_path: Path) -> None:
-    save_passage_encoder(project / "models/runs/kl/seed0", project / "models/encoders/mini")
+    save_passage_encoder(project / "models/runs/infonce_a/seed0", project / "models/encoders/mini")
     lock()
     run(*MODEL)
-    files = hub.repos["model", "me/kl"].files
+    files = hub.repos["model", "me/infonce_a"].files
     folder = tmp_path / "downloaded"
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    found, made = load_encoder(folder), load_encoder(project / "models/runs/kl/seed0")
+    found, made = load_encoder(folder), load_encoder(project / "models/runs/infonce_a/seed0")
     for kind in ("query", "passage"):
         assert np.array_equal(found.embed(["Dorin owns a dog."], kind, 64), made.embed(["Dorin owns a dog."], kind, 64))
-    assert b'snapshot_download("me/kl") + "/passage_encoder")' in files["README.md"]
+    assert b'snapshot_download("me/infonce_a") + "/passage_encoder")' in files["README.md"]
 
 
 # -- a dataset -------------------------------------------------------------------------------------------------------
@@ -406,7 +439,7 @@ def test_a_dataset_goes_up_with_both_configurations(hub: Hub, run: Run, project:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("human", "binary labels"), ("reader_x", "none of has_answer,"), ("hard", "Publish that source")],
+    [("human", "binary labels"), ("reader_x", "none of flat,"), ("hard", "Publish that source")],
 )
 def test_what_is_no_soft_source_is_refused(hub: Hub, run: Run, name: str, words: str) -> None:
     tree = read_yaml("params.yaml")
@@ -427,7 +460,7 @@ out = sys.argv[1]
 for config in (None, "records"):
     for split, found in load_dataset("me/soft", config).items():
         found.to_parquet(f"{out}/{config}-{split}.parquet")
-model = SentenceTransformer("me/kl", device="cpu")
+model = SentenceTransformer("me/infonce_a", device="cpu")
 texts = json.loads(sys.argv[2])
 np.savez(f"{out}/vectors.npz", query=model.encode_query(texts), passage=model.encode_document(texts))
 """
@@ -445,7 +478,7 @@ def test_what_is_loaded_from_the_hub_equals_what_was_sent(hub: Hub, run: Run, pr
     command = [sys.executable, "-c", LOADED, str(out), json.dumps(texts)]
     done = subprocess.run(command, env=os.environ | own, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr + str(hub.requests)
-    vectors, encoder = np.load(out / "vectors.npz"), load_encoder(project / "models/runs/kl/seed0")
+    vectors, encoder = np.load(out / "vectors.npz"), load_encoder(project / "models/runs/infonce_a/seed0")
     for kind in ("query", "passage"):
         np.testing.assert_allclose(vectors[kind], encoder.embed(texts, kind, 512), atol=1e-6)
     for split in ("train", "test"):
@@ -471,7 +504,9 @@ def test_the_command_ends_with_what_the_hub_says_and_no_token(hub: Hub, project:
     own = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN}
     done = subprocess.run(command, env=os.environ | own, capture_output=True, text=True)
     assert done.returncode == 1 and TOKEN not in done.stdout + done.stderr and "Traceback" not in done.stderr
-    assert "error: me/kl: the Hub answered 403 (403 for Bearer [the key]). The token may not do this" in done.stderr
+    assert (
+        "error: me/infonce_a: the Hub answered 403 (403 for Bearer [the key]). The token may not do this" in done.stderr
+    )
 
 
 def test_the_command_ends_with_what_it_refuses(project: Path) -> None:
@@ -479,17 +514,17 @@ def test_the_command_ends_with_what_it_refuses(project: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     (said,) = done.stderr.splitlines()
-    assert said.startswith("error: models/runs/kl/seed7: no checkpoint here. Run `dvc repro train@kl`")
+    assert said.startswith("error: models/runs/infonce_a/seed7: no checkpoint here. Run `dvc repro train@infonce_a`")
 
 
 def test_a_licence_that_the_hub_does_not_know(hub: Hub, run: Run) -> None:
     said = run(*MODEL, "--license", "mine", error=HubError)
-    assert '"license" must not be mine' in said and not hub.repos["model", "me/kl"].files
+    assert '"license" must not be mine' in said and not hub.repos["model", "me/infonce_a"].files
 
 
 def test_an_earlier_upload_is_replaced(hub: Hub, run: Run) -> None:
     run(*MODEL)
-    repo = hub.repos["model", "me/kl"]
+    repo = hub.repos["model", "me/infonce_a"]
     repo.states[-1]["passage_encoder.json"] = b"{}"
     assert "Removed from the repo: passage_encoder.json" in run(*MODEL, "--seed", "1")
     assert "passage_encoder.json" not in repo.files and len(repo.messages) == 2
@@ -504,14 +539,14 @@ def test_without_a_token_nothing_is_sent(hub: Hub, run: Run, monkeypatch: pytest
     assert re.search(r"no key: set HF_TOKEN .*\.env\.example", said) and not hub.requests
     Path(".env").write_text((REPOSITORY / ".env.example").read_text().replace("HF_TOKEN=", f"HF_TOKEN={TOKEN}"))
     run(*MODEL)
-    assert hub.repos["model", "me/kl"].files
+    assert hub.repos["model", "me/infonce_a"].files
 
 
 def test_the_token_of_a_login_does_too(hub: Hub, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
     Path("token").write_text(TOKEN)
     run(*MODEL)
-    assert hub.repos["model", "me/kl"].files
+    assert hub.repos["model", "me/infonce_a"].files
 
 
 def test_a_wrong_token_is_not_told(hub: Hub, run: Run, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
@@ -525,16 +560,21 @@ def test_a_wrong_token_is_not_told(hub: Hub, run: Run, monkeypatch: pytest.Monke
 
 
 def test_the_list_has_local_runs_with_their_figures(hub: Hub, run: Run, project: Path) -> None:
-    shutil.copytree(project / "models/runs/kl", project / "models/runs/gone")
+    shutil.copytree(project / "models/runs/infonce_a", project / "models/runs/gone")
     said = run("list")
     rows = {cells[0]: cells[1:] for line in said.splitlines() if (cells := [c.strip() for c in line.split("│")[1:-1]])}
-    em = json.loads(Path("metrics/report.json").read_text())["systems"]["kl"]["scores"]["reader_a"]["em"]
-    assert rows["kl"][:4] == ["0, 1", "reader_a", "kl 1", wording.share(em).rpartition(" ")[0]]  # its end is folded
-    assert rows["kl"][-1] == rows["infonce"][-1] == "up to date" and rows["gone"][-1].startswith("not in")
-    assert rows["infonce"][4:6] == ["-", "-"] and not hub.requests
-    tiny.tiny_encoder(99).save(project / "models/runs/kl/seed0")
+    em = json.loads(Path("metrics/report.json").read_text())["systems"]["infonce_a"]["scores"]["reader_a"]["em"]
+    assert rows["infonce_a"][:4] == [
+        "0, 1",
+        "reader_a",
+        "infonce_soft",
+        wording.share(em).rpartition(" ")[0],
+    ]  # its end is folded
+    assert rows["infonce_a"][-1] == rows["infonce_human"][-1] == "up to date" and rows["gone"][-1].startswith("not in")
+    assert rows["infonce_human"][4:6] == ["-", "-"] and not hub.requests
+    tiny.tiny_encoder(99).save(project / "models/runs/infonce_a/seed0")
     said = run("list")
-    assert "in doubt" in said and "Doubt: models/runs/kl is not what evaluate@kl read." in said
+    assert "in doubt" in said and "Doubt: models/runs/infonce_a is not what evaluate@infonce_a read." in said
 
 
 def test_the_list_of_a_project_without_results(hub: Hub, run: Run) -> None:
@@ -546,10 +586,10 @@ def test_the_list_of_a_project_without_results(hub: Hub, run: Run) -> None:
 def test_the_list_of_what_an_owner_has_published(hub: Hub, run: Run) -> None:
     run(*MODEL)
     run(*DATASET, "--public")
-    run("model", "infonce", "--repo", "other/infonce")
+    run("model", "infonce_human", "--repo", "other/infonce_human")
     said = run("list", "--owner", "me")
-    assert re.search(r"model +│ me/kl +│ private", said) and re.search(r"dataset +│ me/soft +│ public", said)
-    assert "other/infonce" not in said
+    assert re.search(r"model +│ me/infonce_a +│ private", said) and re.search(r"dataset +│ me/soft +│ public", said)
+    assert "other/infonce_human" not in said
     hub.fail = lambda method, path: 403 if path == "/api/datasets" else None
     assert "me: the Hub answered 403" in run("list", "--owner", "me", error=HubError)
 
@@ -557,18 +597,18 @@ def test_the_list_of_what_an_owner_has_published(hub: Hub, run: Run) -> None:
 # -- the command line ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("repo", ["kl", "me/kl/x", "me/k l", "me/--kl", "/kl"])
+@pytest.mark.parametrize("repo", ["infonce_a", "me/infonce_a/x", "me/k l", "me/--infonce_a", "/infonce_a"])
 def test_a_repo_has_an_owner_and_a_name(project: Path, repo: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        publish.main(["model", "kl", "--repo", repo])
+        publish.main(["model", "infonce_a", "--repo", repo])
     assert "argument --repo" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["model", "k1", "--repo", "me/kl"], "'k1' is none of infonce, kl, kl_permuted"),
-        ([*MODEL, "--seed", "7"], "no checkpoint here. Run `dvc repro train@kl`"),
+        (["model", "k1", "--repo", "me/infonce_a"], "'k1' is none of infonce_human, infonce_a, kl_flat"),
+        ([*MODEL, "--seed", "7"], "no checkpoint here. Run `dvc repro train@infonce_a`"),
     ],
 )
 def test_what_is_not_there(run: Run, arguments: list[str], words: str) -> None:

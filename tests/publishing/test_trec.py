@@ -29,50 +29,55 @@ def export(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[str, str]:
 
 
 def test_a_file_for_each_seed_and_one_of_labels(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = export(monkeypatch, "kl")
-    assert set(files) == {"kl-seed0.run", "kl-seed1.run", "human.qrels"}
-    assert files["kl-seed0.run"].splitlines()[-2:] == ["q3 Q0 q3b 1 1 kl-seed0", "q3 Q0 q9a 2 0.5 kl-seed0"]
-    assert len(files["kl-seed1.run"].splitlines()) == 8  # two readers and two numbers of passages shown: one ranking
+    files = export(monkeypatch, "infonce_a")
+    assert set(files) == {"infonce_a-seed0.run", "infonce_a-seed1.run", "human.qrels"}
+    assert files["infonce_a-seed0.run"].splitlines()[-2:] == [
+        "q3 Q0 q3b 1 1 infonce_a-seed0",
+        "q3 Q0 q9a 2 0.5 infonce_a-seed0",
+    ]
+    assert (
+        len(files["infonce_a-seed1.run"].splitlines()) == 8
+    )  # two readers and two numbers of passages shown: one ranking
     assert files["human.qrels"].splitlines()[3:6] == ["q1 0 q1a 0", "q1 0 q1b 1", "q1 0 q1c 0"]
     assert "q3" not in files["human.qrels"]  # nobody labelled it
 
 
 def test_questions_from_another_domain_are_left_out(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = export(monkeypatch, "kl")
-    path = workspace / "data/predictions/runs/kl.parquet"
-    rows = world.predictions("kl", world.RUNS["kl"])
+    before = export(monkeypatch, "infonce_a")
+    path = workspace / "data/predictions/runs/infonce_a.parquet"
+    rows = world.predictions("infonce_a", world.RUNS["infonce_a"])
     far = [row | {"beyond": True, "ranked_ids": row["ranked_ids"][::-1]} for row in rows]
     write_rows(path, rows + far, PREDICTIONS)
-    assert export(monkeypatch, "kl") == before
+    assert export(monkeypatch, "infonce_a") == before
 
 
 def test_controls_that_retrieve_and_other_labels(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_rows(workspace / "data/labels/truth/test.parquet", world.human()[:3], trec.BINARY_LABELS)
     files = export(monkeypatch, "bm25", "--labels", "truth")
     assert set(files) == {"bm25-seed0.run", "truth.qrels"} and len(files["truth.qrels"].splitlines()) == 3
-    with pytest.raises(ParamsError, match="'oracle' is none of infonce, kl, kl_permuted, bm25, untrained"):
+    with pytest.raises(ParamsError, match="'oracle' is none of infonce_human, infonce_a, kl_flat, bm25, untrained"):
         export(monkeypatch, "oracle")
 
 
 def test_tools_that_break_ties_by_name_keep_our_order(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random rankings with ties of every kind, the empty passage, and labels of passages that no ranking has."""
     rng = np.random.default_rng(0)
-    rows, template = [], world.predictions("kl", ["aaaa++++"], readers=["reader_a"])
+    rows, template = [], world.predictions("infonce_a", ["aaaa++++"], readers=["reader_a"])
     for at, query in enumerate(["q0", "q1", "q2"] * 30):
         ids = [f"{query}{name}" for name in rng.permutation(list("abcdefghijklm"))][:10]
         ids[rng.integers(10)] = ""
         scores = np.sort(rng.choice([-1.0, 0.0, 0.25, 0.2500000298, 0.5, 1e-30], size=10).astype(np.float32))[::-1]
         row = {"seed": at // 3, "query_id": query, "ranked_ids": ids, "ranked_scores": scores.tolist()}
         rows.append(template[0] | row)
-    write_rows(workspace / "data/predictions/runs/kl.parquet", rows, PREDICTIONS)
-    files = export(monkeypatch, "kl")
-    assert len(files) == 31 and "no-passage" in files["kl-seed0.run"]
+    write_rows(workspace / "data/predictions/runs/infonce_a.parquet", rows, PREDICTIONS)
+    files = export(monkeypatch, "infonce_a")
+    assert len(files) == 31 and "no-passage" in files["infonce_a-seed0.run"]
     relevant = relevant_passages(world.human())
     labels = list(ir_measures.read_trec_qrels("trec/human.qrels"))
     measures = {row.name: ir_measures.parse_measure(row.measure) for row in of_family("ranking")}
     for seed in range(30):
         rankings = {row["query_id"]: row["ranked_ids"] for row in rows if row["seed"] == seed}
-        run = list(ir_measures.read_trec_run(f"trec/kl-seed{seed}.run"))
+        run = list(ir_measures.read_trec_run(f"trec/infonce_a-seed{seed}.run"))
         found: dict[str, dict[str, float]] = {query: {} for query in rankings}
         for one in ir_measures.iter_calc(list(measures.values()), labels, run):
             found[one.query_id] |= {name: one.value for name, measure in measures.items() if measure == one.measure}

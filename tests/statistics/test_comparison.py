@@ -18,6 +18,7 @@ import compare as stage
 from bitter_retrieval.labels.disagreement import disagreement
 from bitter_retrieval.labels.soft import passage_losses
 from bitter_retrieval.params import load_params
+from bitter_retrieval.processor import processor_name
 from bitter_retrieval.records import NO_PASSAGE, PREDICTIONS, RecordError, read_rows, write_rows
 from bitter_retrieval.reporting import plots, tables, wording
 from bitter_retrieval.reporting.summary import summary
@@ -57,7 +58,7 @@ def systems(verdicts: JudgedAnswers, roles: bool = True, **told: list[str]) -> d
 def report(verdicts: JudgedAnswers | None = None, roles: bool = True, **told: list[str]) -> dict[str, Any]:
     verdicts = verdicts or world.judged()
     made = compare(world.asked(roles), systems(verdicts, roles, **told), verdicts, SETTINGS, world.beyond())
-    made["about"] |= {"judge": "a rule; not a language model", "corpus": 13, "origin": "data/raw"}
+    made["about"] |= {"judge": "a rule; not a language model", "corpus": 13, "origin": "data/raw", "processor": "EPYC"}
     split = plain(disagreement(world.prepared(roles), world.human(), passage_losses(world.soft())))
     return made | {"disagreement": {"train": split, "test": split}}
 
@@ -243,6 +244,80 @@ def test_one_question_gets_a_mean_and_no_interval() -> None:
     assert wording.share(estimate) == "100.0" and wording.interval(estimate) == "-"
     assert one["differences"]["reader_a"]["em"]["infonce_a"]["verdict"] in ("equivalent", "inconclusive")
     assert "diff" in summary(one)["primary"] and "low" not in summary(one)["primary"]
+
+
+def test_the_primary_difference_stands_alone_and_all_others_hold_at_once() -> None:
+    made, design = report(), Design(world.GROUPS, 2, SETTINGS.draws, SETTINGS.seed)
+    scores = {name: found(name, told)["reader_a"].scores for name, told in world.RUNS.items()}
+    pairs = {name: (scores[name]["em"], scores["infonce_human"]["em"]) for name in ("infonce_a", "kl_flat")}
+    told = made["differences"]["reader_a"]["em"]
+    assert told["infonce_a"] == plain(design.difference(*pairs["infonce_a"]))
+    assert told["infonce_a"]["mde"] < plain(design.differences(pairs)["infonce_a"])["mde"]
+    with_other_reader, in_accuracy = made["differences"]["reader_b"]["em"], made["differences"]["reader_a"]["accuracy"]
+    assert with_other_reader == in_accuracy == plain(design.differences(pairs))  # in the made-up world all are the same
+    assert made["further"]["5"]["differences"]["reader_a"]["em"]["infonce_a"]["mde"] > 0
+    verdicts, both = world.judged(), replace(SETTINGS, primary_metrics=("em", "accuracy"))
+    judged = compare(world.asked(), systems(verdicts), verdicts, both, world.beyond())
+    assert judged["differences"]["reader_a"]["accuracy"]["infonce_a"] == told["infonce_a"]
+
+
+CONTRAST = {"order": ["infonce_a", "kl_flat"]}
+
+
+def report_with_contrast() -> dict[str, Any]:
+    verdicts = world.judged()
+    made = compare(world.asked(), systems(verdicts), verdicts, replace(SETTINGS, contrasts=CONTRAST), world.beyond())
+    return (
+        report()
+        | {name: made[name] for name in ("differences", "contrasts", "further")}
+        | {"about": report()["about"] | {"contrasts": CONTRAST}}
+    )
+
+
+def test_a_named_contrast_is_between_two_runs_and_in_the_family_of_the_others() -> None:
+    made = report_with_contrast()
+    assert made["differences"]["reader_a"]["em"].keys() == {"infonce_a", "kl_flat"}
+    contrast = made["contrasts"]["reader_a"]["em"]
+    assert list(contrast) == ["order"] and contrast["order"]["mean"] == 7 / 8
+    assert set(made["contrasts"]) == set(world.READERS) and made["further"]["5"]["contrasts"]["reader_b"]["em"]
+    scores = {name: found(name, told)["reader_a"].scores["em"] for name, told in world.RUNS.items()}
+    pairs = {"kl_flat": (scores["kl_flat"], scores["infonce_human"]), "order": (scores["infonce_a"], scores["kl_flat"])}
+    together = Design(world.GROUPS, 2, SETTINGS.draws, SETTINGS.seed).differences(pairs)
+    assert contrast["order"] == plain(together["order"])
+    assert made["differences"]["reader_a"]["em"]["kl_flat"] == plain(together["kl_flat"])
+    assert made["differences"]["reader_a"]["em"]["infonce_a"] == report()["differences"]["reader_a"]["em"]["infonce_a"]
+    figures = summary(made)
+    assert figures["em"] == {"infonce_human": 0.375, "infonce_a": 0.875, "kl_flat": 0.0}
+    assert figures["contrasts"]["order"]["diff"] == 7 / 8
+
+
+@pytest.mark.parametrize("width", [64, 120])
+def test_primary_comes_first_then_contrasts_then_all_runs(width: int) -> None:
+    text = printed(report_with_contrast(), width)
+    heads = ["Primary: infonce_a minus infonce_human", "Contrasts in exact match", "Exact match against", "Answers of"]
+    places = [text.index(head) for head in heads]
+    assert places == sorted(places) and max(map(len, text.splitlines())) <= width
+    (line,) = [line for line in text.splitlines() if "order:" in line]
+    assert text.index(heads[1]) < text.index(line) < text.index(heads[2])
+    assert re.search(r"order: .*\+87.5 \[.* (better|inconclusive) ", line)
+
+
+def test_an_a_a_run_that_differs_is_told_before_the_tables() -> None:
+    made = report()
+    made["systems"]["kl_flat"]["role"] = AGAIN
+    for part in (made, made["further"]["5"]):
+        part["negative_controls"] = {}
+        part["differences"]["reader_a"]["em"]["kl_flat"] |= {"mean": 0.01, "low": -0.02, "high": 0.04, "mde": 0.03}
+        part["differences"]["reader_a"]["em"]["kl_flat"]["verdict"] = "inconclusive"
+    said = "With 1 shown, kl_flat (A/A: same labels and loss as infonce_human, other seeds) is "
+    beside = "not shown to differ from infonce_human (+1.0 [−2.0, +4.0] points, MDE 3.0)"
+    assert wording.warnings(made) == [] and wording.checks(made)[0] == f"{said}{beside}: as expected."
+    assert said in " ".join(printed(made).split())
+    for verdict, expected in (("equivalent", True), ("better", False), ("worse", False)):
+        made["differences"]["reader_a"]["em"]["kl_flat"]["verdict"] = verdict
+        assert [one.startswith(f"Not as expected: {said}") for one in wording.warnings(made)] == [True] * (not expected)
+    text = printed(made)
+    assert text.index("Not as expected: With 1 shown, kl_flat") < text.index("Primary: ")
 
 
 # -- comparison: what is missing ----------------------------------------------------------------------------------
@@ -493,6 +568,7 @@ def test_the_stage_writes_the_same_bytes_twice(workspace: Path, capsys: pytest.C
     stage.main()
     assert {name: (workspace / name).read_bytes() for name in first} == first
     assert all(first[name].startswith(b"\x89PNG") for name in PICTURES)
+    assert f"Compared on this processor: {processor_name()}." in " ".join(told.split())
     assert "not a language model" in told and str(workspace) not in first["metrics/report.html"].decode()
     assert json.loads(first["metrics/report.json"])["systems"]["infonce_a"]["scores"]["reader_a"]["em"]["mean"] == 0.875
 
@@ -639,6 +715,19 @@ def test_how_label_sources_agree_needs_no_draws(workspace: Path, monkeypatch: py
     monkeypatch.setattr(stage, "Design", lambda *given, **named: drawn.append(Design(*given, **named)) or drawn[-1])
     assert len(stage.sources_agree("train", load_params())) == 10
     assert [len(design.group_counts) for design in drawn] == [20]
+
+
+def test_what_a_run_is_for_follows_from_its_settings_not_its_name(workspace: Path) -> None:
+    params = load_params()
+    baseline = params.runs["infonce_human"]
+
+    def role(**changes: Any) -> str | None:
+        return stage.role("other", replace(params, runs=params.runs | {"other": replace(baseline, **changes)}))
+
+    assert stage.role("kl_flat", params) == NEGATIVE and stage.role("infonce_human", params) is None
+    assert role(seeds=[7, 8]) == AGAIN
+    assert role() is None and role(seeds=[0, 1]) is None  # the same models: nothing is drawn again
+    assert role(seeds=[7, 8], labels="truth") is None and role(seeds=[7, 8], learning_rate=0.1) is None
 
 
 def test_the_settings_are_those_of_params(workspace: Path) -> None:

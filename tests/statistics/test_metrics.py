@@ -32,13 +32,13 @@ def test_a_row_is_all_that_a_ranking_metric_takes(
     stage.main()
     printed, page = capsys.readouterr().out, Path("metrics/report.html").read_text(encoding="utf-8")
     report = json.loads(Path("metrics/report.json").read_text(encoding="utf-8"))
-    scores = report["systems"]["infonce"]["scores"]["reader_a"]
+    scores = report["systems"]["infonce_human"]["scores"]["reader_a"]
     assert ("map_10" in scores) == there and scores["ndcg_10"]["mean"] == 0.333333
     assert bool(re.search(r"^ system .* MAP@10", printed, re.MULTILINE)) == there
     assert ("<th>MAP@10</th>" in page) == there
     assert (f"<dt>MAP@10</dt><dd>{FURTHER.meaning} (%)</dd>" in page) == there
-    rows = read_rows("data/predictions/runs/infonce.parquet", PREDICTIONS)
-    found = outcomes("infonce", [row for row in rows if row["shown"] == 1], world.asked(), world.judged())
+    rows = read_rows("data/predictions/runs/infonce_human.parquet", PREDICTIONS)
+    found = outcomes("infonce_human", [row for row in rows if row["shown"] == 1], world.asked(), world.judged())
     assert ("map_10" in found["reader_a"].scores) == there
     asked = [row for row in rows if (row["reader"], row["seed"], row["shown"]) == ("reader_a", 0, 1)]
     summary = evaluation_summary.summarise(world.prepared(), asked)
@@ -73,6 +73,6 @@ def test_figures_are_written_in_the_unit_of_the_row() -> None:
 def test_what_depends_on_the_number_shown_is_told_for_every_number(workspace: Path) -> None:
     stage.main()
     report = json.loads(Path("metrics/report.json").read_text(encoding="utf-8"))
-    of_five = report["further"]["5"]["systems"]["kl"]["scores"]["reader_a"]
+    of_five = report["further"]["5"]["systems"]["infonce_a"]["scores"]["reader_a"]
     assert list(of_five) == [name for name, metric in METRICS.items() if metric.of_shown]
     assert "retrieval" not in of_five and "regret" in of_five

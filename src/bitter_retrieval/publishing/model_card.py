@@ -101,11 +101,11 @@ def _results(run: str, report: Report) -> Iterator[str]:
     differences = list(_differences(run, report))
     if differences:
         yield (
-            f"Differences to `{about['baseline']}`, paired by seed and question, in points; 95% intervals that hold "
-            "simultaneously for all runs of the experiment. MDE: the smallest difference that the test set detects "
-            "with 80% power."
+            f"Differences to `{about['baseline']}`, paired by seed and question, in points. The experiment's primary "
+            "difference stands alone; all other 95% intervals hold simultaneously for all runs of the experiment. MDE: "
+            "the smallest difference that the test set detects with 80% power."
         )
-        yield markdown_table(["reader", "shown", "metric", "difference", "adjusted p", "verdict", "MDE"], differences)
+        yield markdown_table(["reader", "shown", "metric", "difference", "p", "verdict", "MDE"], differences)
 
 
 def _compared_with(run: str, report: Report) -> list[str]:

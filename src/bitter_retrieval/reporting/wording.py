@@ -175,6 +175,7 @@ def notes(report: Figures) -> list[str]:
     about, missing = report["about"], report["missing"]
     return [
         f"Judge: {about['judge']}.",
+        f"Compared on this processor: {about['processor']}.",
         f"{about['questions']} questions in {about['groups']} groups, {about['seeds']} seeds.",
         f"The {about['split']} questions are from {about['origin']}.",
         f"Passages searched: {about['corpus']}.",
