@@ -12,7 +12,6 @@ data select there. Writes data/predictions/controls/<control>.parquet (records.P
 import gc
 import sys
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -59,20 +58,18 @@ def main() -> None:
     sweep(LABELS, params.sources)
     parts = asked_in(PREPARED_FOLDER, params.evaluate)
     rankings = [retrieved(part, params) for part in parts]
-    answered: dict[str, list[list[Row]]] = {name: [[] for _ in parts] for name in (*rankings[0], *NOT_RETRIEVED)}
+    answered: dict[str, list[Row]] = {name: [] for name in (*rankings[0], *NOT_RETRIEVED)}
+    budget = params.evaluate.batch_tokens
     with Journal(journal_folder() / "answers.sqlite") as journal:
         for one in params.readers:
             reader = load_reader(READERS / one)
-            for name, of_parts in track(answered.items(), f"control {one}"):
-                for rows, part, ranked_by in zip(of_parts, parts, rankings, strict=True):
-                    shown = ranked(part, ranked_by[name]) if name in ranked_by else picked(name, part, reader, params)
-                    for asked in shown:
-                        budget = params.evaluate.batch_tokens
-                        rows += predict(name, reader, *asked, part.corpus, budget, journal, part.beyond)
+            for name, rows in track(answered.items(), f"control {one}"):
+                for part, ranked_by in zip(parts, rankings, strict=True):
+                    for count, shown in shows(name, part, ranked_by, reader, params):
+                        rows += predict(name, reader, count, shown, part.corpus, budget, journal, part.beyond)
             del reader  # memory may not hold two readers
             gc.collect()
-    for name, of_parts in answered.items():
-        predictions = list(chain.from_iterable(of_parts))
+    for name, predictions in answered.items():
         write_rows(PREDICTED / f"{name}.parquet", predictions, PREDICTIONS)
         if lacking := without_loss(predictions) if predictions else f"left out, as {LEFT_OUT[name]}":
             print(f"control {name}: {lacking}", file=sys.stderr)
@@ -87,33 +84,31 @@ def retrieved(part: Asked, params: Params) -> dict[str, list[Ranking]]:
     }
 
 
-Picked = tuple[int, int, list[Shown]]  # draw, entry of evaluate.shown, passages shown for each question
+def shows(
+    name: str, part: Asked, ranked_by: dict[str, list[Ranking]], reader: Reader, params: Params
+) -> Iterator[tuple[int, dict[int, list[Shown]]]]:
+    """Entries of evaluate.shown, and the passages that the control shows for each of them, by draw."""
+    if name in ranked_by:
+        for count in part.shown:
+            yield count, {0: top(part.rows, ranked_by[name], count)}
+    else:
+        yield part.shown[0], picked(name, part, reader, params)
 
 
-def ranked(part: Asked, rankings: list[Ranking]) -> Iterator[Picked]:
-    """The first passages of a control's rankings."""
-    for count in part.shown:
-        yield 0, count, top(part.rows, rankings, count)
-
-
-def picked(name: str, part: Asked, reader: Reader, params: Params) -> Iterator[Picked]:
-    """The passages that a control without retrieval shows; several draws of the random one."""
-    for draw, shown in enumerate(_picked(name, part, reader, params)):
-        if shown:
-            yield draw, part.shown[0], shown
-
-
-def _picked(name: str, part: Asked, reader: Reader, params: Params) -> Iterator[list[Shown]]:
+def picked(name: str, part: Asked, reader: Reader, params: Params) -> dict[int, list[Shown]]:
+    """The passages that a control without retrieval shows, by draw; only the random one has several."""
     rows = part.rows
     if name == "no_passage":
-        yield [Shown(row, []) for row in rows]
-    elif name == "random":
-        for seed in range(params.control.random_draws):
-            rng = np.random.default_rng([params.control.seed, seed])
-            yield [Shown(row, [row["passages"][rng.integers(len(row["passages"]))]["passage_id"]]) for row in rows]
-    else:
-        chosen = _annotated(part, params) if name == "annotated" else _lowest_loss(part, reader, params)
-        yield [Shown(row, [chosen[row["query_id"]]]) for row in rows if row["query_id"] in chosen]
+        return {0: [Shown(row, []) for row in rows]}
+    if name == "random":
+        return {draw: _random(rows, params.control.seed, draw) for draw in range(params.control.random_draws)}
+    chosen = _annotated(part, params) if name == "annotated" else _lowest_loss(part, reader, params)
+    return {0: [Shown(row, [chosen[row["query_id"]]]) for row in rows if row["query_id"] in chosen]}
+
+
+def _random(rows: list[Row], seed: int, draw: int) -> list[Shown]:
+    rng = np.random.default_rng([seed, draw])
+    return [Shown(row, [row["passages"][rng.integers(len(row["passages"]))]["passage_id"]]) for row in rows]
 
 
 def _annotated(part: Asked, params: Params) -> dict[str, str]:

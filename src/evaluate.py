@@ -3,22 +3,24 @@
     python src/evaluate.py kl
 
 Every seed of the run retrieves from the passages of the evaluated split and distractors of corpus.parquet, both in
-data/prepared. Every reader answers once for each number in evaluate.shown, from that many passages. Questions from
-another domain (beyond.parquet, beyond_corpus.parquet), if there are any, are answered too, with the first number.
+data/prepared. Every reader answers once for each number in evaluate.shown, from that many passages; what several seeds
+show is answered once. Questions from another domain (beyond.parquet, beyond_corpus.parquet), if there are any, are
+answered too, with the first number.
 Writes data/predictions/runs/<run>.parquet (records.PREDICTIONS).
 """
 
 import gc
 import sys
-from itertools import chain
 from pathlib import Path
 
-from bitter_retrieval.command_line import bar, named, run_stage, track
+from bitter_retrieval.command_line import named, run_stage, track
 from bitter_retrieval.evaluation.answering import predict, top, without_loss
 from bitter_retrieval.evaluation.corpus import asked_in
+from bitter_retrieval.evaluation.retrieval import Ranking
 from bitter_retrieval.evaluation.retrievers import rank_by_encoder
 from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.models.memory import keep_freed_memory
+from bitter_retrieval.models.workers import Tell, side_by_side
 from bitter_retrieval.params import load_params
 from bitter_retrieval.readers.language_model import load_reader
 from bitter_retrieval.records import PREDICTIONS, Row, sweep, write_rows
@@ -37,24 +39,23 @@ def main() -> None:
     sweep(READERS, params.readers)
     seeds = sorted(int(folder.name.removeprefix("seed")) for folder in (RUNS / name).glob("seed*"))
     top_k, budget = params.evaluate.top_k, params.evaluate.batch_tokens
-    retrieved = [
-        (seed, part, rank_by_encoder(RUNS / name / f"seed{seed}", part.rows, part.corpus, top_k, budget))
-        for seed in track(seeds, f"retrieve {name}")
-        for part in parts
-    ]
-    answered: list[list[Row]] = [[] for _ in retrieved]
-    steps = len(params.readers) * len(retrieved)
-    with Journal(journal_folder() / "answers.sqlite") as journal, bar(f"evaluate {name}", steps) as advance:
-        for one in params.readers:
+
+    def rank(seed: int, tell: Tell) -> list[list[Ranking]]:
+        folder = RUNS / name / f"seed{seed}"
+        return [rank_by_encoder(folder, part.rows, part.corpus, top_k, budget) for part in parts]
+
+    ranked = dict(zip(seeds, side_by_side(rank, seeds), strict=True))
+    retrieved = [{seed: ranked[seed][place] for seed in seeds} for place in range(len(parts))]
+    predictions: list[Row] = []
+    with Journal(journal_folder() / "answers.sqlite") as journal:
+        for one in track(params.readers, f"evaluate {name}"):
             reader = load_reader(READERS / one)
-            for rows, (seed, part, rankings) in zip(answered, retrieved, strict=True):
+            for part, rankings in zip(parts, retrieved, strict=True):
                 for count in part.shown:
-                    shown = top(part.rows, rankings, count)
-                    rows += predict(name, reader, seed, count, shown, part.corpus, budget, journal, part.beyond)
-                advance(1)
+                    shown = {seed: top(part.rows, own, count) for seed, own in rankings.items()}
+                    predictions += predict(name, reader, count, shown, part.corpus, budget, journal, part.beyond)
             del reader  # memory may not hold two
             gc.collect()
-    predictions = list(chain.from_iterable(answered))
     write_rows(PREDICTED / f"{name}.parquet", predictions, PREDICTIONS)
     if lacking := without_loss(predictions):
         print(f"evaluate {name}: {lacking}", file=sys.stderr)

@@ -135,8 +135,8 @@ def evaluate_file(arguments: argparse.Namespace) -> None:
     predictions: list[Row] = []
     with Journal(journal_folder() / "answers.sqlite") as journal:
         for count in track(shown, "answer"):
-            seen = top(rows, rankings, count)
-            predictions += predict(arguments.encoder, reader, 0, count, seen, corpus, arguments.batch_tokens, journal)
+            seen = {0: top(rows, rankings, count)}
+            predictions += predict(arguments.encoder, reader, count, seen, corpus, arguments.batch_tokens, journal)
     commit = getattr(reader.model.config, "_commit_hash", None)
     summary = {
         "encoder": encoder,

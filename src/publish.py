@@ -255,7 +255,7 @@ def local_runs(
     about = report.get("about", {"reader": "no reader", "baseline": "the baseline"})
     table = Table(title=f"{RUNS}: exact match, {about['reader']} answers, %", title_justify="left")
     for head in ("run", "seeds", "labels", "losses", "EM", f"against {about['baseline']}", "verdict", "figures"):
-        table.add_column(head, overflow="fold")
+        table.add_column(head, overflow="fold", no_wrap=head == "run")
     for name, folder in folders.items():
         seeds = ", ".join(sorted(seed.name.removeprefix("seed") for seed in folder.glob("seed*")))
         if name not in params.runs:

@@ -4,16 +4,21 @@
     torchrun --nproc_per_node 2 src/train.py kl
 
 Reads data/prepared/{train,validation}.parquet, the run's labels and its encoder; writes models/runs/<run>/seed<k>/ and
-plots/curves/<run>.csv, and logs the curves to MLflow. A killed stage resumes from .journal/training/ and ends with the
-same weights. Several processes share the work of every batch and the first writes; they save no state to resume from.
+plots/curves/<run>.csv, and logs the curves to MLflow. Seeds of an encoder that is fitted here train side by side. A
+killed stage resumes from .journal/training/ and ends with the same weights. Several processes of torchrun share the
+work of every batch and the first writes; they save no state to resume from.
 """
 
 import csv
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
 
 from bitter_retrieval.command_line import Advance, bar, named, run_stage
-from bitter_retrieval.encoders.encoder import load_encoder, save_passage_encoder
+from bitter_retrieval.encoders.encoder import Encoder, load_encoder, save_passage_encoder
 from bitter_retrieval.journal import journal_folder
 from bitter_retrieval.labels.soft import LabelError
 from bitter_retrieval.labels.targets import (
@@ -27,12 +32,13 @@ from bitter_retrieval.labels.targets import (
 )
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.models.pretrained import TRAINED
+from bitter_retrieval.models.workers import Tell, side_by_side, use_threads
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.records import PREPARED, read_labels, read_rows
-from bitter_retrieval.tracking import folder_md5, open_tracker
+from bitter_retrieval.tracking import Tracker, folder_md5, open_tracker
 from bitter_retrieval.training.distributed import ALONE, Processes, join
 from bitter_retrieval.training.loop import UNSAVED, train_encoder
-from bitter_retrieval.training.sets import TrainingSet, epoch_batches, training_set
+from bitter_retrieval.training.sets import TrainingSet, columns_of, epoch_batches, training_set
 from bitter_retrieval.training.settings import Run
 from bitter_retrieval.training.state import Metrics, SavedState, TrainingState, fingerprint
 
@@ -41,6 +47,9 @@ LABELS = Path("data/labels")
 ENCODERS = Path("models/encoders")
 RUNS = Path("models/runs")
 CURVES = Path("plots/curves")
+
+FLOAT = 4  # bytes
+KEPT = "kept/"  # before the figures of the checkpoint that is kept
 
 
 def main() -> None:
@@ -53,19 +62,32 @@ def train_run(name: str, processes: Processes) -> None:
     keep_freed_memory()
     params = load_params()
     run = params.runs[name]
+    fitted_here = params.encoders[run.encoder].fit is not None
+    if fitted_here:
+        use_threads(1)  # before anything is computed: with more, gradients of layer norms add in another order
     train, validation = load_sets(params, run)
     for split, data in {"train": train, "validation": validation}.items():
         if data.cut and processes.first:
             texts = len(data.queries) + len(data.passages)
             print(f"{run.encoder}: {data.cut:,} of {texts:,} texts of {split} lost their tail at max_length")
-    curves: list[Metrics] = []
     states = saved_states(params, run, train, validation, processes)
-    batches = sum(1 for _ in epoch_batches(train.groups, params.train.queries_per_batch, 0, 0))
-    with steps_bar(name, batches * params.train.epochs * len(states), processes) as advance:
-        for seed, state in states.items():
-            curves += train_seed(name, seed, params, train, validation, state, processes, advance)
+    batches = [*epoch_batches(train.groups, params.train.queries_per_batch, 0, 0)]
+
+    def work(seed: int, tell: Tell) -> None:
+        train_seed(name, seed, params, train, validation, states[seed], processes, tell)
+
+    with (
+        steps_bar(name, len(batches) * params.train.epochs * len(states), processes) as advance,
+        Curves(name, params, processes, advance) as curves,
+    ):
+        if fitted_here and processes.count == 1:
+            needed = bytes_of_a_seed(load_encoder(ENCODERS / run.encoder), train, batches)
+            side_by_side(work, list(states), curves.add, needed, threads=1)
+        else:
+            for seed in states:
+                work(seed, curves.add)
     if processes.first:
-        write_curves(CURVES / f"{name}.csv", curves)
+        write_curves(CURVES / f"{name}.csv", curves.rows(list(states)))
     for state in states.values():
         state.remove()
 
@@ -117,6 +139,18 @@ def saved_states(
     return {seed: SavedState(folder / f"seed{seed}.pt", params.train.checkpoint_seconds) for seed in seeds}
 
 
+def bytes_of_a_seed(encoder: Encoder, data: TrainingSet, batches: list[np.ndarray]) -> int:
+    """Memory that training takes, roughly: the weights' copies, and what the largest batch leaves to go back over."""
+    weights = sum(parameter.numel() for parameter in encoder.parameters())
+    kept = sum(part.in_features + part.out_features for part in encoder.modules() if hasattr(part, "out_features"))
+    texts = [
+        [*(data.queries[place] for place in places), *(data.passages[column] for column in columns_of(data, places))]
+        for places in batches
+    ]
+    tokens = max(sum(map(len, batch)) for batch in texts)
+    return FLOAT * (TRAINED * weights + 2 * tokens * kept)
+
+
 def train_seed(
     name: str,
     seed: int,
@@ -125,34 +159,70 @@ def train_seed(
     validation: TrainingSet,
     state: TrainingState,
     processes: Processes,
-    advance: Advance,
-) -> list[Metrics]:
-    """Train and save one seed; returns its curve."""
+    tell: Tell,
+) -> None:
+    """Train and save one seed; `tell` gets (seed, step, metrics), and at the end the kept checkpoint's as kept/…"""
     run = params.runs[name]
     encoder = load_encoder(ENCODERS / run.encoder)
-    curve: dict[int, Metrics] = {}
-    settings = {"run": name, "seed": seed, **vars(run), "train": vars(params.train)}
-    tags = {"run": name, "seed": str(seed), "labels": run.labels, "encoder": run.encoder}
-    tags |= {"labels.md5": folder_md5(LABELS / run.labels), "encoder.md5": folder_md5(ENCODERS / run.encoder)}
-    shown = params.train.mlflow and processes.first
-    with open_tracker(shown, "train", f"{name}-seed{seed}", settings, tags) as tracker:
 
-        def on_step(step: int, metrics: Metrics) -> None:
-            if step in curve:
-                curve[step].update(metrics)
-            else:
-                curve[step] = {"seed": seed, "step": step, **metrics}
-                advance(1)
-            tracker.log(step, metrics)
+    def on_step(step: int, metrics: Metrics) -> None:
+        tell((seed, step, metrics))
 
-        kept = train_encoder(encoder, train, validation, run, params.train, seed, on_step, state, processes)
-        tracker.log(int(kept["step"]), {f"kept/{figure}": value for figure, value in kept.items()})
+    kept = train_encoder(encoder, train, validation, run, params.train, seed, on_step, state, processes)
     if processes.first:
         folder = RUNS / name / f"seed{seed}"
         encoder.save(folder)
         if run.trains == "query":
             save_passage_encoder(folder, ENCODERS / run.encoder)
-    return list(curve.values())
+    tell((seed, int(kept["step"]), {f"{KEPT}{figure}": value for figure, value in kept.items()}))
+
+
+class Curves:
+    """Curves of a run's seeds, whose steps may come in turns; each is logged to MLflow from its first step to its end.
+
+    advance: called with the number of new steps.
+    """
+
+    def __init__(self, name: str, params: Params, processes: Processes, advance: Advance) -> None:
+        self._name, self._params, self._first, self._advance = name, params, processes.first, advance
+        self._steps: dict[int, dict[int, Metrics]] = {}
+        self._trackers = ExitStack()
+        self._tracker_of: dict[int, Tracker] = {}
+
+    def add(self, told: tuple[int, int, Metrics]) -> None:
+        """What train_seed tells. A step may be told twice, the second time with what validation adds to it."""
+        seed, step, metrics = told
+        if seed not in self._tracker_of:
+            self._tracker_of[seed] = self._trackers.enter_context(self._open(seed))
+        self._tracker_of[seed].log(step, metrics)
+        if f"{KEPT}step" in metrics:
+            self._tracker_of[seed].close()
+            return
+        curve = self._steps.setdefault(seed, {})
+        if step not in curve:
+            curve[step] = {"seed": seed, "step": step}
+            self._advance(1)
+        curve[step].update(metrics)
+
+    def rows(self, seeds: list[int]) -> list[Metrics]:
+        """A row a step, seed by seed."""
+        return [row for seed in seeds for row in self._steps[seed].values()]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._trackers.__exit__(kind, error, trace)
+
+    def _open(self, seed: int) -> Tracker:
+        run = self._params.runs[self._name]
+        settings = {"run": self._name, "seed": seed, **vars(run), "train": vars(self._params.train)}
+        tags = {"run": self._name, "seed": str(seed), "labels": run.labels, "encoder": run.encoder}
+        tags |= {"labels.md5": folder_md5(LABELS / run.labels), "encoder.md5": folder_md5(ENCODERS / run.encoder)}
+        shown = self._params.train.mlflow and self._first
+        return open_tracker(shown, "train", f"{self._name}-seed{seed}", settings, tags)
 
 
 def write_curves(path: Path, curves: list[Metrics]) -> None:

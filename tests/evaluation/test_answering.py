@@ -44,7 +44,7 @@ def shown(count: int = 1) -> list[Shown]:
 
 
 def ask(reader: Reader, journal: Journal, items: list[Shown], system: str = "kl", seed: int = 2) -> list[Row]:
-    return predict(system, reader, seed, 3, items, TEXTS, BUDGET, journal)
+    return predict(system, reader, 3, {seed: items}, TEXTS, BUDGET, journal)
 
 
 def test_rows_have_the_tables_columns_and_types(journal: Journal) -> None:
@@ -94,7 +94,9 @@ def test_the_empty_passage_is_no_passage_to_the_reader(journal: Journal) -> None
     """Alone it is the question without a passage; among others it leaves no blank line."""
     reader, texts = tiny.tiny_reader(), TEXTS | {"": ""}
     alone, none, among, without = (
-        predict("kl", reader, 0, 1, [replace(item, passage_ids=ids(item)) for item in shown()], texts, BUDGET, journal)
+        predict(
+            "kl", reader, 1, {0: [replace(item, passage_ids=ids(item)) for item in shown()]}, texts, BUDGET, journal
+        )
         for ids in (
             lambda item: [""],
             lambda item: [],
@@ -163,7 +165,7 @@ def test_what_the_reader_cannot_be_asked_is_answered_wrongly_and_told(journal: J
     items[1] = replace(items[1], passage_ids=["marked"])
     texts = TEXTS | {"marked": f"{TEXTS['p1']}<end>"}
     for _ in range(2):  # computed, and from the journal
-        rows = predict("kl", reader, 2, 3, items, texts, BUDGET, journal)
+        rows = predict("kl", reader, 3, {2: items}, texts, BUDGET, journal)
         assert (rows[1]["answer"], rows[1]["answer_nll"]) == ("", None)
         assert rows[1]["em"] == rows[1]["f1"] == rows[1]["truncated"] == 0
         for place in (0, 2, 3):
@@ -240,7 +242,7 @@ def test_killed_call_goes_on_after_its_last_batch_to_the_same_bits(
         done = limited(patch)
         with Journal(tmp_path / "whole.sqlite") as other:
             wanted = ask(reader, other, many())
-    assert [what for what, _ in done] == ["answers"] * (len(done) - 4) + ["losses"] * 4 and len(done) > 5
+    assert [what for what, _ in done] == ["losses"] * 4 + ["answers"] * (len(done) - 4) and len(done) > 5
     for most in range(len(done)):  # the journal grows by one in each life
         with monkeypatch.context() as patch, pytest.raises(Killed):
             again = limited(patch, min(most, 1))
@@ -254,10 +256,10 @@ def test_killed_call_goes_on_after_its_last_batch_to_the_same_bits(
 def test_further_question_leaves_the_batches_before_it(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     reader, done = tiny.tiny_reader(), limited(monkeypatch)
     first = ask(reader, journal, many())
-    longest = Shown(tiny.world(1, first=9)[0], ["p1", "p2", "p3"])
+    longest = Shown(tiny.world(1, first=12)[0], ["p1", "p2", "p3"])
     before = len(done)
     assert ask(reader, journal, [*many(), longest])[: len(first)] == first
-    assert before > 5 and [what for what, _ in done[before:]] == ["answers", "losses"]
+    assert before > 5 and [what for what, _ in done[before:]] == ["losses", "answers"]
 
 
 @pytest.mark.parametrize("what", ["method", "torch", "transformers"])
@@ -266,7 +268,7 @@ def test_what_computes_decides_the_key(what: str, journal: Journal, monkeypatch:
     ask(reader, journal, shown())
     once = len(done)
     if what == "method":
-        monkeypatch.setattr(answering, "METHOD", 2)
+        monkeypatch.setattr(answering, "METHOD", answering.METHOD + 1)
     elif what == "torch":
         monkeypatch.setattr(torch, "__version__", "0.0")
     else:
@@ -288,3 +290,59 @@ def test_what_decides_the_answer_decides_the_key(what: str, journal: Journal) ->
         items[0] = replace(items[0], row={**items[0].row, field: value})
     with pytest.raises(AttributeError):  # the model is asked, and there is none
         ask(replace(reader, model=None), journal, items)
+
+
+# -- several seeds ---------------------------------------------------------------------------------------------------
+
+
+def by_seed() -> dict[int, list[Shown]]:
+    """Three seeds: the second shows what the first does, the third something else to half of the questions."""
+    changed = [replace(item, passage_ids=["p9"] if at % 2 else item.passage_ids) for at, item in enumerate(shown())]
+    return {4: shown(), 2: [replace(item, ranking=None) for item in shown()], 7: changed}
+
+
+def test_what_several_seeds_show_is_answered_once(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, asked, scored = tiny.tiny_reader(), [], []
+    generate, score = answering.generate_answers, Scorer.score
+    monkeypatch.setattr(answering, "generate_answers", lambda *given: asked.append(given[1]) or generate(*given))
+    monkeypatch.setattr(Scorer, "score", lambda own, chunk, **more: scored.extend(chunk) or score(own, chunk, **more))
+    rows = predict("kl", reader, 1, by_seed(), TEXTS, BUDGET, journal)
+    passages = [[item.passage_ids[0], "p9"][: 1 + at % 2] for at, item in enumerate(shown())]
+    wanted = [(row, TEXTS[one]) for row, own in zip(ROWS, passages, strict=True) for one in own]
+    assert asked == [[(row["query"], text) for row, text in wanted]]
+    assert scored == [Triple(row["query"], text, row["answers"][0]) for row, text in wanted]
+    assert [(row["seed"], row["query_id"]) for row in rows] == [(seed, f"q{n}") for seed in (4, 2, 7) for n in range(4)]
+
+
+def test_seeds_have_the_rows_that_they_have_alone(journal: Journal, tmp_path: Path) -> None:
+    reader = tiny.tiny_reader()
+    rows = predict("kl", reader, 1, by_seed(), TEXTS, BUDGET, journal)
+    for seed, own in by_seed().items():
+        with Journal(tmp_path / f"{seed}.sqlite") as other:
+            alone = predict("kl", reader, 1, {seed: own}, TEXTS, BUDGET, other)
+        for row, wanted in zip([row for row in rows if row["seed"] == seed], alone, strict=True):
+            assert row == wanted | {"answer_nll": pytest.approx(wanted["answer_nll"], abs=2e-5)}
+
+
+# -- answers without generation --------------------------------------------------------------------------------------
+
+
+def test_references_that_the_reader_would_say_are_not_generated(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A third of the vocabulary ends an answer: half of the references are what it says in full."""
+    reader = tiny.tiny_reader(model=tiny.tiny_model("qwen3", 45, tie_word_embeddings=False))
+    reader.model.generation_config.eos_token_id = list(range(0, 45, 3))
+    said = [row["answer"] for row in ask(reader, journal, many())]
+    references = [[answer if at % 2 and answer else "goat", "Ashby"] for at, answer in enumerate(said)]
+    items = [replace(i, row={**i.row, "answers": own}) for i, own in zip(many(), references, strict=True)]
+    with Journal(tmp_path / "other.sqlite") as other, monkeypatch.context() as patch:
+        patch.setattr(generation.Ends, "greedy", lambda *given: None)
+        wanted = ask(reader, other, items)
+    generated: list[int] = []
+    generate = generation._generate
+    monkeypatch.setattr(
+        generation, "_generate", lambda own, prompts: generated.append(len(prompts)) or generate(own, prompts)
+    )
+    assert ask(reader, journal, items) == wanted and [row["answer"] for row in wanted] == said
+    assert len(items) / 4 < sum(generated) < 3 * len(items) / 4

@@ -91,7 +91,7 @@ def predict(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list
 def test_every_seed_reader_and_number_of_passages_is_read(predict: Callable[[], list[Row]]) -> None:
     rows = predict()
     calls = [(row["seed"], row["reader"], row["shown"]) for row in rows]
-    wanted = [(seed, name, shown) for seed in (0, 7) for name in ("reader_a", "reader_b") for shown in (1, 3)]
+    wanted = [(seed, name, shown) for name in ("reader_a", "reader_b") for shown in (1, 3) for seed in (0, 7)]
     assert calls == [call for call in wanted for _ in ROWS]
     for row in rows:
         assert row["shown_ids"] == row["ranked_ids"][: row["shown"]] and len(row["ranked_ids"]) == 10
@@ -178,7 +178,7 @@ def test_questions_from_another_domain_are_read_once_from_a_corpus_of_their_own(
     here, far = parted(rows)
     assert here == before
     calls = [(row["seed"], row["reader"], row["shown"]) for row in far]
-    assert calls == [(seed, name, 1) for seed in (0, 7) for name in ("reader_a", "reader_b") for _ in FAR]
+    assert calls == [(seed, name, 1) for name in ("reader_a", "reader_b") for seed in (0, 7) for _ in FAR]
     assert {row["query_id"] for row in far} == {row["query_id"] for row in FAR}
     searched = {passage for row in far for passage in row["ranked_ids"]}
     assert searched == {*passage_texts(FAR), "extra"}

@@ -564,12 +564,8 @@ def test_the_list_has_local_runs_with_their_figures(hub: Hub, run: Run, project:
     said = run("list")
     rows = {cells[0]: cells[1:] for line in said.splitlines() if (cells := [c.strip() for c in line.split("│")[1:-1]])}
     em = json.loads(Path("metrics/report.json").read_text())["systems"]["infonce_a"]["scores"]["reader_a"]["em"]
-    assert rows["infonce_a"][:4] == [
-        "0, 1",
-        "reader_a",
-        "infonce_soft",
-        wording.share(em).rpartition(" ")[0],
-    ]  # its end is folded
+    for cell, whole in zip(rows["infonce_a"][1:4], ("reader_a", "infonce_soft 1", wording.share(em)), strict=True):
+        assert cell and whole.startswith(cell)  # ends are folded; a run's name is not
     assert rows["infonce_a"][-1] == rows["infonce_human"][-1] == "up to date" and rows["gone"][-1].startswith("not in")
     assert rows["infonce_human"][4:6] == ["-", "-"] and not hub.requests
     tiny.tiny_encoder(99).save(project / "models/runs/infonce_a/seed0")

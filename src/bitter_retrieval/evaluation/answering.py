@@ -2,17 +2,20 @@
 
     {"system": "kl", "query_id": "test-3-1", "shown_ids": ["test-3-p0"], "answer": "Calder", "answer_nll": 0.02, …}
 
-One call is one (system, reader, seed, number of passages shown). Its batches depend on its own questions alone: its
-rows are the same bytes whichever systems ran before, and a further reader, seed or number costs only itself. Each
-finished batch of answers and chunk of losses goes to the journal: a killed process loses the last one.
-If a reader can score none of a question's references, answer_nll is None, and the answer counts in all other figures.
-Likewise for a question, or passages, that it cannot be asked: the answer is then empty, which is wrong.
+One call is one (system, reader, number of passages shown) with all seeds: a question with the passages shown is answered
+once, whichever seeds show them. References are scored first; where a reference is what the reader would generate, with
+a margin that no rounding takes away, it is the answer, and only the other answers are generated. Batches depend on the
+call's own questions alone: its rows are the same bytes whichever systems ran before, and a further reader or number
+costs only itself. Each finished batch of answers and chunk of losses goes to the journal: a killed process loses the
+last one. If a reader can score none of a question's references, answer_nll is None, and the answer counts in all other
+figures. Likewise for a question, or passages, that it cannot be asked: the answer is then empty, which is wrong.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from typing import Any
 
 import torch
@@ -26,7 +29,7 @@ from bitter_retrieval.readers.prompts import join_passages
 from bitter_retrieval.records import NO_PASSAGE, Row
 from bitter_retrieval.scoring import exact_match, f1
 
-METHOD = 1  # part of every key: raise it when a change of the code alters an answer or its loss
+METHOD = 2  # part of every key: raise it when a change of the code alters an answer or its loss
 NOT_ASKED = Answer("", truncated=False)  # of a question that the reader cannot be asked
 
 
@@ -47,32 +50,55 @@ def top(rows: Sequence[Row], rankings: Sequence[Ranking], count: int) -> list[Sh
 def predict(
     system: str,
     reader: Reader,
-    seed: int,
     count: int,
-    shown: Sequence[Shown],
+    shown: Mapping[int, Sequence[Shown]],
     texts: dict[str, str],
     budget: int,
     journal: Journal,
     beyond: bool = False,
 ) -> list[Row]:
-    """Rows of records.PREDICTIONS.
+    """Rows of records.PREDICTIONS, in the order of `shown`.
 
-    count: the entry of evaluate.shown; texts: by passage id; budget: tokens a batch; beyond: whether the questions are
-    from another domain.
+    count: the entry of evaluate.shown; shown: by seed; texts: by passage id; budget: tokens a batch; beyond: whether
+    the questions are from another domain.
     """
-    contexts = [join_passages([texts[one] for one in item.passage_ids if one != NO_PASSAGE]) for item in shown]
-    asked = [(item.row["query"], context) for item, context in zip(shown, contexts, strict=True)]
-    answers = generate_answers(reader, asked, budget, partial(_once, journal, reader, "answers"), _leave_out)
-    triples = [
-        [Triple(*own, reference) for reference in item.row["answers"] if answer is not None]
-        for item, own, answer in zip(shown, asked, answers, strict=True)
-    ]
-    losses = _losses(reader, [triple for own in triples for triple in own], budget, journal)
-    best = [min((loss for triple in own if (loss := losses[triple]) is not None), default=None) for own in triples]
+    items = _distinct(shown)
+    found = dict(zip(items, _answers(reader, list(items.values()), texts, budget, journal), strict=True))
     return [
-        _row(system, reader.name, seed, count, item, answer or NOT_ASKED, nll, beyond)
-        for item, answer, nll in zip(shown, answers, best, strict=True)
+        _row(system, reader.name, seed, count, item, *found[_key(item)], beyond)
+        for seed, of_seed in shown.items()
+        for item in of_seed
     ]
+
+
+def _key(item: Shown) -> tuple[str, ...]:
+    return item.row["query_id"], *item.passage_ids
+
+
+def _distinct(shown: Mapping[int, Sequence[Shown]]) -> dict[tuple[str, ...], Shown]:
+    """Questions with the passages shown, once each: in the order of the questions, then of the seeds."""
+    grouped: dict[str, dict[tuple[str, ...], Shown]] = {}
+    for item in chain.from_iterable(shown.values()):
+        grouped.setdefault(item.row["query_id"], {}).setdefault(_key(item), item)
+    return {key: item for of_question in grouped.values() for key, item in of_question.items()}
+
+
+def _answers(
+    reader: Reader, items: Sequence[Shown], texts: dict[str, str], budget: int, journal: Journal
+) -> list[tuple[Answer, float | None]]:
+    """Each item's answer, and the lowest answer loss of its references."""
+    contexts = [join_passages([texts[one] for one in item.passage_ids if one != NO_PASSAGE]) for item in items]
+    asked = [(item.row["query"], context) for item, context in zip(items, contexts, strict=True)]
+    triples = [
+        [Triple(*own, reference) for reference in item.row["answers"]] for item, own in zip(items, asked, strict=True)
+    ]
+    scores = _scores(reader, [triple for own in triples for triple in own], budget, journal)
+    scored = [[score for triple in own if (score := scores[triple])] for own in triples]
+    known = [next((said for _, said in own if said is not None), None) for own in scored]
+    once = partial(_once, journal, reader, "answers")
+    answers = generate_answers(reader, asked, budget, once, _leave_out, known)
+    best = [min((loss for loss, _ in own), default=None) for own in scored]
+    return [(NOT_ASKED, None) if answer is None else (answer, loss) for answer, loss in zip(answers, best, strict=True)]
 
 
 def without_loss(rows: Sequence[Row]) -> str:
@@ -92,19 +118,22 @@ def without_loss(rows: Sequence[Row]) -> str:
     )
 
 
-def _losses(reader: Reader, triples: Sequence[Triple], budget: int, journal: Journal) -> dict[Triple, float | None]:
-    """Nats a token of each triple, None if the reader cannot score it. Chunks are as the Scorer would make them."""
-    scorer, distinct = Scorer(reader, budget), list(dict.fromkeys(triples))
-    losses: dict[Triple, float | None] = {}
+Scored = tuple[float, list[int] | None]  # nats a token, and Score.said
+
+
+def _scores(reader: Reader, triples: Sequence[Triple], budget: int, journal: Journal) -> dict[Triple, Scored | None]:
+    """Of each triple, None if the reader cannot score it. Chunks are as the Scorer would make them."""
+    scorer, distinct = Scorer(reader, budget, saying=True), list(dict.fromkeys(triples))
+    scores: dict[Triple, Scored | None] = {}
     for start in range(0, len(distinct), CHUNK):
         chunk = distinct[start : start + CHUNK]
         found = _once(journal, reader, "answer losses", [budget, *chunk], partial(_score, scorer, chunk))
-        losses |= zip(chunk, found, strict=True)
-    return losses
+        scores |= zip(chunk, found, strict=True)
+    return scores
 
 
-def _score(scorer: Scorer, chunk: Sequence[Triple]) -> list[float | None]:
-    return [score and score.nll_sum / score.n_tokens for score in scorer.score(chunk, on_bad=_leave_out)]
+def _score(scorer: Scorer, chunk: Sequence[Triple]) -> list[Scored | None]:
+    return [score and (score.nll_sum / score.n_tokens, score.said) for score in scorer.score(chunk, on_bad=_leave_out)]
 
 
 def _leave_out(error: ReaderError) -> None:

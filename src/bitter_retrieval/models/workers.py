@@ -35,17 +35,19 @@ def side_by_side(
     items: Sequence[Item],
     on_told: Tell = lambda _: None,
     bytes_each: int = 0,
+    threads: int | None = None,
 ) -> list[Result]:
     """work(item, tell) of every item, in their order; what `work` tells, `on_told` gets in this process.
 
-    bytes_each: memory that one item takes; only as many as fit run at a time. Results, what is told and errors must be
-    picklable. The first error ends the other items and is raised here, with the process's traceback as a note. If
-    only one process is of use (one core or item, a GPU, not Linux), all is done in this one.
+    bytes_each: memory that one item takes; only as many as fit run at a time. threads: of each process, by default its
+    share of the cores. Results, what is told and errors must be picklable. The first error ends the other items and is
+    raised here, with the process's traceback as a note. If only one process is of use (one core or item, a GPU, not
+    Linux), all is done in this one, with the threads that it has.
     """
     workers = worker_count(len(items), bytes_each)
     if workers < 2:
         return [work(item, on_told) for item in items]
-    threads = cores() // workers
+    threads = threads or cores() // workers
     waiting = list(enumerate(items))[::-1]
     running: dict[Any, tuple[int, BaseProcess]] = {}  # by the end of its pipe
     results: dict[int, Result] = {}
@@ -83,6 +85,13 @@ def worker_count(items: int, bytes_each: int = 0) -> int:
     return max(1, min(items, cores(), fit))
 
 
+def use_threads(count: int) -> None:
+    """Let this process compute with so many threads."""
+    import torch
+
+    torch.set_num_threads(count)
+
+
 def cores() -> int:
     """Cores that this process may use, or fewer if OMP_NUM_THREADS says so."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -117,11 +126,9 @@ def _received(receiving: Any, process: BaseProcess) -> tuple[str, Any]:
 
 def _run(work: Callable[[Item, Tell], Any], item: Item, threads: int, sending: Connection, parent: int) -> None:
     """What a process does: its work, then its last message."""
-    import torch
-
     _end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends this process
-    torch.set_num_threads(threads)
+    use_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)  # for what this process starts
     try:
         message = "result", work(item, lambda told: sending.send(("told", told)))

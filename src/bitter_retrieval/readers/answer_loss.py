@@ -1,7 +1,7 @@
 """The loss of an answer given a passage, from which soft labels and an evaluation's answer NLL are made.
 
     Scorer(reader, budget=8192).score([Triple("Where was …?", "… was born in Caldbury.", "Caldbury")])
-    [Score(nll_sum=0.03, n_tokens=1, truncated=False, exact=True)]
+    [Score(nll_sum=0.03, n_tokens=1, truncated=False, exact=True, said=None)]
 
 -log p(answer | prompt), summed over the answer's tokens, in nats: float32 log-softmax of float32 logits at answer
 positions only. Sequences are packed (packing.py): nothing is padded, and a common beginning of neighbours is computed
@@ -24,9 +24,12 @@ from torch.nn.functional import cross_entropy, linear
 from bitter_retrieval.journal import Journal, content_key
 from bitter_retrieval.models.batching import length_batches, neighbour_batches, pad_right
 from bitter_retrieval.models.memory import is_out_of_memory
+from bitter_retrieval.readers.generation import Ends
 from bitter_retrieval.readers.language_model import BrokenReader, Encoded, Reader, ReaderError, refuse
 from bitter_retrieval.readers.packing import HALF, forward_pack, pack_sequences, packed_attention
 
+LEAD = {torch.float32: 1e-3}  # of the first choice over all others that no rounding takes away, in nats
+LEAD_OF_HALF = 0.5
 CHUNK = 1024  # triples planned together; meanwhile the next ones are tokenised
 
 
@@ -47,6 +50,7 @@ class Score(NamedTuple):
     n_tokens: int  # of the answer
     truncated: bool  # the passage was cut to fit
     exact: bool  # each of the answer's tokens is the reader's first choice
+    said: list[int] | None = None  # tokens that greedy generation gives, where a scorer of what is said can tell
 
 
 @dataclass
@@ -78,13 +82,17 @@ class Scorer:
     Batches depend only on the triples, their order and the journal's content at the start, which the journal records
     as a plan: a killed process goes on with the same batches, so its result is the same bytes. When memory runs out,
     this batch and all later ones are halved; their values then differ by rounding.
+
+    With `saying`, a score says what the reader would generate if that is the scored answer: its tokens lead, as an end
+    token does after them, by more than rounding can change. That takes one more row of logits an answer.
     """
 
-    def __init__(self, reader: Reader, budget: int, journal: Journal | None = None) -> None:
+    def __init__(self, reader: Reader, budget: int, journal: Journal | None = None, saying: bool = False) -> None:
         self.work = Work()
         self._reader = reader
         self._budget = self._limit = budget
         self._journal = journal
+        self._ends = Ends(reader) if saying else None
 
     def score(
         self,
@@ -197,7 +205,7 @@ class Scorer:
 
     def _logit_costs(self, items: Sequence[Encoded]) -> list[int]:
         row = row_cost(self._reader.model)
-        return [row * (len(item.ids) - item.answer_start) for item in items]
+        return [row * (len(item.ids) - item.answer_start + bool(self._ends)) for item in items]
 
     def _compute(self, items: Sequence[Encoded]) -> list[Score]:
         """Scores of the items, in smaller batches once memory has run out."""
@@ -247,7 +255,7 @@ class Scorer:
                 width, computed = ids.shape[1], ids.numel()
                 places = [range(row * width, row * width + len(item.ids)) for row, item in enumerate(items)]
                 forward = partial(model, input_ids=ids, use_cache=False)
-            scores = _answer_scores(model, forward, items, places)
+            scores = _answer_scores(model, forward, items, places, self._ends)
         self.work.tokens += sum(map(len, sequences))
         self.work.computed += computed
         self.work.seconds += time.perf_counter() - started
@@ -261,21 +269,48 @@ def row_cost(model: Any) -> int:
 
 
 def _answer_scores(
-    model: Any, forward: Callable[[], Any], items: Sequence[Encoded], places: Sequence[Sequence[int]]
+    model: Any,
+    forward: Callable[[], Any],
+    items: Sequence[Encoded],
+    places: Sequence[Sequence[int]],
+    ends: Ends | None,
 ) -> list[Score]:
     """Scores by one forward pass. places: of each item's tokens, among the states that reach the output head."""
     # The state at a token predicts the next one: an answer is predicted from the place before it on.
     before = [p for item, own in zip(items, places, strict=True) for p in own[item.answer_start - 1 : -1]]
-    wanted = torch.tensor([t for item in items for t in item.ids[item.answer_start :]], device=model.device)
-    with _float32_head(model, torch.tensor(before, device=model.device)):
+    last = [own[-1] for own in places] if ends else []
+    answers = [item.ids[item.answer_start :] for item in items]
+    wanted = torch.tensor([token for own in answers for token in own], device=model.device)
+    with _float32_head(model, torch.tensor(before + last, device=model.device)):
         logits = forward().logits
-    losses = cross_entropy(logits, wanted, reduction="none").double()
-    first = logits.gather(1, wanted[:, None])[:, 0] >= logits.amax(-1)  # several times as fast as argmax
-    lengths = [len(item.ids) - item.answer_start for item in items]
+    losses = cross_entropy(logits[: len(before)], wanted, reduction="none").double().cpu()
+    lead = _leads(logits[: len(before)], wanted[:, None]).cpu()  # overwrites logits
+    ended = [False] * len(items)
+    enough = LEAD.get(model.dtype, LEAD_OF_HALF)
+    if ends:
+        tokens = [token for token in sorted(ends.tokens) if token < logits.shape[1]]
+        among = torch.tensor(tokens, dtype=torch.long, device=model.device).expand(len(items), -1)
+        ended = (_leads(logits[len(before) :], among) > enough).tolist()
+    lengths = list(map(len, answers))
+    rows = zip(items, answers, losses.split(lengths), lead.split(lengths), ended, strict=True)
     return [
-        Score(loss.sum().item(), len(loss), item.truncated, bool(hit.all()))
-        for item, loss, hit in zip(items, losses.cpu().split(lengths), first.cpu().split(lengths), strict=True)
+        Score(
+            loss.sum().item(),
+            len(loss),
+            item.truncated,
+            bool((ahead >= 0).all()),
+            ends.greedy(answer, end) if ends and not item.truncated and bool((ahead > enough).all()) else None,
+        )
+        for item, answer, loss, ahead, end in rows
     ]
+
+
+def _leads(logits: Tensor, tokens: Tensor) -> Tensor:
+    """By how much the best of these tokens [n, k] leads all others, of logits [n, vocabulary], which it overwrites."""
+    if not tokens.shape[1]:
+        return logits.new_full((len(logits),), -torch.inf)
+    best = logits.gather(1, tokens).amax(1)
+    return best - logits.scatter_(1, tokens, -torch.inf).amax(1)
 
 
 @contextmanager

@@ -31,6 +31,7 @@ SHORT_CONTEXTS = 0.3  # share of the steps that show one or two sentences
 WITHOUT_SUPPORT = 0.2  # share of examples without a supporting passage; half of them have no passage at all
 WARM_UP = 0.05  # share of the steps with rising learning rates
 INIT_STD = 0.08  # standard deviation of initial weights; the libraries' 0.02 learns too late for a budget of seconds
+LM_EVERY = 4  # examples of a batch that have the language-model loss, one in so many: logits are costly
 POOL = 4  # batches drawn together, then divided by length to pad little
 
 
@@ -217,9 +218,13 @@ def _pad(sequences: list[tuple[tuple[int, ...], int]], pad: int) -> tuple[torch.
 
 
 def _losses(model: Any, ids: torch.Tensor, answer: torch.Tensor, pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean cross-entropy of answer tokens and of the others, in nats. Padding is on the right, where nothing looks."""
+    """Mean cross-entropy of answer tokens, and of the others in every LM_EVERY-th example, in nats.
+
+    Padding is on the right, where nothing looks.
+    """
     targets, in_answer = ids[:, 1:], answer[:, 1:]
-    real = (targets != pad) | in_answer
+    real = in_answer.clone()
+    real[::LM_EVERY] |= targets[::LM_EVERY] != pad
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
     losses = cross_entropy(model.lm_head(hidden[real]), targets[real], reduction="none")
     return losses[in_answer[real]].mean(), losses[~in_answer[real]].mean()

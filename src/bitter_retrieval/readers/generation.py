@@ -14,7 +14,7 @@ than keys and values: its batches stay whole until the last answer has ended.
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -46,19 +46,29 @@ def generate_answers(
     budget: int,
     once: Once = at_once,
     on_bad: Callable[[ReaderError], None] = refuse,
+    known: Sequence[list[int] | None] | None = None,
 ) -> list[Answer | None]:
     """Answer each (query, passage); `budget` and `once` as in generate_tokens.
 
-    Raises ReaderError for an item that the reader cannot be asked, unless on_bad accepts the error: its answer is then
-    None. If that is every item, the first error is raised anyway: the fault lies in how the reader is asked.
+    known: tokens that the reader is known to say to an item whose passage is not cut (Score.said); None: to be
+    generated. Raises ReaderError for an item that the reader cannot be asked, unless on_bad accepts the error: its
+    answer is then None. If that is every item, the first error is raised anyway: the fault lies in how the reader is
+    asked.
     """
     encoded = reader.encode([query for query, _ in items], [passage for _, passage in items], None)
-    asked = [item for item in encoded if isinstance(item, Encoded)]
+    asked = {place: item for place, item in enumerate(encoded) if isinstance(item, Encoded)}
     for error in (item for item in encoded if isinstance(item, ReaderError)):
         (on_bad if asked else refuse)(error)
-    said = iter(generate_tokens(reader, [item.ids for item in asked], budget, once))
+    said = {
+        place: tokens
+        for place, tokens in enumerate(known or [])
+        if tokens is not None and place in asked and not asked[place].truncated
+    }
+    left = [place for place in asked if place not in said]
+    said |= zip(left, generate_tokens(reader, [asked[place].ids for place in left], budget, once), strict=True)
     return [
-        Answer(_text(reader, next(said)), item.truncated) if isinstance(item, Encoded) else None for item in encoded
+        Answer(_text(reader, said[place]), asked[place].truncated) if place in asked else None
+        for place in range(len(items))
     ]
 
 
@@ -152,8 +162,7 @@ class _Ending:
         self.rows = list(range(count))  # still in the batch
         self._reader = reader
         self._width = width  # of the prompts
-        self._end_tokens = end_tokens(reader)
-        self._stops = _stops(reader)
+        self._ends = Ends(reader)
 
     def __call__(self, ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
         """Stops all rows at once, or none."""
@@ -161,10 +170,9 @@ class _Ending:
         going_on = [(row, own) for row, own in zip(self.rows, new, strict=True) if row not in self.said]
         texts = self._reader.tokenizer.batch_decode([own for _, own in going_on], skip_special_tokens=True)
         for (row, own), text in zip(going_on, texts, strict=True):
-            if own[-1] in self._end_tokens:
-                self.said[row] = own[:-1]
-            elif len(own) == self._reader.max_new_tokens or self._stops.search(text):
-                self.said[row] = own
+            said = self._ends.said(own, text)
+            if said is not None:
+                self.said[row] = said
         left = sum(row not in self.said for row in self.rows)
         stop = 2 * left <= len(self.rows) if self._reader.packs else left == 0
         return torch.full((len(self.rows),), stop, device=ids.device)
@@ -174,6 +182,36 @@ class _Ending:
         kept = [place for place, row in enumerate(self.rows) if row not in self.said]
         self.rows = [self.rows[place] for place in kept]
         return kept
+
+
+class Ends:
+    """Where a reader's answers end."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._stops = _stops(reader)
+
+    @cached_property
+    def tokens(self) -> set[int]:
+        return end_tokens(self._reader)
+
+    def said(self, tokens: list[int], text: str) -> list[int] | None:
+        """The answer's tokens if it ends with the last of these, whose text is given; None if it goes on."""
+        if tokens[-1] in self.tokens:
+            return tokens[:-1]
+        return tokens if len(tokens) == self._reader.max_new_tokens or self._stops.search(text) else None
+
+    def greedy(self, tokens: list[int], ended: bool) -> list[int] | None:
+        """The answer of a reader whose first choices are these tokens, and then an end token if `ended`.
+
+        None if it goes on beyond these tokens.
+        """
+        for count in range(1, len(tokens) + 1):
+            own = tokens[:count]
+            said = self.said(own, self._reader.tokenizer.decode(own, skip_special_tokens=True))
+            if said is not None:
+                return said
+        return tokens if ended else None
 
 
 def _stops(reader: Reader) -> re.Pattern[str]:
