@@ -11,7 +11,7 @@ from saved_reader import ASKED, TOO_LONG, losses, save_reader
 
 import label
 from bitter_retrieval.readers.language_model import ReaderSettings, save_settings
-from bitter_retrieval.records import PREPARED, SOFT_LABELS, read_rows, write_rows
+from bitter_retrieval.records import BINARY_LABELS, PREPARED, SOFT_LABELS, read_rows, write_rows
 
 
 @pytest.fixture
@@ -42,6 +42,45 @@ def test_stage_labels_every_split_and_accounts_for_it(stage: Path, monkeypatch: 
         rows = read_rows(label.LABELS / "reader_a" / f"{split}.parquet", SOFT_LABELS)
         found = [row["nll_sum"] for row in rows if row["answer_index"] == 0]
         assert found == pytest.approx(losses(stage / "models/readers/reader_a", tiny.world(3, 3 * place)), abs=1e-4)
+
+
+ALTERED = {
+    "permuted": {"kind": "permuted", "needs": "data/labels/reader_a", "seed": 0},
+    "flat": {"kind": "flat", "needs": "data/labels/reader_a"},
+    "noisy": {"kind": "noisy", "needs": "data/labels/reader_a", "noise": 0.5, "seed": 0},
+}
+
+
+@pytest.mark.parametrize("kind", ALTERED)
+def test_an_altered_source_has_the_same_rows_and_an_account(
+    kind: str, stage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = yaml.safe_load(Path("params.yaml").read_text())
+    tree["labels"] |= ALTERED
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    for place, split in enumerate(label.SPLITS):
+        write_rows(label.LABELS / "reader_a" / f"{split}.parquet", tiny.soft(tiny.world(3, 3 * place)), SOFT_LABELS)
+    run(label, kind, monkeypatch=monkeypatch)
+    accounts = json.loads((label.METRICS / f"{kind}.json").read_text())
+    for split in label.SPLITS:
+        given, found = (read_rows(label.LABELS / name / f"{split}.parquet", SOFT_LABELS) for name in ("reader_a", kind))
+        keys = [sorted((row["query_id"], row["passage_id"]) for row in rows) for rows in (given, found)]
+        assert keys[0] == keys[1] and found != given
+        assert accounts[split]["unscorable"] == 0 and accounts[split]["queries"] == 3
+    assert (accounts["train"]["auc"]["within_query"] == 0.5) == (kind == "flat")  # every pair ties
+
+
+@pytest.mark.parametrize(("supports", "relevant"), [("all", 9), ("one", 3)])
+def test_stage_labels_all_true_supports_or_one(
+    supports: str, relevant: int, stage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = yaml.safe_load(Path("params.yaml").read_text())
+    tree["labels"]["truth"] = {"kind": "truth", "needs": "data/prepared/train.parquet", "supports": supports}
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    rows = [{**row, "passages": [{**p, "role": "hard"} for p in row["passages"]]} for row in tiny.world(3)]
+    write_rows(label.PREPARED_FOLDER / "train.parquet", rows, PREPARED)
+    run(label, "truth", monkeypatch=monkeypatch)
+    assert sum(row["relevant"] for row in read_rows(label.LABELS / "truth/train.parquet", BINARY_LABELS)) == relevant
 
 
 def test_stage_that_is_run_again_writes_the_same_bytes(stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:

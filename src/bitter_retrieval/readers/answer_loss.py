@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -92,7 +92,11 @@ class Scorer:
         self._reader = reader
         self._budget = self._limit = budget
         self._journal = journal
-        self._ends = Ends(reader) if saying else None
+        self._saying = saying
+
+    @cached_property
+    def _ends(self) -> Ends | None:
+        return Ends(self._reader) if self._saying else None
 
     def score(
         self,
@@ -205,7 +209,7 @@ class Scorer:
 
     def _logit_costs(self, items: Sequence[Encoded]) -> list[int]:
         row = row_cost(self._reader.model)
-        return [row * (len(item.ids) - item.answer_start + bool(self._ends)) for item in items]
+        return [row * (len(item.ids) - item.answer_start + self._saying) for item in items]
 
     def _compute(self, items: Sequence[Encoded]) -> list[Score]:
         """Scores of the items, in smaller batches once memory has run out."""

@@ -14,7 +14,7 @@ than keys and values: its batches stay whole until the last answer has ended.
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -188,12 +188,9 @@ class Ends:
     """Where a reader's answers end."""
 
     def __init__(self, reader: Reader) -> None:
+        self.tokens = end_tokens(reader)
         self._reader = reader
         self._stops = _stops(reader)
-
-    @cached_property
-    def tokens(self) -> set[int]:
-        return end_tokens(self._reader)
 
     def said(self, tokens: list[int], text: str) -> list[int] | None:
         """The answer's tokens if it ends with the last of these, whose text is given; None if it goes on."""

@@ -238,7 +238,7 @@ def _difference(
     # farther out. Without any spread there is no such figure.
     mde = reach + measured.reach(1 - POWER) or np.nan
     tests = mean - reach, mean + reach, p, p_equivalent, mde
-    worst = _worst_case(system, baseline)
+    worst = _worst_case(system, baseline) if n_missing else (mean, mean)
     return Difference(mean, *tests, seed_sd, n_missing, *worst, verdict_of(mean, p, p_equivalent))
 
 

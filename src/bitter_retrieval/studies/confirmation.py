@@ -332,13 +332,17 @@ def _place(place: float, places: Sequence[float]) -> str:
 
 
 def _each_world(found: Confirmation, design: Design) -> list[str]:
-    rows = [[run, *(wording.signed(value) for value in one.worlds)] for run, one in found.contrasts]
+    runs, values = zip(*((run, one.worlds) for run, one in found.contrasts), strict=True)
+    rows = [
+        [world, *map(wording.signed, of_world)]
+        for world, of_world in zip(found.worlds, zip(*values, strict=True), strict=True)
+    ]
     return [
         "## Each world",
         "",
         f"Label contrast in points of exact match of {design.reader}:",
         "",
-        markdown_table(["annotators", *found.worlds], rows),
+        markdown_table(["world", *runs], rows),
         "",
         f"Exact match of {design.reader}, %, mean over worlds:",
         "",

@@ -36,12 +36,22 @@ def draw(found: ErrorMap, worlds: int, path: Path | str) -> None:
     for x, row in zip(across, mean, strict=True):
         for y, value in zip(up, row, strict=True):
             ax.plot(x, y, "o", color=INK, markersize=3, clip_on=False)
-            ax.annotate(wording.signed(value / 100), (x, y), textcoords="offset points", xytext=(4, 4), fontsize=8)
+            said, right = wording.signed(value / 100), x == across[-1]
+            ax.annotate(
+                said,
+                (x, y),
+                (-4 if right else 4, 4),
+                textcoords="offset points",
+                fontsize=8,
+                ha="right" if right else "left",
+            )
     ax.set_xlabel("annotators' error: labels that do not support the answer, %")
     ax.set_ylabel("labeller's error: lowest-loss passages that do not, %")
     ax.grid(visible=False)
     ax.margins(0.08)
-    figure.colorbar(shown, ax=ax, label=f"soft minus annotators' labels, points of exact match ({worlds} worlds)")
+    bar = figure.colorbar(shown, ax=ax)
+    bar.set_label(f"soft minus annotators' labels, points of exact match ({worlds} worlds)", size=9)
+    bar.ax.tick_params(labelsize=9)
     told = [
         Line2D([], [], color=INK, ls=style, lw=width, label=words) for words, style, width in LINES.values() if words
     ]
