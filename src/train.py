@@ -47,6 +47,8 @@ LABELS = Path("data/labels")
 ENCODERS = Path("models/encoders")
 RUNS = Path("models/runs")
 CURVES = Path("plots/curves")
+KEPT = "kept/"  # before the names of the selected checkpoint's figures
+FLOAT = 4  # bytes
 
 FLOAT = 4  # bytes
 KEPT = "kept/"  # before the figures of the checkpoint that is kept
@@ -186,17 +188,16 @@ class Curves:
     def __init__(self, name: str, params: Params, processes: Processes, advance: Advance) -> None:
         self._name, self._params, self._first, self._advance = name, params, processes.first, advance
         self._steps: dict[int, dict[int, Metrics]] = {}
-        self._trackers = ExitStack()
-        self._tracker_of: dict[int, Tracker] = {}
+        self._trackers: dict[int, Tracker] = {}
 
     def add(self, told: tuple[int, int, Metrics]) -> None:
         """What train_seed tells. A step may be told twice, the second time with what validation adds to it."""
         seed, step, metrics = told
-        if seed not in self._tracker_of:
-            self._tracker_of[seed] = self._trackers.enter_context(self._open(seed))
-        self._tracker_of[seed].log(step, metrics)
+        if seed not in self._trackers:
+            self._trackers[seed] = self._open(seed)
+        self._trackers[seed].log(step, metrics)
         if f"{KEPT}step" in metrics:
-            self._tracker_of[seed].close()
+            self._trackers.pop(seed).close()
             return
         curve = self._steps.setdefault(seed, {})
         if step not in curve:

@@ -309,15 +309,22 @@ def test_an_a_a_run_that_differs_is_told_before_the_tables() -> None:
         part["negative_controls"] = {}
         part["differences"]["reader_a"]["em"]["kl_flat"] |= {"mean": 0.01, "low": -0.02, "high": 0.04, "mde": 0.03}
         part["differences"]["reader_a"]["em"]["kl_flat"]["verdict"] = "inconclusive"
-    said = "With 1 shown, kl_flat (A/A: same labels and loss as infonce_human, other seeds) is "
-    beside = "not shown to differ from infonce_human (+1.0 [−2.0, +4.0] points, MDE 3.0)"
-    assert wording.warnings(made) == [] and wording.checks(made)[0] == f"{said}{beside}: as expected."
-    assert said in " ".join(printed(made).split())
+    again = "A/A run kl_flat (same labels and loss as infonce_human, other seeds)"
+    beside = "it is not shown to differ from infonce_human (+1.0 [−2.0, +4.0] points, MDE 3.0)"
+    assert wording.warnings(made) == []
+    assert wording.checks(made) == [f"As expected: {again}, {shown} shown: {beside}." for shown in (1, 5)]
+    assert f"As expected: {again}, 1 shown: {beside}." in " ".join(printed(made).split())
     for verdict, expected in (("equivalent", True), ("better", False), ("worse", False)):
         made["differences"]["reader_a"]["em"]["kl_flat"]["verdict"] = verdict
-        assert [one.startswith(f"Not as expected: {said}") for one in wording.warnings(made)] == [True] * (not expected)
+        assert len(wording.checks(made)) == 1 + expected
+        assert [one.startswith(f"Not as expected: {again}, 1") for one in wording.warnings(made)] == [True] * (
+            not expected
+        )
     text = printed(made)
-    assert text.index("Not as expected: With 1 shown, kl_flat") < text.index("Primary: ")
+    assert text.index("Not as expected: A/A run kl_flat") < text.index("Primary: ")
+    assert (
+        wording.checks(made | {"further": {}}) == [] and ", 1 shown" not in wording.warnings(made | {"further": {}})[0]
+    )
 
 
 # -- comparison: what is missing ----------------------------------------------------------------------------------
@@ -541,8 +548,8 @@ def test_tables_fit_the_console_with_every_name_whole(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
     for name in [*world.RUNS, *world.CONTROLS]:
         assert re.search(rf"^ {name} ", text, re.MULTILINE)
-    said = "kl_flat (negative control: its labels do not say which passage helps)"
-    assert f"Not as expected: With 1 shown, infonce_a is not shown to differ from {said}" in " ".join(text.split())
+    said = "negative control kl_flat (its labels do not say which passage helps), 1 shown: infonce_a is not shown to"
+    assert f"Not as expected: {said} differ from kl_flat (+87.5" in " ".join(text.split())
     assert "Primary figure" in text and "inconclusive" in text and "…" not in text
     assert "87.5 [11.4, 100.0]" in text  # wider than ±
 

@@ -4,7 +4,6 @@ import csv
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +89,11 @@ def test_tracker_is_told_where_a_run_comes_from_and_what_was_kept(
 ) -> None:
     opened: dict[str, tuple[Mapping[str, str], Told]] = {}
 
-    @contextmanager
-    def open_tracker(_: bool, __: str, name: str, ___: Mapping[str, Any], tags: Mapping[str, str]) -> Any:
+    def open_tracker(_: bool, __: str, name: str, ___: Mapping[str, Any], tags: Mapping[str, str]) -> Tracker:
         tracker, told = Tracker(), []
         tracker.log = lambda *point: told.append(point)
         opened[name] = tags, told
-        yield tracker
+        return tracker
 
     monkeypatch.setattr(stage, "open_tracker", open_tracker)
     run_stage("kl")

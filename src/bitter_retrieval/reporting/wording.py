@@ -212,37 +212,35 @@ def warnings(report: Figures) -> list[str]:
 
 
 def checks(report: Figures) -> list[str]:
-    """A sentence for every negative control and A/A run, whether it is as expected."""
-    return [f"{said}: {'' if expected else 'not '}as expected." for said, expected in _checks(report)]
+    """A sentence for every negative control and A/A run that is as expected; `warnings` has the others."""
+    return [f"As expected: {said}." for said, expected in _checks(report) if expected]
 
 
 def _checks(report: Figures) -> Iterator[tuple[str, bool]]:
-    for shown, found in readings(report).items():
+    about, parts = report["about"], readings(report)
+    for shown, found in parts.items():
+        here = f", {shown} shown" if len(parts) > 1 else ""
         for name, system in report["systems"].items():
-            difference = found["differences"][report["about"]["reader"]]["em"].get(name)
+            difference = found["differences"][about["reader"]]["em"].get(name)
             if system["role"] == AGAIN and difference:
-                yield _again(report, name, shown, difference), difference["verdict"] not in ("better", "worse")
+                again = f"A/A run {name} (same labels and loss as {about['baseline']}, other seeds){here}: it is"
+                said = f"{again} {_beside(difference, about['baseline'])}"
+                yield said, difference["verdict"] not in ("better", "worse")
         for name, one in found["negative_controls"].items():
             if one["primary"]:
-                yield _negative(report, name, shown, one), one["primary"]["verdict"] == "better"
+                negative = f"negative control {name} (its labels do not say which passage helps){here}"
+                yield f"{negative}: {_negative(about['primary'], name, one)}", one["primary"]["verdict"] == "better"
 
 
-def _again(report: Figures, name: str, shown: str | int, difference: Figures) -> str:
-    baseline = report["about"]["baseline"]
-    beside = _beside(difference, baseline)
-    return f"With {shown} shown, {name} (A/A: same labels and loss as {baseline}, other seeds) is {beside}"
-
-
-def _negative(report: Figures, name: str, shown: str | int, found: Figures) -> str:
+def _negative(primary: str, name: str, found: Figures) -> str:
     """How the primary run differs from a negative control, and that from the encoder before training.
 
     The control's labels do not say which of a question's passages helps, yet it may beat the untrained encoder: like
     every run, it learns that a question's candidates rank before other passages.
     """
-    beside = _beside(found["primary"], f"{name} (negative control: its labels do not say which passage helps)")
     untrained = found["untrained"]
-    learnt = f"; {name} is {_beside(untrained, 'the encoder before training')}" if untrained else ""
-    return f"With {shown} shown, {report['about']['primary']} is {beside}{learnt}"
+    learnt = f", which is {_beside(untrained, 'the encoder before training')}" if untrained else ""
+    return f"{primary} is {_beside(found['primary'], name)}{learnt}"
 
 
 def _silent(report: Figures) -> list[str]:
