@@ -177,7 +177,7 @@ def test_where_the_order_of_labels_is_not_shown_to_matter_it_is_said_before_the_
     assert wording.warnings(made) == []
     made["further"]["5"]["negative_controls"]["kl_flat"]["primary"]["verdict"] = "inconclusive"
     (said,) = wording.warnings(made)
-    assert said.startswith("Not as expected: negative control kl_flat (its")
+    assert said.startswith("Not as expected: negative control kl_flat (its") and ", 5 shown: infonce_a is not" in said
     made["further"]["5"]["negative_controls"]["kl_flat"]["primary"] = None  # the primary run is the control itself
     assert wording.warnings(made) == []
 

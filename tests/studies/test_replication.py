@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import comparison_world
 import pytest
 import yaml
 from scipy.stats import nct, t
 from study_reports import experiment, report, with_settings
 
+import compare
 import use_profile
 from bitter_retrieval.params import parse_params
 from bitter_retrieval.studies import experiments, replication
@@ -113,6 +115,19 @@ def test_figures_are_scores_errors_and_standard_errors() -> None:
     without = world(0.6)
     without["differences"]["a"]["em"]["kl"]["mde"] = None
     assert figures(without)["se"]["a"]["kl"] is None
+
+
+def test_a_report_of_the_stage_has_what_studies_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison_world.write_workspace(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    compare.main()
+    made = json.loads(Path("metrics/report.json").read_text())
+    found, about = figures(made), made["about"]
+    primary, reader = about["primary"], about["reader"]
+    assert found["scores"][reader]["em"][primary] == made["systems"][primary]["scores"][reader]["em"]["mean"]
+    assert found["errors"].keys() >= {found["labels"][primary]} and None not in found["about"].values()
+    one = made["differences"][reader]["em"][primary]
+    assert 0 < found["se"][reader][primary] < one["high"] - one["mean"]
 
 
 def test_a_study_goes_on_from_its_file(dvc: list[dict[str, Any]]) -> None:
