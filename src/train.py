@@ -10,7 +10,7 @@ work of every batch and the first writes; they save no state to resume from.
 """
 
 import csv
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -215,7 +215,8 @@ class Curves:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._trackers.__exit__(kind, error, trace)
+        for tracker in self._trackers.values():
+            tracker.close("FINISHED" if error is None else "FAILED")
 
     def _open(self, seed: int) -> Tracker:
         run = self._params.runs[self._name]
