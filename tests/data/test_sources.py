@@ -49,7 +49,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def set_params(data: dict[str, Any], labels: dict[str, Any], runs: dict[str, Any], **sections: Any) -> None:
     """The default profile, with these and one model of each kind from the folder."""
-    tree = yaml.safe_load(tiny.PROFILE.read_text())
+    tree = tiny.with_runs(yaml.safe_load(tiny.PROFILE.read_text()))
     prompt = tree["readers"]["reader_a"]["prompt"]
     tree["data"] |= {"path": str(RAW)} | data
     tree["readers"] = {"tiny": {"model": "./tiny_reader", "revision": None, "prompt": prompt, "dtype": "float32"}}

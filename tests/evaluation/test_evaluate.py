@@ -58,7 +58,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def set_params(**changes: Any) -> None:
-    tree = yaml.safe_load(tiny.PROFILE.read_text())
+    tree = tiny.with_runs(yaml.safe_load(tiny.PROFILE.read_text()))
     tree["evaluate"] |= changes
     del tree["labels"]["reader_b"]  # which then has no oracle
     tree["control"]["random_draws"], tree["train"]["seeds"] = 2, [0, 7]

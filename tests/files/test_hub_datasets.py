@@ -172,10 +172,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def set_params(hub: dict[str, Any], **sections: Any) -> None:
     """The default profile with MS MARCO from a hub instead of its world."""
-    tree = yaml.safe_load(tiny.PROFILE.read_text()) | sections
+    tree = tiny.with_runs(yaml.safe_load(tiny.PROFILE.read_text())) | sections
     tree["data"] |= {"source": "msmarco", "hub": hub, "limits": {"reader": 5}}
     tree["labels"]["human"] = {"kind": "selected", "needs": "data/prepared/train.parquet"}
-    del tree["labels"]["truth"], tree["runs"]["infonce_truth"]
+    del tree["labels"]["truth"]
     Path("params.yaml").write_text(yaml.safe_dump(tree))
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import yaml
 from gemini_service import KEY, Service, blocked, refused, replied, response
 
@@ -476,7 +477,7 @@ def test_a_key_that_the_service_repeats_goes_nowhere(
 
 def workspace(folder: Path, answers: int, **calls: Any) -> None:
     """What the stage reads: one question in ten groups, so many distinct answers in one run, and the controls."""
-    tree = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    tree = tiny.with_runs(yaml.safe_load((REPOSITORY / "params.yaml").read_text()))
     tree["runs"] = {name: tree["runs"][name] for name in ("infonce", "kl")}
     tree["judge"] = {
         "kind": "gemini",

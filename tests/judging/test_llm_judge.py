@@ -132,7 +132,7 @@ def test_with_nothing_to_judge_no_model_is_loaded() -> None:
 
 
 def test_the_stage_judges_by_a_reader_of_params(checkpoints: dict[str, Path], folder: Path) -> None:
-    tree = yaml.safe_load(tiny.PROFILE.read_text())
+    tree = tiny.with_runs(yaml.safe_load(tiny.PROFILE.read_text()))
     tree["runs"] = {name: tree["runs"][name] for name in ("infonce", "kl")}
     tree["judge"] = LLM | {"prompt": SHORT}
     Path("params.yaml").write_text(yaml.safe_dump(tree))

@@ -162,11 +162,10 @@ def test_the_stage_reads_all_parts_and_writes_labels_and_account(
         monkeypatch.setattr(label, "hub_parts", lambda *what: given if what == asked[0] else pytest.fail(str(what)))
     else:
         write_marco(Path("data/theirs"), theirs, ".jsonl")
-    tree = yaml.safe_load(tiny.PROFILE.read_text())
+    tree = tiny.with_runs(yaml.safe_load(tiny.PROFILE.read_text()))
     tree["data"]["source"] = "msmarco"
     tree["labels"] = {name: one for name, one in tree["labels"].items() if name not in ("human", "truth")}
     tree["labels"] |= {"human": {"kind": "selected", "needs": "data/prepared/train.parquet"}, "theirs": entry}
-    del tree["runs"]["infonce_truth"]
     Path("params.yaml").write_text(yaml.safe_dump(tree))
     monkeypatch.setattr(label, "keep_freed_memory", lambda: None)
     monkeypatch.setattr(sys, "argv", ["label.py", "theirs"])

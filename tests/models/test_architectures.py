@@ -153,7 +153,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_params(of_reader: str, of_encoder: str) -> None:
-    tree = yaml.safe_load(tiny.PROFILE.read_text())
+    tree = tiny.with_runs(yaml.safe_load(tiny.PROFILE.read_text()))
     here = {"revision": None}
     tree["readers"] = {"reader_a": READY["readers"].get(of_reader, ANY["reader"]) | here | {"model": "./reader"}}
     tree["encoders"] = {"mini": READY["encoders"].get(of_encoder, ANY["encoder"]) | here | {"model": "./encoder"}}

@@ -312,10 +312,10 @@ def test_what_is_fetched_late_is_asked_for_before_data_are_read(
 ) -> None:
     """The data themselves are absent: the stage ends with that if nothing else is wrong."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", Path("datasets").absolute())
-    tree = yaml.safe_load(tiny.PROFILE.read_text())
+    tree = tiny.with_runs(yaml.safe_load(tiny.PROFILE.read_text()))
     tree["data"] |= {"source": "jsonl", "path": "data/absent"}
     tree["labels"]["human"] = {"kind": "selected", "needs": TRAIN}
-    del tree["labels"]["truth"], tree["runs"]["infonce_truth"]
+    del tree["labels"]["truth"]
     scoring = {"scoring": SCORING | {"revision": service.repos["model", "me/qwen"].head}}
     tree[section] = (tree[section] if section == "labels" else {}) | entry | (scoring if section == "judge" else {})
     Path("params.yaml").write_text(yaml.safe_dump(tree))
@@ -325,7 +325,7 @@ def test_what_is_fetched_late_is_asked_for_before_data_are_read(
 
 @pytest.mark.parametrize("stage", ["reader", "encoder"])
 def test_stage_ends_with_the_remedy_and_without_the_token(stage: str, tmp_path: Path) -> None:
-    tree = yaml.safe_load(tiny.PROFILE.read_text())
+    tree = tiny.with_runs(yaml.safe_load(tiny.PROFILE.read_text()))
     there = {"model": MODEL, "revision": COMMIT}
     for section, name in (("readers", "reader_a"), ("encoders", "mini")):
         tree[section][name] = {k: v for k, v in tree[section][name].items() if k != "fit"} | there

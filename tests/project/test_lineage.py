@@ -34,7 +34,8 @@ ALTERED = {
 
 def derived(**sources: dict[str, Any]) -> Params:
     """The default's params with these derived sources, and with altered labels of reader_a."""
-    tree = read_yaml(tiny.PROFILE)
+    tree = tiny.with_runs(read_yaml(tiny.PROFILE))
+    tree["runs"]["kl_permuted"] = tree["runs"]["kl"] | {"labels": "permuted"}
     tree["labels"] = {name: one for name, one in tree["labels"].items() if name not in ALTERED} | ALTERED
     return parse_params(tree | {"derived_labels": sources}, "params.yaml")
 
@@ -50,7 +51,7 @@ def test_what_a_run_and_its_labels_are_made_from() -> None:
 
 
 def test_entries_and_stages_of_all_that_a_run_is_made_from() -> None:
-    params = tiny.PARAMS
+    params = derived()
     labels = [("labels", "permuted"), ("labels", "reader_a"), ("readers", "reader_a")]
     assert entries("models/runs/kl_permuted", params) == [("runs", "kl_permuted"), *labels, ("encoders", "mini")]
     before = ["label@permuted", "label@reader_a", "reader@reader_a", "encoder@mini"]
@@ -93,5 +94,5 @@ def test_a_mined_source_is_as_soft_as_the_one_it_needs() -> None:
 
 def test_whose_losses_a_source_holds() -> None:
     assert labeller("reader_a", tiny.PARAMS) == "reader_a" == losses_of("reader_a", tiny.PARAMS)
-    assert labeller("human", tiny.PARAMS) is None is labeller("permuted", tiny.PARAMS)
+    assert labeller("human", tiny.PARAMS) is None is labeller("permuted", derived())
     assert losses_of("nobody", tiny.PARAMS) is None
