@@ -351,7 +351,7 @@ def prepare(name: str, options: argparse.Namespace, folder: Path) -> dict[str, C
         precision="float32" if options.device == "cpu" else "bfloat16",
         mlflow=False,
     )
-    run = replace(PARAMS.runs["kl"], in_batch="none")  # as in the other two ways
+    run = replace(PARAMS.runs["kl_a"], in_batch="none")  # as in the other two ways
     small = name in WORLDS and not options.smoke  # with a larger encoder, the loss takes hardly any of the time
     losses = options.losses or (LOSSES if small else LOSSES[:1])
     return {loss: Case(folder, rows, replace(run, losses={loss: 1.0}), settings, options.device) for loss in losses}
