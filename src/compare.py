@@ -22,7 +22,7 @@ from bitter_retrieval.command_line import run_stage, track
 from bitter_retrieval.evaluation.corpus import Asked, asked_in
 from bitter_retrieval.judging.judges import Named, judgement_key, make_judge
 from bitter_retrieval.labels.binary import selected_labels
-from bitter_retrieval.labels.disagreement import disagreement
+from bitter_retrieval.labels.disagreement import disagreement, label_errors
 from bitter_retrieval.labels.soft import LossesByQuery, passage_losses
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.processor import processor_name
@@ -43,7 +43,6 @@ from bitter_retrieval.reporting.summary import summary
 from bitter_retrieval.statistics.comparison import AGAIN, CONTROLS, NEGATIVE, Settings, System, compare, plain
 from bitter_retrieval.statistics.differing import most_differing
 from bitter_retrieval.statistics.label_agreement import SourceAgreement, source_agreements
-from bitter_retrieval.statistics.label_errors import label_errors
 from bitter_retrieval.statistics.outcomes import (
     NEEDED,
     EvaluatedQuestions,

@@ -100,6 +100,7 @@ def with_runs(tree: dict[str, Any]) -> dict[str, Any]:
         "infonce": trained("human", infonce=1.0),
         "kl": trained("reader_a", kl=1.0),
         "kl_human": trained("human", kl=1.0),
+        "kl_flat": trained("flat", kl=1.0),
         "mse": trained("reader_a", mse=1.0),
         "margin": trained("reader_a", margin=1.0),
         "full_modular": trained("reader_a", kl=0.4, mse=0.2, margin=0.3, infonce_soft=0.1),

@@ -180,15 +180,15 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, d
 
 def test_the_rule_is_the_second_judge_where_none_is_named(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = {(number, "the Calder"): "+" for number in range(3)}
-    said |= {(4, "Brenn"): "+", (5, "kl"): "-", (5, "oracle"): "?"}
+    said |= {(4, "Brenn"): "+", (5, "kl_a"): "-", (5, "oracle"): "?"}
     write_rows("gemini.parquet", judged(said, "m1"), JUDGEMENTS)
     out, table = printed(capsys, "gemini.parquet")
     assert "First judge: gemini (m1)" in out and "Second judge: rule (exact_match)" in out
     assert "Correct by both 3, by the first alone 1, by the second alone 0, by neither 1." in out
     systems = len(load_params().runs) + len(CONTROLS)
     assert table["all"][1:3] == ["5", "80.0"] and table["all"][-1] == str(systems)  # question 3, and 5 but for kl
-    assert table["kl"][1:3] == ["5", "80.0"] and table["kl"][-1] == "1"
-    assert table["infonce"][1:3] == ["4", "75.0"] and table["infonce"][-1] == "2"
+    assert table["kl_a"][1:3] == ["5", "80.0"] and table["kl_a"][-1] == "1"
+    assert table["infonce_human"][1:3] == ["4", "75.0"] and table["infonce_human"][-1] == "2"
     assert set(table) >= {*load_params().runs, *CONTROLS}
 
 
@@ -205,12 +205,12 @@ def test_two_files_are_compared_and_kappa_may_be_undefined(
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (prediction("kl", "Calder", "gone"), r"kl\.parquet: query_id 'gone' is not in data/prepared/test\.parquet"),
-        (prediction("kl", None), r"kl\.parquet: query_id 'q0' has no answer"),
+        (prediction("kl_a", "Calder", "gone"), r"kl_a\.parquet: query_id 'gone' is not in data/prepared/test\.parquet"),
+        (prediction("kl_a", None), r"kl_a\.parquet: query_id 'q0' has no answer"),
     ],
 )
 def test_predictions_that_cannot_be_compared_are_named(repository: Path, row: Row, message: str) -> None:
     write_rows("gemini.parquet", judged({(0, "the Calder"): "+"}, "m1"), JUDGEMENTS)
-    write_rows(command.PREDICTED / "runs/kl.parquet", [row], PREDICTIONS)
+    write_rows(command.PREDICTED / "runs/kl_a.parquet", [row], PREDICTIONS)
     with pytest.raises(RecordError, match=message):
         command.main(["gemini.parquet"])

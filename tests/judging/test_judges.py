@@ -317,7 +317,7 @@ def test_the_output_is_the_same_bytes_each_time(repository: Path) -> None:
     assert stage.JUDGED.read_bytes() == first
 
 
-@pytest.mark.parametrize("absent", ["runs/kl", "controls/oracle"])
+@pytest.mark.parametrize("absent", ["runs/kl_a", "controls/oracle"])
 def test_a_missing_prediction_file_is_named_with_the_remedy(repository: Path, absent: str) -> None:
     Path(f"data/predictions/{absent}.parquet").unlink()
     with pytest.raises(RecordError, match=rf"{absent}\.parquet: no such file.*dvc repro"):
@@ -328,13 +328,13 @@ def test_a_missing_prediction_file_is_named_with_the_remedy(repository: Path, ab
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (prediction("kl", "Calder", "gone"), "kl.parquet: query_id 'gone' is not in data/prepared/test.parquet"),
-        (prediction("kl", "Calder", "q1") | {"beyond": True}, "query_id 'q1' is not in data/prepared/beyond.parquet"),
-        (prediction("kl", None), "kl.parquet: query_id 'q0' has no answer"),
+        (prediction("kl_a", "Calder", "gone"), "kl_a.parquet: query_id 'gone' is not in data/prepared/test.parquet"),
+        (prediction("kl_a", "Calder", "q1") | {"beyond": True}, "query_id 'q1' is not in data/prepared/beyond.parquet"),
+        (prediction("kl_a", None), "kl_a.parquet: query_id 'q0' has no answer"),
     ],
 )
 def test_a_prediction_that_cannot_be_judged_is_named(repository: Path, row: Row, message: str) -> None:
-    write_rows(stage.RUNS / "kl.parquet", [row], PREDICTIONS)
+    write_rows(stage.RUNS / "kl_a.parquet", [row], PREDICTIONS)
     with pytest.raises(RecordError, match=message):
         stage.main([])
 
@@ -344,7 +344,7 @@ def test_the_report_has_words_for_every_control() -> None:
 
 
 def test_answers_to_questions_from_another_domain_are_judged_too(repository: Path) -> None:
-    write_rows(stage.RUNS / "kl.parquet", [prediction("kl", "a Brenn") | {"beyond": True}], PREDICTIONS)
+    write_rows(stage.RUNS / "kl_a.parquet", [prediction("kl_a", "a Brenn") | {"beyond": True}], PREDICTIONS)
     stage.main([])
     key = judgement_key("Who is elsewhere?", ["Calder", "Brenn"], "a Brenn", "rule", "exact_match")
     assert {row["key"]: row["verdict"] for row in read_rows(stage.JUDGED, JUDGEMENTS)}[key] == "correct"

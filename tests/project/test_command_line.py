@@ -17,8 +17,8 @@ NAMED = {  # by stage: the section, a name that is mistyped, and what was meant
     "encoder": ("encoders", "minni", "mini"),
     "label": ("labels", "humn", "human"),
     "derive": ("derived_labels", "hrad", "hard"),
-    "train": ("runs", "kll", "kl"),
-    "evaluate": ("runs", "kll", "kl"),
+    "train": ("runs", "kl_aa", "kl_a"),
+    "evaluate": ("runs", "kl_aa", "kl_a"),
 }
 
 

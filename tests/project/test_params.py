@@ -136,8 +136,8 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"judge/kind": "rules"}, "judge.kind", ["'rule'"]),
     ({"runs/kl/nll": "som"}, "runs.kl.nll", ["'sum'"]),
     ({"runs/kl/in_batch": "nothing"}, "runs.kl.in_batch", ["no_passage, zero, none"]),
-    ({"runs/kl/seeds": [3, 4]}, "runs.kl.seeds", ["as many as train.seeds (3)", "got 2"]),
-    ({"control/random_draws": 2}, "control.random_draws", ["1 or as many as train.seeds (3)", "got 2"]),
+    ({"runs/kl/seeds": [3, 4]}, "runs.kl.seeds", ["as many as train.seeds (4)", "got 2"]),
+    ({"control/random_draws": 2}, "control.random_draws", ["1 or as many as train.seeds (4)", "got 2"]),
     ({"compare/draws": 10}, "compare.draws", ["at least 20", "10"]),
     ({"runs/mse/in_batch": "none"}, "runs.mse.in_batch", ["'none' is for kl, margin,", "in mse; remove it"]),
     ({"runs/kl/positives": "one"}, "runs.kl.positives", ["'one' is for infonce, infonce_soft", "in kl; remove it"]),
@@ -170,7 +170,7 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     # models
     ({"readers/reader_a/fit": None}, "readers.reader_a.fit", ["missing"]),
     ({"readers/reader_a/model": "./models/mine"}, "readers.reader_a.fit", ["only used when model is fit"]),
-    ({"readers/reader_a/fit/heads": 3}, "readers.reader_a.fit.width", ["multiple of heads (3)", "128"]),
+    ({"readers/reader_a/fit/heads": 5}, "readers.reader_a.fit.width", ["multiple of heads (5)", "96"]),
     ({"encoders/mini/fit/heads": 5}, "encoders.mini.fit.width", ["multiple of heads (5)", "128"]),
     ({"readers/reader_a/revision": COMMIT}, "readers.reader_a.revision", ["must be null", "'fit'"]),
     (
@@ -376,7 +376,7 @@ def test_optional_fields_of_a_run() -> None:
     left_out = (run.learning_rate, run.in_batch, run.positives, run.nll, run.references, run.seeds)
     assert left_out == (None, "no_passage", "each", "mean", REFERENCES, None)
     assert (run.gain, run.empty_candidate, run.infeasible_margin) == (False, False, False)
-    options = {"learning_rate": 0.01, "in_batch": "none", "nll": "sum", "references": "first", "seeds": [4, 5, 6]}
+    options = {"learning_rate": 0.01, "in_batch": "none", "nll": "sum", "references": "first", "seeds": [4, 5, 6, 7]}
     options |= {"gain": True, "empty_candidate": True}
     with pytest.warns(UserWarning, match="gain: changes nothing with references first"):
         changed = parse_params(edited({"runs/kl": TREE["runs"]["kl"] | options}), "params.yaml").runs["kl"]

@@ -14,7 +14,7 @@ from bitter_retrieval.params import parse_params
 from bitter_retrieval.publishing.provenance import commit, doubts, hashes, made_by, md5, read_lock
 from bitter_retrieval.typed_yaml import read_yaml
 
-TREE = read_yaml(tiny.PROFILE)
+TREE = tiny.with_runs(read_yaml(tiny.PROFILE))
 PARAMS = {"runs": {"kl": {"temperature": 0.1}, "mse": {"temperature": 0.2}}, "compare": {"draws": 9}}
 DAG: dict[str, Any] = {
     "stages": {
@@ -136,10 +136,10 @@ def test_without_a_lock_nothing_is_known(project: Path) -> None:
 
 def test_entries_that_made_a_run() -> None:
     params = parse_params(TREE, "params.yaml")
-    settings = made_by("models/runs/kl_permuted", params, TREE)
-    before = ["labels.permuted", "labels.reader_a", "readers.reader_a", "encoders.mini"]
-    assert list(settings) == ["runs.kl_permuted", *before]
-    assert settings["labels.permuted"] == TREE["labels"]["permuted"]
+    settings = made_by("models/runs/kl_flat", params, TREE)
+    before = ["labels.flat", "labels.reader_a", "readers.reader_a", "encoders.mini"]
+    assert list(settings) == ["runs.kl_flat", *before]
+    assert settings["labels.flat"] == TREE["labels"]["flat"]
 
 
 def test_the_commit_and_whether_it_is_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

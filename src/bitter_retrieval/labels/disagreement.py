@@ -8,12 +8,18 @@ does not, the lowest-loss passage alone does not, or neither does. Only question
 empty passage is left out; ties count in fractions.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from bitter_retrieval.labels.soft import LossesByQuery, best_passages, candidate_losses, share_outside
+from bitter_retrieval.labels.soft import (
+    LossesByQuery,
+    best_passages,
+    candidate_losses,
+    passage_losses,
+    share_outside,
+)
 from bitter_retrieval.records import Row, relevant_passages, supporting_passages
 
 
@@ -91,3 +97,28 @@ def _share(known: Sequence[WithSupport], annotators: bool, lowest: bool) -> floa
 def _mean(values: Iterable[float]) -> float | None:
     values = list(values)
     return float(np.mean(values)) if values else None
+
+
+def label_errors(rows: Sequence[Row], sources: Mapping[str, tuple[Sequence[Row], bool]]) -> dict[str, float | None]:
+    """Share of the prepared rows about which each source is wrong; None if support is known of none that it labels.
+
+    A source is wrong about a question if the passage that it prefers does not truly support the answer: the marked one
+    of a binary source, the one of lowest loss of a soft source. Several count in fractions.
+    sources: label rows by name, and whether they are soft (as records.read_labels returns them).
+    """
+    supporting = {row["query_id"]: supporting_passages(row) for row in rows}
+    found = {}
+    for name, (labels, is_soft) in sources.items():
+        preferred = _lowest(rows, labels, name) if is_soft else relevant_passages(labels)
+        wrong = [
+            share_outside(passages, truth)
+            for query, truth in supporting.items()
+            if truth is not None and (passages := preferred.get(query))
+        ]
+        found[name] = float(np.mean(wrong)) if wrong else None
+    return found
+
+
+def _lowest(rows: Sequence[Row], labels: Sequence[Row], source: str) -> dict[str, frozenset[str]]:
+    losses = passage_losses(labels, source=source)
+    return {row["query_id"]: best_passages(candidate_losses(row, losses)) for row in rows}

@@ -2,10 +2,9 @@
 
 import pytest
 
-from bitter_retrieval.labels.disagreement import disagreement
+from bitter_retrieval.labels.disagreement import disagreement, label_errors
 from bitter_retrieval.labels.soft import passage_losses
 from bitter_retrieval.records import Row
-from bitter_retrieval.statistics.label_errors import label_errors
 
 ROLES = (["plain", "other", "hard"], ["other", "plain", "other"], ["other", "other", "hard"])
 
