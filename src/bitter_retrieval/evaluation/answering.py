@@ -2,7 +2,7 @@
 
     {"system": "kl", "query_id": "test-3-1", "shown_ids": ["test-3-p0"], "answer": "Calder", "answer_nll": 0.02, …}
 
-One call is one (system, reader, number of passages shown) with all seeds: a question with the passages shown is answered
+One call is one (system, reader, number of passages shown) with all seeds: a question and its passages are answered
 once, whichever seeds show them. References are scored first; where a reference is what the reader would generate, with
 a margin that no rounding takes away, it is the answer, and only the other answers are generated. Batches depend on the
 call's own questions alone: its rows are the same bytes whichever systems ran before, and a further reader or number
