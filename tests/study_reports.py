@@ -27,7 +27,7 @@ def report(
         return {"em": {"mean": mean}, "success": {"mean": mean + success * (name in labels)}, "retrieval": None}
 
     return {
-        "about": about | {"questions": 640, "groups": 80, "judge": "rule"},
+        "about": about | {"questions": 640, "groups": 80, "judge": "rule", "processor": "a processor"},
         "systems": {
             name: {
                 "kind": "run" if name in labels else "control",

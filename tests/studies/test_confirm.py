@@ -149,6 +149,7 @@ def test_the_page_has_the_figures_and_the_break_even(params: Params) -> None:
     assert row[5].startswith("below 5.0 [below 5.0, ")
     levels = [f"{100 * one.worlds[2]:+.1f}".replace("-", "−") for _, one in confirmed.contrasts]
     assert ["world-103", *levels] in rows
+    assert "Code: 0a6091d. Processors: a processor." in " ".join(page.split())
     assert "![" in page and "(../plots/map.png)" in page and "Not finished" not in page
     assert "- Annotators wrong about 40.0% (`infonce_human_40`): soft labels answer more questions" in page
 

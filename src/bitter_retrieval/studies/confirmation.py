@@ -29,6 +29,7 @@ from bitter_retrieval.studies.replication import (
     ReplicationError,
     contrast,
     first_world,
+    made_by,
     paragraph,
     seeds,
     unfinished_words,
@@ -72,7 +73,7 @@ class Confirmation:
 
     worlds: list[str]
     about: Figures
-    codes: list[str]  # commits that the worlds were made by
+    made_by: str
     errors: dict[str, float]  # by run
     em: dict[str, float]  # by run and control, mean over worlds
     contrasts: list[Contrast]  # the primary family, by run on annotators' labels
@@ -129,7 +130,7 @@ def analyse(design: Design, found: Mapping[str, Figures]) -> Confirmation:
     return Confirmation(
         worlds=list(found),
         about=first["about"],
-        codes=sorted({one["code"] for one in found.values()}),
+        made_by=made_by(found),
         errors=errors,
         em={name: float(np.mean([one["scores"][reader]["em"][name] for one in found.values()])) for name in systems},
         contrasts=list(zip(annotators, _family(found, label_contrasts, reader, "em"), strict=True)),
@@ -205,7 +206,7 @@ def markdown(found: Confirmation, design: Design, asked: int, commands: Sequence
                 f"them, and every run is trained {found.about['seeds']} times, all with seeds of that world. These "
                 "worlds were not looked at in development. The unit is the world: intervals hold for further worlds of "
                 "this generator with these parameters, and for no other text.",
-                f"Code: {', '.join(found.codes)}.",
+                found.made_by,
             ),
             "",
             *_primary(found, design),

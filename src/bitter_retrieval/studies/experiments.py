@@ -11,6 +11,7 @@ else to git and DVC. Experiments belong to a commit, and DVC reuses what a setti
 """
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ Wanted = Mapping[str, Mapping[str, str]]
 Shown = Sequence[Mapping[str, Any]]  # what `dvc exp show --json` prints
 SUMMARY = "metrics/summary.json"  # an experiment without it has failed
 REPORT = "metrics/report.json"
+PROCESSES = Path(".dvc/tmp/exps/run")  # DVC 3.67: <task>/<task>.json has the process of an experiment
 STATES = ("failed", "queued", "running", "success")  # the best last
 
 
@@ -58,11 +60,27 @@ def queue(wanted: Wanted) -> None:
 
 
 def _fail_stopped() -> None:
-    """Mark as failed what was running when its worker was stopped: DVC takes it to run, and waits for it, for ever."""
-    status = dvc("queue", "status")
-    running = [line.split()[0] for line in status.splitlines() if line.endswith("Running")]
-    if running and "Worker status: 0 active" in status:
-        dvc("queue", "kill", *running)
+    """Mark as failed what ran when it was killed: DVC takes it to run, and waits for it, for ever.
+
+    `dvc queue status` also counts workers, but none that does not answer in time on a busy machine.
+    """
+    tasks = [line.split()[0] for line in dvc("queue", "status").splitlines() if line.endswith("Running")]
+    for file in (file for task in tasks for file in PROCESSES.glob(f"{task}*/{task}*.json")):
+        process = json.loads(file.read_text(encoding="utf-8"))
+        if process["returncode"] is None and not _runs(process["pid"], file.stem):
+            # Without an exit status DVC interrupts whatever process has this number by now.
+            file.write_text(json.dumps(process | {"returncode": -1}), encoding="utf-8")
+            dvc("queue", "kill", file.stem[:7])
+
+
+def _runs(pid: int, task: str) -> bool:
+    """Whether a process is there and, where the system tells what it is (Linux), works on this task."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    told = Path(f"/proc/{pid}/cmdline")
+    return not told.exists() or task in told.read_text(encoding="utf-8", errors="replace")
 
 
 def reports(wanted: Wanted, rev: str, path: str = REPORT) -> dict[str, dict[str, Any]]:

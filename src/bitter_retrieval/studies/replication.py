@@ -105,6 +105,7 @@ def figures(report: Mapping[str, Any]) -> dict[str, Any]:
     about, systems = report["about"], report["systems"]
     return {
         "about": {key: about.get(key) for key in ABOUT},
+        "processor": about.get("processor"),
         "labels": {name: system["labels"] for name, system in systems.items() if system["kind"] == "run"},
         "errors": report["label_errors"]["train"],
         "scores": {
@@ -211,6 +212,12 @@ def worlds_needed(sd: float, target: float = TARGET) -> int:
 def paragraph(*sentences: str) -> str:
     """Sentences as lines of a Markdown page."""
     return textwrap.fill(" ".join(sentences), 116, break_long_words=False, break_on_hyphens=False)
+
+
+def made_by(found: Mapping[str, Figures]) -> str:
+    """Commits and processors of the experiments."""
+    codes, processors = ({one[key] for one in found.values() if one[key]} for key in ("code", "processor"))
+    return f"Code: {', '.join(sorted(codes))}. Processors: {', '.join(sorted(processors)) or 'unknown'}."
 
 
 def unfinished_words(worlds: int, asked: int) -> list[str]:

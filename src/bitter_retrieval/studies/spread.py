@@ -26,6 +26,7 @@ from bitter_retrieval.studies.replication import (
     contrast,
     detectable,
     first_world,
+    made_by,
     paragraph,
     seeds,
     unfinished_words,
@@ -52,7 +53,7 @@ class Spread:
 
     worlds: list[int]
     readers: list[str]
-    codes: list[str]
+    made_by: str
     cells: np.ndarray
     errors: np.ndarray
     parts: dict[str, Component]
@@ -99,8 +100,9 @@ def analyse(params: Params, found: Mapping[str, Figures]) -> Spread:
     shape = len(complete), DRAWS, len(runs)
     cells = np.transpose([contrast(whole, run, baseline, reader) for reader, run in runs.items()]).reshape(shape)
     errors = [[one["se"][reader][run] for reader, run in runs.items()] for one in whole.values()]
-    codes = sorted({one["code"] for one in whole.values()})
-    return Spread(complete, list(runs), codes, cells, np.array(errors, dtype=float).reshape(shape), components(cells))
+    return Spread(
+        complete, list(runs), made_by(whole), cells, np.array(errors, dtype=float).reshape(shape), components(cells)
+    )
 
 
 def _worlds(found: Mapping[str, Figures]) -> list[int]:
@@ -172,7 +174,8 @@ def markdown(found: Spread, asked: int, commands: Sequence[str]) -> str:
                 f"In each world, {DRAWS} disjoint draws of training questions and {len(found.readers)} fits of one "
                 "reader, which differ in their seed alone. A cell is the label contrast: exact match after training on "
                 "a reader's labels minus after training on the annotators', answered by that reader. Its mean is "
-                f"{wording.signed(float(found.cells.mean()))} points. Code: {', '.join(found.codes)}."
+                f"{wording.signed(float(found.cells.mean()))} points.",
+                found.made_by,
             ),
             "",
             *_components(found),
