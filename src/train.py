@@ -47,11 +47,8 @@ LABELS = Path("data/labels")
 ENCODERS = Path("models/encoders")
 RUNS = Path("models/runs")
 CURVES = Path("plots/curves")
-KEPT = "kept/"  # before the names of the selected checkpoint's figures
 FLOAT = 4  # bytes
-
-FLOAT = 4  # bytes
-KEPT = "kept/"  # before the figures of the checkpoint that is kept
+KEPT = "kept/"  # before the names of the figures of the checkpoint that is kept
 
 
 def main() -> None:

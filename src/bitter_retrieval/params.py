@@ -267,7 +267,7 @@ def _run_relations(at: str, run: Run, params: Params) -> Relations:
             " own candidates; use the source that it needs."
         ),
     )
-    for field in ("in_batch", "positives"):
+    for field in ("in_batch", "positives", "pairs"):
         value, readers = getattr(run, field), [name for name, loss in LOSSES.items() if field in loss.dials]
         unread = value != getattr(Run, field) and not {*readers} & {*weighed}
         yield (

@@ -141,6 +141,7 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"compare/draws": 10}, "compare.draws", ["at least 20", "10"]),
     ({"runs/mse/in_batch": "none"}, "runs.mse.in_batch", ["'none' is for kl, margin,", "in mse; remove it"]),
     ({"runs/kl/positives": "one"}, "runs.kl.positives", ["'one' is for infonce, infonce_soft", "in kl; remove it"]),
+    ({"runs/mse/pairs": "all"}, "runs.mse.pairs", ["'all' is for margin", "none of them in mse"]),
     ({"runs/infonce/positives": "all"}, "runs.infonce.positives", ["one, marginal, each"]),
     ({"runs/kl/references": "bset"}, "runs.kl.references", ["'best'"]),
     ({"runs/kl/temperature/student": 0}, "runs.kl.temperature.student", ["above 0"]),

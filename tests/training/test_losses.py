@@ -97,10 +97,13 @@ def slow_mse_minmax(s, L, u, C, N, P, settings):
     return sum((s[i] - (-L[i] - min(values)) / (max(values) - min(values))) ** 2 for i in C) / len(C)
 
 
-def mean_over_pairs(L, C, others, keep, term):
+def mean_over_pairs(L, C, others, keep, term, only_open=False):
     best = [b for b in C if L[b] <= min(L[i] for i in C) + 1e-6]
-    pairs = [[(b, j) for b in best for j in among if b != j and keep(b, j)] for among in (C, others)]
-    return sum(sum(term(b, j) for b, j in part) / len(part) for part in pairs if part) if any(pairs) else None
+    values = [[term(b, j) for b in best for j in among if b != j and keep(b, j)] for among in (C, others)]
+    if not any(values):
+        return None
+    kept = [[value for value in part if value > 0 or not only_open] for part in values]
+    return sum(sum(part) / len(part) for part in kept if part)
 
 
 def slow_margin(s, L, u, C, N, P, settings):
@@ -111,6 +114,7 @@ def slow_margin(s, L, u, C, N, P, settings):
         others,
         lambda b, j: u[b] > 0 if j in others else L[j] - L[b] > 0.05,
         lambda b, j: max(0.0, settings.margin * (u[b] - u[j]) - (s[b] - s[j])),
+        settings.pairs == "open",
     )
 
 
@@ -145,7 +149,11 @@ SLOW: dict[str, Slow] = {name: globals()[f"slow_{name}"] for name in (*FUNCTIONS
 
 def cases() -> list[tuple[str, dict[str, str], bool]]:
     """A loss, the settings with which it is tried, and whether the labels are binary."""
-    tried = {"in_batch": ("no_passage", "zero", "none"), "positives": ("each", "marginal", "one")}
+    tried = {
+        "in_batch": ("no_passage", "zero", "none"),
+        "positives": ("each", "marginal", "one"),
+        "pairs": ("open", "all"),
+    }
     found = []
     for name, loss in LOSSES.items():
         changes = [{dial: value} for dial in tried if dial in loss.dials for value in tried[dial]] or [{}]
@@ -327,6 +335,21 @@ def test_margin_is_zero_once_closed_and_still_counts() -> None:
     assert value.used.any() and value.mean.item() == 0 and not slope.any()
 
 
+@pytest.mark.parametrize("pairs", ["open", "all"])
+def test_a_passage_that_is_far_away_dilutes_margin_only_over_all_pairs(pairs: str) -> None:
+    own = torch.tensor([[True, True, False, False]])
+    nll, utility = torch.tensor([[0.1, 2.0, 0.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0, 0.0]])
+    similarity, no_passage = torch.tensor([[0.5, 0.4, 0.45, -0.9]]), torch.tensor([2.0])
+
+    def value(others: list[bool]) -> float:
+        batch = LabelledBatch(similarity, own, torch.tensor([others]), own & False, nll, no_passage, utility)
+        return value_of("margin", batch, replace(SETTINGS, margin=0.2, pairs=pairs)).mean.item()
+
+    near, both = value([False, False, True, False]), value([False, False, True, True])
+    assert near == pytest.approx(0.1 + 0.15)
+    assert both == pytest.approx(near if pairs == "open" else 0.1 + 0.075)
+
+
 @pytest.mark.parametrize(("margin", "value"), [(0.2, 0.0), (1.9, 0.0), (3.0, 1.0)])
 def test_margin_beyond_two_stays_open_for_the_best_similarities_that_there_are(margin: float, value: float) -> None:
     """profiles/seed_settings.yaml has 3.0: cosines of 1 and -1 do not close it, so the gradient never stops."""
@@ -379,7 +402,15 @@ def test_contradictory_batches_are_refused(change: Callable, message: str) -> No
 
 
 @pytest.mark.parametrize(
-    "change", [{"student": 0.0}, {"teacher": -1.0}, {"margin": math.nan}, {"in_batch": "all"}, {"positives": "all"}]
+    "change",
+    [
+        {"student": 0.0},
+        {"teacher": -1.0},
+        {"margin": math.nan},
+        {"in_batch": "all"},
+        {"positives": "all"},
+        {"pairs": "no"},
+    ],
 )
 def test_settings_without_a_meaning_are_refused(change: dict) -> None:
     with pytest.raises(ValueError):

@@ -92,6 +92,7 @@ class LossSettings:
     margin: float  # similarity wanted between utility 1 and utility 0: m of margin, k of margin_mse; 2 cannot be met
     in_batch: Literal["no_passage", "zero", "none"] = "no_passage"  # how losses label the batch's other passages
     positives: Literal["one", "marginal", "each"] = "each"  # what infonce makes of several positives
+    pairs: Literal["open", "all"] = "open"  # pairs over which margin takes the mean
 
     def __post_init__(self) -> None:
         if not (self.student > 0 and self.teacher > 0):
@@ -102,6 +103,8 @@ class LossSettings:
             raise ValueError(f"in_batch is {self.in_batch!r}: write no_passage, zero or none.")
         if self.positives not in ("one", "marginal", "each"):
             raise ValueError(f"positives is {self.positives!r}: write one, marginal or each.")
+        if self.pairs not in ("open", "all"):
+            raise ValueError(f"pairs is {self.pairs!r}: write open or all.")
 
 
 class UtilityMap(torch.nn.Module):
@@ -252,13 +255,16 @@ def margin(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) -> LossV
     """mean over pairs with L_j - L_b > GAP of max(0, m (u_b - u_j) - (s_b - s_j)), b the best; several if they tie.
 
     Plus, unless settings.in_batch is none, the mean over pairs with the others of max(0, m u_b - (s_b - s_j)), where
-    u_b > 0. The two means are separate, as in mse. Counts: a pair of either kind.
+    u_b > 0. The two means are separate, as in mse. settings.pairs says whether they are over all pairs or over those
+    whose hinge is open (0 if none is), as in Hermans et al. (arXiv 1703.07737): then the many that are closed do not
+    drown the few that are not. Counts: a pair of either kind, open or not.
     """
     own = _own(batch)
     pairs = best(own.mask, own.nll)[:, :, None] & own.mask[:, None, :] & (_differences(own.nll) < -GAP)
     hinge = torch.relu(settings.margin * _differences(own.utility) - _differences(own.similarity))
     lead = _lead(batch, settings)
-    return _over_pairs((hinge, pairs), (torch.relu(lead.wanted - lead.found), lead.mask & (lead.wanted > 0)))
+    others = torch.relu(lead.wanted - lead.found), lead.mask & (lead.wanted > 0)
+    return _over_pairs((hinge, pairs), others, only_open=settings.pairs == "open")
 
 
 def margin_mse(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) -> LossValue:
@@ -292,9 +298,15 @@ def _lead(batch: LabelledBatch, settings: LossSettings) -> _Lead:
     return _Lead(first.mask[:, :, None] & others[:, None, :], found, settings.margin * first.utility[:, :, None])
 
 
-def _over_pairs(*parts: tuple[Tensor, Tensor]) -> LossValue:
-    """Sum over the parts of a query's mean over its pairs, from values and masks [Q, n, m]."""
-    means = [_masked_mean(values.flatten(1), pairs.flatten(1)) for values, pairs in parts]
+def _over_pairs(*parts: tuple[Tensor, Tensor], only_open: bool = False) -> LossValue:
+    """Sum over the parts of a query's mean over its pairs, from values and masks [Q, n, m].
+
+    only_open: the mean is over the pairs whose value is above 0.
+    """
+    means = [
+        _masked_mean(values.flatten(1), (pairs & (values > 0) if only_open else pairs).flatten(1))
+        for values, pairs in parts
+    ]
     return _average(torch.stack(means).sum(0), torch.stack([pairs.flatten(1).any(1) for _, pairs in parts]).any(0))
 
 

@@ -47,9 +47,8 @@ class Objective:
         """seed: of the draws that losses make; they depend on it and on the step alone, so all processes agree."""
         self.seed = seed
         self.weights = {name: weight for name, weight in run.losses.items() if weight > 0}
-        self.settings = LossSettings(
-            run.temperature.student, run.temperature.teacher, run.margin, run.in_batch, run.positives
-        )
+        dials = run.margin, run.in_batch, run.positives, run.pairs
+        self.settings = LossSettings(run.temperature.student, run.temperature.teacher, *dials)
         self.utility_map = UtilityMap()
         self.budget = budget
         self.precision = precision

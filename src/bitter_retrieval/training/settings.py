@@ -25,7 +25,7 @@ LOSSES: dict[str, Loss] = {
     "kl": Loss("any", ("temperature.student", "temperature.teacher", "in_batch")),
     "mse": Loss("soft", ()),
     "mse_minmax": Loss("soft", (), in_batch=False),
-    "margin": Loss("soft", ("margin", "in_batch")),
+    "margin": Loss("soft", ("margin", "in_batch", "pairs")),
     "margin_mse": Loss("soft", ("margin", "in_batch")),
     "stable_kd": Loss("soft", ("temperature.student", "temperature.teacher")),
     "utility_infonce": Loss("soft", ("temperature.student",)),
@@ -52,6 +52,7 @@ class Run:
     learning_rate: Positive | None = None  # None: train.learning_rate
     in_batch: Literal["no_passage", "zero", "none"] = "no_passage"  # label of the batch's other passages
     positives: Literal["one", "marginal", "each"] = "each"  # what counts of several positives
+    pairs: Literal["open", "all"] = "open"  # over which margin takes the mean
     nll: Literal["mean", "sum"] = "mean"  # over the answer's tokens
     references: References = REFERENCES  # the reference answer whose loss counts; tables always use the best
     gain: bool = False  # the loss without a passage is subtracted
