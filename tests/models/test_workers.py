@@ -149,7 +149,13 @@ workers.side_by_side(work, [0, 1], lambda told: print(told, flush=True))
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_processes_end_with_their_parent(way: signal.Signals) -> None:
     environment = os.environ | {"PYTHONPATH": str(SOURCE)}
-    parent = subprocess.Popen([sys.executable, "-c", PARENT], env=environment, stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background ignores it
+    )
     assert parent.stdout
     children = [int(parent.stdout.readline()) for _ in range(2)]
     parent.send_signal(way)

@@ -57,11 +57,11 @@ def test_an_interrupted_stage_does_not_count_as_done(workspace: Workspace) -> No
 def test_repro_goes_on_and_ends_with_the_table(workspace: Workspace) -> None:
     ran, output = workspace.repro()
     assert "prepare" not in ran, "what was finished before the interrupt is not done again"
-    assert {"reader@reader_a", "label@human", "train@kl", "evaluate@kl", "control", "judge", "compare"} <= ran
+    assert {"reader@reader_a", "label@human", "train@kl_a", "evaluate@kl_a", "control", "judge", "compare"} <= ran
     assert "Primary figure" in output and "untrained" in output and "not a language model" in output
     assert "Beyond the training domain: 16 questions" in output
     summary = json.loads((workspace.folder / "metrics/summary.json").read_text())
-    assert set(summary["em"]) == {"infonce", "kl"}
+    assert set(summary["em"]) == {"infonce_human", "kl_a"}
     assert "<html" in (workspace.folder / "metrics/report.html").read_text()
 
 
@@ -73,12 +73,12 @@ def test_a_second_repro_runs_nothing(workspace: Workspace) -> None:
 
 def test_a_changed_weight_and_an_added_run_rerun_what_they_affect(workspace: Workspace) -> None:
     def change(tree: TREE) -> None:
-        tree["runs"]["added"] = tree["runs"]["infonce"] | {"margin": 0.3}
-        tree["runs"]["kl"]["losses"] = {"kl": 0.5}
+        tree["runs"]["added"] = tree["runs"]["infonce_human"] | {"margin": 0.3}
+        tree["runs"]["kl_a"]["losses"] = {"kl": 0.5}
 
     workspace.edit(change)
     ran, _ = workspace.repro()
-    assert ran == {"train@kl", "evaluate@kl", "train@added", "evaluate@added", "judge", "compare"}
+    assert ran == {"train@kl_a", "evaluate@kl_a", "train@added", "evaluate@added", "judge", "compare"}
 
 
 def test_annotator_noise_reruns_no_reader_and_no_soft_label(workspace: Workspace) -> None:
@@ -90,8 +90,8 @@ def test_annotator_noise_reruns_no_reader_and_no_soft_label(workspace: Workspace
 
     workspace.edit(change)
     ran, _ = workspace.repro()
-    assert ran == {"label@human", "train@infonce", "evaluate@infonce", "control", "judge", "compare"}
-    assert {file.stem for file in (workspace.folder / "data/predictions/runs").iterdir()} == {"infonce", "kl"}
+    assert ran == {"label@human", "train@infonce_human", "evaluate@infonce_human", "control", "judge", "compare"}
+    assert {file.stem for file in (workspace.folder / "data/predictions/runs").iterdir()} == {"infonce_human", "kl_a"}
     assert "up to date" in workspace.dvc("status")
 
 

@@ -143,7 +143,7 @@ def _end_with(parent: int) -> None:
 
     ctypes.CDLL(None).prctl(SET_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:  # it has ended already
-        os._exit(1)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _portable(error: Exception) -> Exception:
