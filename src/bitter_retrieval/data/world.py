@@ -170,7 +170,7 @@ class World:
         if order[0].name in hard or rng.random() < 0.5:
             told = [_choose(INTRODUCTIONS, rng).format(e=entity.name), *told]
         if rng.random() < CONTRASTED:
-            contrast = self._contrast(entity, _choose(tuple(order), rng), rng)
+            contrast = self._contrast(entity, order[rng.integers(len(order))], rng)
             told = [contrast, *told] if rng.random() < 0.5 else [*told, contrast]
         return Passage(_text(told), {r.name: "hard" if r.name in hard else "plain" for r in relations})
 

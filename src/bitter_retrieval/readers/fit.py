@@ -179,9 +179,11 @@ def _context(example: Example, short: bool, most: int, rng: np.random.Generator)
     first = passages[rng.integers(len(passages))]
     if short:
         return _two_sentences(first, example.answer)
-    added = rng.permutation(len(example.others))[: rng.integers(most)] if most > 1 else []
+    if most == 1:
+        return first
+    added = rng.permutation(len(example.others))[: rng.integers(most)]
     shown = list(dict.fromkeys([first, *(example.others[place] for place in added)]))
-    return join_passages([shown[place] for place in rng.permutation(len(shown))] if most > 1 else shown)
+    return join_passages([shown[place] for place in rng.permutation(len(shown))])
 
 
 def _two_sentences(passage: str, answer: str) -> str:
