@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ def test_what_was_killed_is_queued_again(left: str, tmp_path: Path, monkeypatch:
     state = {"one": "running", "two": "queued"}
     waits = [sys.executable, "-c", "import time; time.sleep(60)", task if left == "its process" else "other"]
     process = subprocess.Popen(waits)
+    told = Path(f"/proc/{process.pid}/cmdline")
+    while told.exists() and waits[-1] not in told.read_text():  # the system tells it a moment after the start
+        time.sleep(0.001)
     if left == "nothing":
         process.kill()
         process.wait()
