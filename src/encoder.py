@@ -15,6 +15,7 @@ from bitter_retrieval.encoders.fit import fit_encoder
 from bitter_retrieval.models.checkpoints import resolve_checkpoint, write_pointer
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.models.pretrained import TRAINED, read_config, width
+from bitter_retrieval.models.workers import use_threads
 from bitter_retrieval.params import load_params
 from bitter_retrieval.records import PREPARED, read_rows
 
@@ -27,6 +28,7 @@ def main() -> None:
     keep_freed_memory()
     usage = Usage(settings.pooling, settings.query_prefix, settings.passage_prefix, settings.max_length)
     if settings.fit:
+        use_threads(1)  # with more, gradients of layer norms add in another order
         with bar(f"fit {name}", settings.fit.steps, "step") as advance:
             encoder = fit_encoder(read_rows(ROWS, PREPARED), usage, settings.fit, lambda step, loss: advance(1))
         encoder.save(MODELS / name)

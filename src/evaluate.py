@@ -13,7 +13,7 @@ import gc
 import sys
 from pathlib import Path
 
-from bitter_retrieval.command_line import named, run_stage, track
+from bitter_retrieval.command_line import bar, named, run_stage, track
 from bitter_retrieval.evaluation.answering import predict, top, without_loss
 from bitter_retrieval.evaluation.corpus import asked_in
 from bitter_retrieval.evaluation.retrieval import Ranking
@@ -33,7 +33,7 @@ PREDICTED = Path("data/predictions/runs")
 
 def main() -> None:
     params = load_params()
-    name, _ = named("runs", params.runs)
+    name, run = named("runs", params.runs)
     keep_freed_memory()
     parts = asked_in(PREPARED_FOLDER, params.evaluate)
     sweep(READERS, params.readers)
@@ -42,10 +42,14 @@ def main() -> None:
 
     def rank(seed: int, tell: Tell) -> list[list[Ranking]]:
         folder = RUNS / name / f"seed{seed}"
-        return [rank_by_encoder(folder, part.rows, part.corpus, top_k, budget) for part in parts]
+        found = [rank_by_encoder(folder, part.rows, part.corpus, top_k, budget) for part in parts]
+        tell(1)
+        return found
 
-    ranked = dict(zip(seeds, side_by_side(rank, seeds), strict=True))
-    retrieved = [{seed: ranked[seed][place] for seed in seeds} for place in range(len(parts))]
+    with bar(f"retrieve {name}", len(seeds), "seed") as advance:
+        small = params.encoders[run.encoder].fit is not None  # of others memory may not hold several
+        ranked = side_by_side(rank, seeds, advance, threads=1) if small else [rank(seed, advance) for seed in seeds]
+    retrieved = [dict(zip(seeds, of_part, strict=True)) for of_part in zip(*ranked, strict=True)]
     predictions: list[Row] = []
     with Journal(journal_folder() / "answers.sqlite") as journal:
         for one in track(params.readers, f"evaluate {name}"):

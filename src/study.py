@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bitter_retrieval.params import load_params
-from bitter_retrieval.studies import confirmation, map_plot, replication, spread, tuning
+from bitter_retrieval.studies import confirmation, confirmation_page, map_plot, replication, spread, tuning
 from bitter_retrieval.studies.experiments import ExperimentError, Wanted, queue, reports
 from bitter_retrieval.studies.replication import Figures
 from bitter_retrieval.typed_yaml import ParamsError, read_yaml
@@ -100,7 +100,7 @@ def confirm(options: argparse.Namespace) -> None:
         design = confirmation.design(params)
         analysed = confirmation.analyse(design, found)
         map_plot.draw(analysed.errors_map, len(found), MAP)
-        page = confirmation.markdown(analysed, design, options.worlds, commands, f"../{MAP.as_posix()}")
+        page = confirmation_page.markdown(analysed, design, options.worlds, commands, f"../{MAP.as_posix()}")
         write(DOCS / "confirm.md", page)
         print(f"docs/confirm.md and {MAP}: {len(found)} of {options.worlds} worlds")
 

@@ -1,7 +1,6 @@
 """Hashes of a small fit, stage by stage: another processor, another version or another computation shows in them.
 
     python tests/small_fit.py                 {"reader": "5e0c1f…", "labels": …, "encoder": …, "trained": …, …}
-    python tests/small_fit.py --threads 2     with two threads, which must not change them
     python tests/small_fit.py --record        writes tests/small_fit.json, after a change that is meant
 
 Rows and sizes are of this file, so that a new world or a tuned profile moves no hash. tests/small_fit.json has the
@@ -19,7 +18,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from bitter_retrieval.processor import processor_name, processor_vendor  # first: the package sets what torch reads
+from bitter_retrieval.processor import processor_name  # first: the package sets what torch reads
 
 # isort: split
 import numpy as np
@@ -181,17 +180,20 @@ def digest(parts: Iterable[Any]) -> str:
 def record(found: dict[str, str]) -> dict[str, Any]:
     """The recorded hashes with this processor; without the others if the hashes are new."""
     known = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
-    seen = known.get("seen", {}) if known.get("hashes") == found else {}
-    names = sorted({*seen.get(processor_vendor(), []), processor_name()})
-    return {"torch": torch.__version__.partition("+")[0], "hashes": found, "seen": {**seen, processor_vendor(): names}}
+    seen = known.get("seen", []) if known.get("hashes") == found else []
+    return {"torch": version(), "hashes": found, "seen": sorted({*seen, processor_name()})}
+
+
+def version() -> str:
+    """Of torch, without the name of its build."""
+    return torch.__version__.partition("+")[0]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Print hashes of a small fit, by stage.")
-    parser.add_argument("--threads", type=int, default=1, help="threads that compute (default 1)")
     parser.add_argument("--record", action="store_true", help=f"write them to {RECORD.name}, with this processor")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1)  # as stages that fit an encoder do
     found = small_fit()
     if options.record:
         RECORD.write_text(json.dumps(record(found), indent=1) + "\n", encoding="utf-8")

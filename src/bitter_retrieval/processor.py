@@ -13,18 +13,13 @@ def processor_name() -> str:
     """Model of the processor, and the instructions that torch uses of it."""
     import torch
 
-    model = _of_cpu_info("model name") or platform.processor() or "unknown processor"
+    model = _model() or platform.processor() or "unknown processor"
     return f"{model}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def processor_vendor() -> str:
-    """The vendor as the processor names itself, such as "AuthenticAMD", or its architecture."""
-    return _of_cpu_info("vendor_id") or platform.machine() or "unknown vendor"
-
-
-def _of_cpu_info(field: str) -> str | None:
-    """The first value of a field of CPU_INFO."""
+def _model() -> str | None:
+    """The first model name in CPU_INFO."""
     if not CPU_INFO.is_file():
         return None
     lines = (line.partition(":") for line in CPU_INFO.read_text(encoding="utf-8").splitlines())
-    return next((value.strip() for name, _, value in lines if name.strip() == field), None)
+    return next((value.strip() for name, _, value in lines if name.strip() == "model name"), None)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bitter_retrieval.models import workers
-from bitter_retrieval.models.workers import Tell, WorkerError, cores, shards, side_by_side, worker_count
+from bitter_retrieval.models.workers import Tell, WorkerError, cores, side_by_side, worker_count
 
 SOURCE = Path(__file__).parents[2] / "src"
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere all is done in one process")
@@ -89,13 +89,6 @@ def test_cores_are_those_allowed_or_fewer_if_asked(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv("OMP_NUM_THREADS", asked)
         found.append(cores())
     assert found == [3, 2, 3, 3]
-
-
-@pytest.mark.parametrize("count", [1, 3, 10])
-def test_shards_have_every_item_once(count: int) -> None:
-    found = shards([*range(7)], count)
-    assert sorted(item for shard in found for item in shard) == [*range(7)]
-    assert len(found) == min(count, 7) and max(map(len, found)) - min(map(len, found)) <= 1
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tiny import trained
 
 import use_profile
 from bitter_retrieval.labels.soft import REFERENCES
@@ -38,11 +39,6 @@ LABELS = {
     "flat": {"kind": "flat", "needs": "data/labels/reader_a"},
     "noisy": {"kind": "noisy", "needs": "data/labels/reader_a", "noise": 0.5, "seed": 0},
 }
-
-
-def trained(labels: str, **losses: float) -> dict[str, Any]:
-    temperature = {"student": 0.05, "teacher": 0.2}
-    return {"labels": labels, "encoder": "mini", "losses": losses, "temperature": temperature, "margin": 0.2}
 
 
 RUNS = {

@@ -56,10 +56,9 @@ def test_the_name_is_of_the_first_processor(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "cpuinfo")
     name, _, instructions = processor.processor_name().rpartition(", ")
     assert name == "AMD EPYC 7763 64-Core Processor" and instructions
-    assert processor.processor_vendor() == "AuthenticAMD"
 
 
 def test_a_system_without_the_list_has_a_name_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "absent")
     monkeypatch.setattr("platform.processor", lambda: "")
-    assert processor.processor_name().startswith("unknown processor, ") and processor.processor_vendor()
+    assert processor.processor_name().startswith("unknown processor, ")

@@ -16,7 +16,8 @@ import use_profile
 from bitter_retrieval.params import Params, parse_params
 from bitter_retrieval.statistics.worlds import simultaneous_over_worlds
 from bitter_retrieval.studies import experiments, map_plot, replication
-from bitter_retrieval.studies.confirmation import analyse, break_even, design, markdown, wanted
+from bitter_retrieval.studies.confirmation import analyse, break_even, design, wanted
+from bitter_retrieval.studies.confirmation_page import markdown
 from bitter_retrieval.studies.replication import ReplicationError, figures
 
 ROOT = Path(__file__).parents[2]
@@ -115,7 +116,7 @@ def test_break_even_is_the_first_zero(values: list[float], where: float) -> None
 
 
 def test_one_world_or_no_errors_are_refused(params: Params) -> None:
-    with pytest.raises(ReplicationError, match="1 world is in: two are needed"):
+    with pytest.raises(ReplicationError, match="worlds with results: 1. Two are needed"):
         analyse(design(params), worlds(params, count=1))
     found = worlds(params)
     found["world-102"]["errors"]["noisy_2"] = None
@@ -156,7 +157,7 @@ def test_the_page_has_the_figures_and_the_break_even(params: Params) -> None:
 
 def test_a_page_of_some_worlds_says_so(params: Params) -> None:
     page = markdown(analyse(design(params), worlds(params, 5)), design(params), 16, [], "")
-    assert "**Not finished: 5 of 16 worlds are in.**" in page
+    assert "**Not finished: 5 of 16 worlds have results.**" in page
 
 
 def test_the_same_map_is_the_same_picture(params: Params, tmp_path: Path) -> None:
@@ -217,12 +218,12 @@ def test_queue_asks_for_the_worlds_without_figures(known: list[int], capsys: pyt
 
 def test_table_writes_page_picture_and_figures(known: list[int], capsys: pytest.CaptureFixture[str]) -> None:
     assert study.main(["confirm", "table"]) == 2
-    assert "0 world is in: two are needed" in capsys.readouterr().err and not Path("docs").exists()
+    assert "worlds with results: 0. Two are needed" in capsys.readouterr().err and not Path("docs").exists()
     known += [101, 102, 103]
     assert study.main(["confirm", "table"]) == 0
     assert "3 of 16 worlds" in capsys.readouterr().out
     page = Path("docs/confirm.md").read_text()
-    assert "3 of 16 worlds are in" in page and Path("plots/map.png").stat().st_size > 1000
+    assert "3 of 16 worlds have results" in page and Path("plots/map.png").stat().st_size > 1000
     assert list(json.loads(Path("metrics/confirm.json").read_text())["experiments"]) == [
         "world-101",
         "world-102",

@@ -100,10 +100,10 @@ def test_worlds_without_all_draws_wait(params: Params) -> None:
     del made["spread-202-1"]
     spread = analyse(params, made)
     assert spread.worlds == [201, 203]
-    assert "**Not finished: 2 of 4 worlds are in.**" in markdown(spread, 4, [])
+    assert "**Not finished: 2 of 4 worlds have results.**" in markdown(spread, 4, [])
     assert "Not finished" not in markdown(spread, 2, [])
     del made["spread-203-0"]
-    with pytest.raises(ReplicationError, match="1 worlds are in with 2 draws each: two are needed"):
+    with pytest.raises(ReplicationError, match="1 worlds have results for all 2 draws: two are needed"):
         analyse(params, made)
 
 

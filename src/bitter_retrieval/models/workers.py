@@ -99,11 +99,6 @@ def cores() -> int:
     return min(allowed, int(asked)) if asked.isdigit() and int(asked) else allowed
 
 
-def shards(items: Sequence[Item], count: int) -> list[list[Item]]:
-    """Every count-th item: shards of nearly equal size; their i-th items are neighbours in `items`."""
-    return [list(items[first::count]) for first in range(min(count, len(items)))]
-
-
 def _start(work: Callable[[Item, Tell], Any], item: Item, threads: int) -> tuple[Connection, BaseProcess]:
     context = get_context("fork")
     receiving, sending = context.Pipe(duplex=False)

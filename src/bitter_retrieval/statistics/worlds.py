@@ -105,11 +105,20 @@ def _one(
         high=mean + quantile * error,
         p=p,
         p_equivalent=p_equivalent,
-        mde=float(nctdtrinc(free, 1 - POWER, quantile)) * error if error else nan,
+        mde=detected(error, free, quantile) if error else nan,
         verdict=verdict_of(mean, p, p_equivalent),
         above=int((column > 0).sum()),
         worlds=tuple(column.tolist()),
     )
+
+
+def detected(error: float, free: int, quantile: float) -> float:
+    """The true difference of which |t| exceeds `quantile` with 80% power.
+
+    error: its standard error, with `free` degrees of freedom. It is where 80% of the noncentral t distribution lie
+    beyond the quantile.
+    """
+    return float(nctdtrinc(free, 1 - POWER, quantile)) * error
 
 
 def _above(distance: float, error: float, free: int) -> float:

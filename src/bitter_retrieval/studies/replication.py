@@ -14,14 +14,15 @@ in another clone, and after other commits: what it has is not queued again.
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy.special import nctdtrinc, ndtri, stdtrit
+from scipy.special import ndtri, stdtrit
 
 from bitter_retrieval.params import Params
 from bitter_retrieval.statistics.statistics import LEVEL, POWER
+from bitter_retrieval.statistics.worlds import detected
 from bitter_retrieval.studies.experiments import ExperimentError, Result, Wanted, finished, git, read, shown
 
 ABOUT = ("reader", "readers", "seeds", "questions", "groups", "equivalence", "judge")  # the same in all experiments
@@ -191,11 +192,10 @@ def contrast(found: Mapping[str, Figures], run: str, baseline: str, reader: str,
 def detectable(sd: float, worlds: int) -> float:
     """Difference that a two-sided t test of one contrast over `worlds` worlds finds with 80% power.
 
-    sd: standard deviation of the contrast over worlds. The difference is where 80% of the noncentral t distribution
-    lie beyond the critical value.
+    sd: standard deviation of the contrast over worlds.
     """
     free = worlds - 1
-    return float(nctdtrinc(free, 1 - POWER, stdtrit(free, 1 - LEVEL / 2))) * sd / float(np.sqrt(worlds))
+    return detected(sd / sqrt(worlds), free, float(stdtrit(free, 1 - LEVEL / 2)))
 
 
 def worlds_needed(sd: float, target: float = TARGET) -> int:
@@ -221,7 +221,7 @@ def made_by(found: Mapping[str, Figures]) -> str:
 
 
 def unfinished_words(worlds: int, asked: int) -> list[str]:
-    """Lines that say so if not all worlds are in."""
+    """Lines that say so if worlds are missing."""
     if worlds >= asked:
         return []
-    return [f"**Not finished: {worlds} of {asked} worlds are in.** All figures below are of these.", ""]
+    return [f"**Not finished: {worlds} of {asked} worlds have results.** All figures below are of these.", ""]

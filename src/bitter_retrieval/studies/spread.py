@@ -91,11 +91,14 @@ def fits(params: Params) -> dict[str, str]:
 
 
 def analyse(params: Params, found: Mapping[str, Figures]) -> Spread:
-    """Variance components of the worlds of which all draws are in. Raises ReplicationError if fewer than two are."""
+    """Variance components over the worlds that have results for all draws.
+
+    Raises ReplicationError if fewer than two have.
+    """
     runs, baseline = fits(params), params.compare.baseline
     complete = [world for world in _worlds(found) if all(f"spread-{world}-{draw}" in found for draw in range(DRAWS))]
     if len(complete) < 2:
-        raise ReplicationError(f"{len(complete)} worlds are in with {DRAWS} draws each: two are needed.")
+        raise ReplicationError(f"{len(complete)} worlds have results for all {DRAWS} draws: two are needed.")
     whole = {name: found[name] for world in complete for draw in range(DRAWS) for name in [f"spread-{world}-{draw}"]}
     shape = len(complete), DRAWS, len(runs)
     cells = np.transpose([contrast(whole, run, baseline, reader) for reader, run in runs.items()]).reshape(shape)
