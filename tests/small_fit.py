@@ -48,20 +48,20 @@ PETS = "goat hen cat dog mule crow".split()
 PROMPT = Prompt("Question: {query}\nContext: {passage}\nAnswer:")
 NOTHING = {"passage_id": "", "text": ""}
 BUDGET = 2048  # tokens a batch
-SIZE: dict[str, Any] = {"vocabulary": 400, "layers": 2, "width": 128, "heads": 4, "seed": 0}
+SIZE: dict[str, Any] = {"vocabulary": 400, "layers": 2, "width": 96, "heads": 4, "seed": 0}
 READER = ReaderFit(
     **SIZE,
     architecture="qwen3",
     tokenizer="word",
-    steps=24,
-    batch=32,
+    steps=12,
+    batch=64,
     learning_rate=0.005,
     muon_learning_rate=0.03,
     lm_weight=0.2,
     held_out=1,
     passages=2,
 )
-ENCODER = EncoderFit(**SIZE, feed_forward=256, steps=12, batch=64, learning_rate=0.001, temperature=0.05)
+ENCODER = EncoderFit(**SIZE, feed_forward=192, steps=12, batch=64, learning_rate=0.001, temperature=0.05)
 RUN = Run("small", "small", {"kl": 0.5, "infonce_soft": 0.5}, Temperature(0.05, 0.2), 0.2)
 TRAIN = Train(
     seeds=[0],
@@ -72,7 +72,7 @@ TRAIN = Train(
     schedule="cosine",
     weight_decay=0.01,
     clip=1.0,
-    micro_batch_tokens=512,
+    micro_batch_tokens=1024,
     select="last",
     mlflow=False,
 )

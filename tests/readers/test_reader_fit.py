@@ -270,6 +270,6 @@ def test_losses_are_means_over_answer_tokens_and_over_the_others_of_some_example
         )
         answer += losses[start - 1 :].tolist()
         others += losses[: start - 1].tolist() if place in (0, reader_fit.LM_EVERY) else []
-    ids, mask = reader_fit._pad([(tuple(ids), start) for ids, start in sequences], tokenizer.pad_token_id)
+    ids, mask = reader_fit._pad([(tuple(ids), start) for ids, start in sequences], tokenizer.pad_token_id, 64)
     found = reader_fit._losses(model, ids, mask, tokenizer.pad_token_id)
     assert [value.item() for value in found] == pytest.approx([np.mean(answer), np.mean(others)], rel=1e-5)

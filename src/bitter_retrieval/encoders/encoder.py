@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 
-from bitter_retrieval.models.batching import length_batches, pad_right
+from bitter_retrieval.models.batching import balanced_batches, pad_right
 from bitter_retrieval.models.checkpoints import CheckpointError, resolve_checkpoint
 from bitter_retrieval.models.pretrained import HEADS, load_model, load_tokenizer, read_config
 
@@ -79,14 +79,14 @@ class Encoder(nn.Module):
         recompute: keep no activations; the backward pass encodes each micro-batch again, with the same dropout.
         """
         encode = partial(checkpoint, self._encode, use_reentrant=False) if recompute else self._encode
-        batches = length_batches([len(sequence) for sequence in sequences], budget)
+        batches = balanced_batches([len(sequence) for sequence in sequences], budget)
         vectors = torch.cat([encode(*self._padded([sequences[place] for place in batch])) for batch in batches])
         places = torch.tensor([place for batch in batches for place in batch], device=vectors.device)
         return vectors[torch.argsort(places)]  # batches go by length: back into the given order
 
     def _padded(self, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Token ids and mask [n, T], on the model's device already: `checkpoint` keeps that device's random state."""
-        ids, mask = pad_right(sequences, self.tokenizer.pad_token_id)
+        ids, mask = pad_right(sequences, self.tokenizer.pad_token_id, self.usage.max_length)
         return ids.to(self.model.device), mask.to(self.model.device)
 
     def _encode(self, ids: Tensor, mask: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ def fit_encoder(rows: list[Row], usage: Usage, settings: EncoderFit, on_step: Ca
     texts = list(passage_texts(rows).values())
     tokenizer = fit_wordpiece_tokenizer([*texts, *(row["query"] for row in rows)], settings.vocabulary)
     encoder = Encoder(build_bert(settings, tokenizer, usage.max_length), tokenizer, usage)
-    optimiser = torch.optim.AdamW(encoder.parameters(), lr=settings.learning_rate, weight_decay=0.01)
+    optimiser = torch.optim.AdamW(encoder.parameters(), lr=settings.learning_rate, weight_decay=0.01, fused=True)
     encoder.train()
     for step, (left, right) in enumerate(_pairs(texts, settings)):
         optimiser.param_groups[0]["lr"] = settings.learning_rate * schedule(step, settings.steps, WARM_UP, "linear")

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from bitter_retrieval.models.batching import aligned
 from bitter_retrieval.models.schedules import schedule
 from bitter_retrieval.models.vocabulary import fit_bpe_tokenizer, fit_word_tokenizer
 from bitter_retrieval.readers.muon import Muon
@@ -135,7 +136,7 @@ def _optimisers(model: Any, settings: ReaderFit) -> list[torch.optim.Optimizer]:
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     return [
         Muon(matrices, lr=settings.muon_learning_rate),
-        torch.optim.AdamW(others, lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
+        torch.optim.AdamW(others, lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
     ]
 
 
@@ -162,7 +163,7 @@ def _batches(
         ]
         sequences.sort(key=lambda sequence: len(sequence[0]))
         for place in rng.permutation(POOL)[: settings.steps - first]:
-            yield _pad(sequences[place * settings.batch : (place + 1) * settings.batch], tokenizer.pad_token_id)
+            yield _pad(sequences[place * settings.batch : (place + 1) * settings.batch], tokenizer.pad_token_id, max_length)
 
 
 def _endless(count: int, rng: np.random.Generator) -> Iterator[int]:
@@ -209,8 +210,8 @@ def _sequence(
     return prompt_ids + tail, len(prompt_ids)
 
 
-def _pad(sequences: list[tuple[tuple[int, ...], int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    width = max(len(ids) for ids, _ in sequences)
+def _pad(sequences: list[tuple[tuple[int, ...], int]], pad: int, most: int) -> tuple[torch.Tensor, torch.Tensor]:
+    width = aligned(max(len(ids) for ids, _ in sequences), most)
     ids = torch.full((len(sequences), width), pad)
     answer = torch.zeros(len(sequences), width, dtype=torch.bool)
     for row, (sequence, start) in enumerate(sequences):

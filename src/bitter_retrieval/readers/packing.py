@@ -26,7 +26,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from bitter_retrieval.models import attention
 
 SHARED = 8  # tokens that make a common beginning worth a segment
-LIKE = 8  # segments of 1 to 8, 9 to 16, … tokens share a call of attention
+LIKE = 16  # segments of 1 to 16, 17 to 32, … tokens share a call of attention
 NAME = "bitter_retrieval_packed"  # among transformers' attention implementations
 HALF = {torch.bfloat16, torch.float16}
 
@@ -79,7 +79,7 @@ class Pack:
 
     @cached_property
     def groups(self) -> Groups:
-        """Segments of similar length after equally many tokens share a call of attention, as wide as the longest.
+        """Segments of similar length after equally many tokens share a call of attention, as wide as the longest may be.
 
         Shorter ones repeat their last token, where causal attention does not look; results of the fill go to place T.
         """
@@ -88,7 +88,7 @@ class Pack:
             by_shape.setdefault((segment.position, (segment.stop - segment.start - 1) // LIKE), []).append(segment)
         queries, keys, results, shapes = [], [], [], []
         for (before, _), members in by_shape.items():
-            length = max(s.stop - s.start for s in members)
+            length = LIKE * max(-(-(s.stop - s.start) // LIKE) for s in members)
             shapes.append((len(members), before, length))
             for s in members:
                 fill = length - (s.stop - s.start)

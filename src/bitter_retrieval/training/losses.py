@@ -19,6 +19,7 @@ Three rules hold for all of them:
 - Masked entries may hold anything, NaN included, and get a gradient of exactly 0.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -116,7 +117,7 @@ class UtilityMap(torch.nn.Module):
         self.shift = torch.nn.Parameter(torch.zeros(()))  # b = 0
 
     def forward(self, similarity: Tensor) -> Tensor:
-        return self.log_scale.exp() * similarity + self.shift
+        return torch.pow(math.e, self.log_scale) * similarity + self.shift
 
 
 @dataclass(frozen=True)
@@ -186,9 +187,9 @@ def kl(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) -> LossValue
         labels = torch.where(batch.own, batch.nll, batch.no_passage_nll[:, None])
     used = (teacher & batch.own).any(1) & (student.sum(1) > 1)
     _check_no_passage(batch, used & (teacher & batch.others).any(1))
-    log_p = _masked_log_softmax(-labels / settings.teacher, teacher & used[:, None])
+    wanted = _masked(-labels / settings.teacher, teacher & used[:, None])
     log_q = _masked_log_softmax(batch.similarity / settings.student, student)
-    return _average((log_p.exp() * (log_p - log_q)).sum(1), used)
+    return _average((wanted.softmax(1) * (wanted.log_softmax(1) - log_q)).sum(1), used)
 
 
 def _check_no_passage(batch: LabelledBatch, needed: Tensor) -> None:
@@ -321,7 +322,7 @@ def stable_kd(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) -> Lo
     kept = own.mask[:, None, :] & ~(_differences(own.nll) > TIE)  # [Q, i, j]: j is not ranked above i
     log_own = _pairwise_logsumexp(logits[:, None, :], kept)
     log_total = torch.logaddexp(log_own, _others_logsumexp(batch, settings.student))
-    weights = _masked_log_softmax(-own.nll / settings.teacher, own.mask).exp()
+    weights = _masked(-own.nll / settings.teacher, own.mask).softmax(1)
     used = batch.own.any(1) & ((batch.own | batch.others).sum(1) > 1)
     return _average((weights * (log_total - logits)).sum(1), used)
 
@@ -366,7 +367,8 @@ def _masked(logits: Tensor, mask: Tensor) -> Tensor:
 
 def _masked_logsumexp(logits: Tensor, mask: Tensor) -> Tensor:
     """Over the last dimension; near the lowest finite number where nothing is kept."""
-    return _masked(logits, mask).logsumexp(-1)
+    kept = _masked(logits, mask)
+    return kept.amax(-1) - kept.log_softmax(-1).amax(-1)
 
 
 def _masked_log_softmax(logits: Tensor, mask: Tensor) -> Tensor:
