@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from bitter_retrieval.models.batching import length_batches, neighbour_batches, pad_right
+from bitter_retrieval.models.batching import aligned, balanced_batches, length_batches, neighbour_batches, pad_right
 
 
 @pytest.mark.parametrize("budget", [1, 12, 64, 10_000])
@@ -59,3 +59,30 @@ def test_padding_is_on_the_right_and_masked() -> None:
 def test_padding_uses_the_pad_it_is_given() -> None:
     ids, mask = pad_right([[1], [2, 3]], pad=99)
     assert ids.tolist() == [[1, 99], [2, 3]] and mask.sum() == 3
+
+
+@pytest.mark.parametrize(
+    ("length", "most", "width"), [(1, 64, 16), (16, 64, 16), (17, 64, 32), (50, 60, 60), (70, 64, 70), (5, 0, 5)]
+)
+def test_widths_are_aligned_as_far_as_the_model_reads(length: int, most: int, width: int) -> None:
+    assert aligned(length, most) == width
+    ids, mask = pad_right([[7] * length, [8]], 0, most)
+    assert ids.shape == mask.shape == (2, width)
+    assert mask.sum(1).tolist() == [length, 1]
+
+
+def test_balanced_batches_leave_no_small_one() -> None:
+    lengths = [10] * 21
+    assert list(map(len, length_batches(lengths, 100))) == [10, 10, 1]
+    assert list(map(len, balanced_batches(lengths, 100))) == [7, 7, 7]
+
+
+@pytest.mark.parametrize("budget", [1, 7, 30, 100, 200])
+def test_balanced_batches_are_as_many_and_within_the_budget(budget: int) -> None:
+    rng = random.Random(budget)
+    for count in range(1, 40):
+        lengths = [rng.randint(1, 30) for _ in range(count)]
+        batches = balanced_batches(lengths, budget)
+        assert len(batches) == len(length_batches(lengths, budget))
+        assert sorted(place for batch in batches for place in batch) == list(range(count))
+        assert all(len(b) == 1 or len(b) * max(lengths[place] for place in b) <= budget for b in batches)

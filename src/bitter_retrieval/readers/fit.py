@@ -163,7 +163,9 @@ def _batches(
         ]
         sequences.sort(key=lambda sequence: len(sequence[0]))
         for place in rng.permutation(POOL)[: settings.steps - first]:
-            yield _pad(sequences[place * settings.batch : (place + 1) * settings.batch], tokenizer.pad_token_id, max_length)
+            yield _pad(
+                sequences[place * settings.batch : (place + 1) * settings.batch], tokenizer.pad_token_id, max_length
+            )
 
 
 def _endless(count: int, rng: np.random.Generator) -> Iterator[int]:

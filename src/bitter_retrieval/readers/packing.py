@@ -24,9 +24,10 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from bitter_retrieval.models import attention
+from bitter_retrieval.models.batching import ALIGNED, aligned
 
 SHARED = 8  # tokens that make a common beginning worth a segment
-LIKE = 16  # segments of 1 to 16, 17 to 32, … tokens share a call of attention
+LIKE = ALIGNED  # segments of 1 to 16, 17 to 32, … tokens share a call of attention
 NAME = "bitter_retrieval_packed"  # among transformers' attention implementations
 HALF = {torch.bfloat16, torch.float16}
 
@@ -64,6 +65,7 @@ class Pack:
         self.positions = torch.tensor([positions], device=device)  # [1, T]
         self.windows: set[int | None] = set()  # of local attention, given to the attention function
         self.masked_windows: set[int] = set()  # for which the model asked for a mask
+        self._groups: dict[bool, Groups] = {}
         self._masks: dict[tuple[int, int, int | None], Tensor] = {}
 
     def mask(self, before: int, length: int, window: int | None) -> Tensor:
@@ -77,18 +79,21 @@ class Pack:
         self._masks[before, length, window] = mask
         return mask
 
-    @cached_property
-    def groups(self) -> Groups:
-        """Segments of similar length after equally many tokens share a call of attention, as wide as the longest may be.
+    def groups(self, filled: bool) -> Groups:
+        """Segments of similar length after equally many tokens share a call of attention, as wide as the longest.
 
-        Shorter ones repeat their last token, where causal attention does not look; results of the fill go to place T.
+        filled: as wide as the longest may be. Shorter ones repeat their last token, where causal attention does not
+        look; results of the fill go to place T.
         """
+        if filled in self._groups:
+            return self._groups[filled]
         by_shape: dict[tuple[int, int], list[Segment]] = {}
         for segment in self.segments:
             by_shape.setdefault((segment.position, (segment.stop - segment.start - 1) // LIKE), []).append(segment)
         queries, keys, results, shapes = [], [], [], []
         for (before, _), members in by_shape.items():
-            length = LIKE * max(-(-(s.stop - s.start) // LIKE) for s in members)
+            length = max(s.stop - s.start for s in members)
+            length = aligned(length, length + LIKE) if filled else length
             shapes.append((len(members), before, length))
             for s in members:
                 fill = length - (s.stop - s.start)
@@ -97,7 +102,8 @@ class Pack:
                 keys += [place for part in s.before for place in range(part.start, part.stop)] + own
                 results += [*range(s.start, s.stop), *[self.ids.shape[1]] * fill]
         tensors = [torch.tensor(places, device=self.ids.device) for places in (queries, keys, results)]
-        return Groups(tensors[0], tensors[1], tensors[2], shapes)
+        self._groups[filled] = Groups(tensors[0], tensors[1], tensors[2], shapes)
+        return self._groups[filled]
 
     @cached_property
     def varlen(self) -> tuple[Tensor | None, Tensor, Tensor, int, int]:
@@ -230,7 +236,7 @@ def _by_group(
 ) -> Tensor:
     """One call of scaled_dot_product_attention for each group of segments."""
     _, heads, length, width = query.shape
-    queries, keys, results, shapes = pack.groups
+    queries, keys, results, shapes = pack.groups(query.dtype == torch.float32)
     q = query[0].index_select(1, queries).split([n * own for n, _, own in shapes], dim=1)
     sizes = [n * (before + own) for n, before, own in shapes]
     k, v = (states[0].index_select(1, keys).split(sizes, dim=1) for states in (key, value))
