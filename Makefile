@@ -1,4 +1,5 @@
-# `make repro` reproduces the experiment and ends with its table; `make test` runs the tests. Both make .venv first, once.
+# `make repro` reproduces the experiment and ends with its table, and whether its figures are the committed ones.
+# `make test` runs the tests. Both make .venv first, once.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,6 +12,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 repro: $(VENV)/installed
 	$(BIN)/dvc repro
 	$(BIN)/python src/compare.py --show
+	$(BIN)/python src/compare.py --repeat
 
 test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile

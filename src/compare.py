@@ -7,12 +7,14 @@ answers or judges.
 
     dvc repro compare              # runs it
     python src/compare.py --show   # prints the tables of the last run again
+    python src/compare.py --repeat # says whether its figures are those of the last commit
 """
 
 import csv
 import dataclasses
 import hashlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ from bitter_retrieval.records import (
     sweep,
 )
 from bitter_retrieval.reporting import plots, tables
+from bitter_retrieval.reporting.repetition import sentences
 from bitter_retrieval.reporting.report import render
 from bitter_retrieval.reporting.summary import summary
 from bitter_retrieval.statistics.comparison import AGAIN, CONTROLS, NEGATIVE, Settings, System, compare, plain
@@ -62,6 +65,9 @@ ACCOUNT = METRICS / "prepare.json"
 def main() -> None:
     if sys.argv[1:] == ["--show"]:
         show(json.loads((METRICS / "report.json").read_text(encoding="utf-8")))
+        return
+    if sys.argv[1:] == ["--repeat"]:
+        repeat()
         return
     params = load_params()
     sweep(CURVES, params.runs)
@@ -107,6 +113,17 @@ def show(report: dict[str, Any]) -> None:
     for part in tables.everything(report, console.width):
         console.print(part)
     console.print(f"Everything on one page: {METRICS / 'report.html'}")
+
+
+def repeat() -> None:
+    """Print whether the last run's figures are those of the last commit."""
+    file = METRICS / "report.json"
+    known = subprocess.run(["git", "show", f"HEAD:./{file.as_posix()}"], capture_output=True, text=True)
+    if known.returncode:
+        print(f"{file} is not in the last commit: nothing to compare with ({known.stderr.strip()})")
+        return
+    for sentence in sentences(json.loads(file.read_text(encoding="utf-8")), json.loads(known.stdout)):
+        print(sentence)
 
 
 def settings(params: Params) -> Settings:
