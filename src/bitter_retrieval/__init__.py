@@ -13,7 +13,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 # Matrix products, torch's own operations and oneDNN each choose kernels by processor, and kernels add in different
-# orders. With AVX2 for all three, processors differ less. STRICT: a product's bytes do not depend on threads.
+# orders. With these, processors differ in few sizes (docs/processors.md). STRICT: nor do threads change a product.
 os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
 os.environ.setdefault("ATEN_CPU_CAPABILITY", "avx2")
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
