@@ -15,6 +15,7 @@ HEADS = ["difference, points [95%]", "p", "MDE", "worlds above 0", "verdict"]
 
 def markdown(found: Confirmation, design: Design, asked: int, commands: Sequence[str], picture: str) -> str:
     """docs/confirm.md. asked: worlds of the whole study."""
+    seeds = "one seed" if found.about["seeds"] == 1 else f"{found.about['seeds']} seeds"
     return "\n".join(
         [
             f"# Confirmation on {len(found.worlds)} unseen worlds",
@@ -27,7 +28,7 @@ def markdown(found: Confirmation, design: Design, asked: int, commands: Sequence
             paragraph(
                 "Each world repeats the whole experiment with frozen parameters: the generator draws other entities, "
                 "facts, passages and questions, reader and encoder are fitted on them, the reader and annotators label "
-                f"them, and every run is trained {found.about['seeds']} times, all with seeds of that world. These "
+                f"them, and every run is trained from {seeds} of that world. These "
                 "worlds were not looked at in development. The unit is the world: intervals hold for further worlds of "
                 "this generator with these parameters, and for no other text.",
                 found.made_by,
