@@ -29,13 +29,13 @@ def report(em: dict[str, float], half: float) -> dict[str, Any]:
 
 
 def test_every_run_has_the_same_number_of_different_trials_starting_values_first(tuned: params.Params) -> None:
-    grids = {name: grid(run, tuned.train.learning_rate, run.labels != "human") for name, run in tuned.runs.items()}
+    grids = {name: grid(run, tuned.train.learning_rate) for name, run in tuned.runs.items()}
     for made in grids.values():
         assert len(made) == len({tuple(each.items()) for each in made}) == len(trials(tuned)) == 9
         assert made[0]["learning_rate"] == tuned.train.learning_rate
     kl = tuned.runs["kl_a"]
-    assert grid(kl, 0.001)[0]["temperature.teacher"] == kl.temperature.teacher
-    assert grid(kl, 0.001, soft=False)[0]["temperature.student"] == kl.temperature.student  # no teacher is read
+    assert grid(kl, 0.001)[0]["temperature.student"] == kl.temperature.student
+    assert grid(replace(kl, losses={"margin": 1.0}), 0.001)[0]["margin"] == kl.margin
     mse = grid(replace(kl, losses={"mse": 1.0}), 0.001)
     assert {len(each) for each in mse} == {1} and len(mse) == 9  # it has no dial: learning rates alone
 
@@ -50,8 +50,8 @@ def test_a_trial_is_what_params_can_hold(tuned: params.Params) -> None:
         assert (last in at) != key.startswith("++"), f"{key}: ++ is for what params.yaml does not have"
         at[last] = float(value)
     made = params.parse_params(tree, "trial-8").runs
-    assert made["kl_a"].learning_rate == 0.002 and made["kl_a"].temperature.teacher == 0.4
-    assert made["infonce_human"].temperature.student == 0.1
+    assert made["kl_a"].learning_rate == 0.002 and made["kl_a"].temperature.student == 0.2
+    assert made["infonce_human"].temperature.student == 0.2
 
 
 def test_trials_are_refused_on_test_questions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,8 +82,8 @@ def test_the_page_says_what_is_taken_and_every_trial(tuned: params.Params) -> No
     assert (found["kl_a"].best, found["kl_a"].chosen) == (8, 6)  # se .02: .56 is the first within it of .58
     assert found["kl_a"].se[0] == pytest.approx(0.02)
     page = markdown(found, reports["trial-0"]["about"], study.commands_of(study.parse(["tune", "table"]), "tuning"))
-    rows, best = markdown_tables.rows(page), "learning rate 0.002, teacher 0.4"
-    assert ["kl_a", "learning rate 0.002, teacher 0.2", "56.0", best, "58.0 ± 2.0"] in rows
+    rows, best = markdown_tables.rows(page), "learning rate 0.002, student 0.2"
+    assert ["kl_a", "learning rate 0.002, student 0.1", "56.0", best, "58.0 ± 2.0"] in rows
     assert ["8", best, "*58.0*", "2.0"] in rows and "480 validation questions" in page
     assert [row[0] for row in rows].count("5") == len(tuned.runs)
 

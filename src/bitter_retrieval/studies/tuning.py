@@ -1,19 +1,18 @@
 """Tuning: every run gets the same number of trials, all judged by the answers to validation questions.
 
-    trials(params)["trial-3"]        {"++runs.kl_a.learning_rate": "0.001", "runs.kl_a.temperature.teacher": "0.4", …}
+    trials(params)["trial-3"]        {"++runs.kl_a.learning_rate": "0.001", "runs.kl_a.temperature.student": "0.2", …}
     outcomes(params, reports)["kl_a"]  Outcome(settings=[{…}, …], em=[0.61, …], se=[0.02, …], best=4, chosen=0)
 
 A trial sets all runs at once. A run's grid is the product of three learning rates and three values of its own dial: the
-temperature or margin of its heaviest loss (of kl it is the teacher's temperature, on binary labels the student's). A
-loss that has neither (mse) gets as many learning rates instead. Trial 0 has the starting values, and the first trial
-within one standard error of the best is taken: a run leaves its starting values only for a visible gain.
+margin or student's temperature of its heaviest loss. A loss that has neither (mse) gets as many learning rates instead.
+Trial 0 has the starting values, and the first trial within one standard error of the best is taken: a run leaves its
+starting values only for a visible gain.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bitter_retrieval import lineage
 from bitter_retrieval.params import Params
 from bitter_retrieval.reporting import wording
 from bitter_retrieval.reporting.tables import markdown_table
@@ -22,7 +21,7 @@ from bitter_retrieval.training.settings import LOSSES, Run
 
 FACTORS = (1, 0.5, 2)  # of the learning rate, and of the dial
 MORE_FACTORS = (1, 0.5, 2, 0.25, 4, 0.71, 1.41, 0.125, 8)  # of the learning rate alone
-DIALS = ("margin", "temperature.teacher", "temperature.student")  # a run's dial is the first that its loss reads
+DIALS = ("margin", "temperature.student")  # a run's dial is the first that its loss reads
 NORMAL = 1.96  # standard errors in half a 95% interval
 Settings = dict[str, float]
 
@@ -42,12 +41,11 @@ class Outcome:
     chosen: int
 
 
-def grid(run: Run, learning_rate: float, soft: bool = True) -> list[Settings]:
-    """The trials of one run, the starting values first. soft: whether its labels are, so that a teacher is read."""
+def grid(run: Run, learning_rate: float) -> list[Settings]:
+    """The trials of one run, the starting values first."""
     rate = run.learning_rate or learning_rate
     heaviest = max(run.losses, key=lambda name: run.losses[name])
-    dials = [dial for dial in LOSSES[heaviest].dials if soft or dial != "temperature.teacher"]
-    dial = next((dial for dial in DIALS if dial in dials), None)
+    dial = next((dial for dial in DIALS if dial in LOSSES[heaviest].dials), None)
     if dial is None:
         return [{"learning_rate": _short(rate * factor)} for factor in MORE_FACTORS]
     start = run.margin if dial == "margin" else getattr(run.temperature, dial.split(".")[1])
@@ -80,10 +78,7 @@ def trials(params: Params) -> Wanted:
 
 
 def _grids(params: Params) -> dict[str, list[Settings]]:
-    return {
-        name: grid(run, params.train.learning_rate, lineage.is_soft(run.labels, params))
-        for name, run in params.runs.items()
-    }
+    return {name: grid(run, params.train.learning_rate) for name, run in params.runs.items()}
 
 
 def outcomes(params: Params, reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Outcome]:
