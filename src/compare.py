@@ -19,6 +19,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from bitter_retrieval import lineage
 from bitter_retrieval.command_line import run_stage, track
 from bitter_retrieval.evaluation.corpus import Asked, asked_in
@@ -40,7 +42,7 @@ from bitter_retrieval.records import (
     sweep,
 )
 from bitter_retrieval.reporting import plots, tables
-from bitter_retrieval.reporting.repetition import sentences
+from bitter_retrieval.reporting.repetition import changed, sentences
 from bitter_retrieval.reporting.report import render
 from bitter_retrieval.reporting.summary import summary
 from bitter_retrieval.statistics.comparison import AGAIN, CONTROLS, NEGATIVE, Settings, System, compare, plain
@@ -58,6 +60,7 @@ from bitter_retrieval.statistics.statistics import Design
 from bitter_retrieval.statistics.utility import Known
 
 PREPARED_DIR, LABELS, PREDICTIONS = Path("data/prepared"), Path("data/labels"), Path("data/predictions")
+LOCK = Path("dvc.lock")
 JUDGED, CURVES, METRICS, PLOTS = Path("data/judgements.parquet"), Path("plots/curves"), Path("metrics"), Path("plots")
 ACCOUNT = METRICS / "prepare.json"
 
@@ -118,12 +121,21 @@ def show(report: dict[str, Any]) -> None:
 def repeat() -> None:
     """Print whether the last run's figures are those of the last commit."""
     file = METRICS / "report.json"
-    known = subprocess.run(["git", "show", f"HEAD:./{file.as_posix()}"], capture_output=True, text=True)
-    if known.returncode:
-        print(f"{file} is not in the last commit: nothing to compare with ({known.stderr.strip()})")
+    known, lock = committed(file), committed(LOCK)
+    if known is None:
+        print(f"{file} is not in the last commit: there is nothing to compare with.")
         return
-    for sentence in sentences(json.loads(file.read_text(encoding="utf-8")), json.loads(known.stdout)):
+    other = changed(*map(yaml.safe_load, (LOCK.read_text(encoding="utf-8"), lock))) if lock and LOCK.is_file() else []
+    if other:
+        print(f"Parameters differ from those of the committed run: {', '.join(other)}.")
+    for sentence in sentences(json.loads(file.read_text(encoding="utf-8")), json.loads(known)):
         print(sentence)
+
+
+def committed(file: Path) -> str | None:
+    """A file's text in the last commit; None if it is not in there."""
+    found = subprocess.run(["git", "show", f"HEAD:./{file.as_posix()}"], capture_output=True, text=True)
+    return None if found.returncode else found.stdout
 
 
 def settings(params: Params) -> Settings:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bitter_retrieval.reporting.repetition import sentences
+from bitter_retrieval.reporting.repetition import changed, sentences
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -69,6 +69,17 @@ def test_other_settings_are_not_compared() -> None:
     assert len(told) == 1
     assert told[0].startswith("Not comparable with the committed figures, which are of other settings: systems [")
     assert told[0].endswith(", questions 480, committed 2560.")
+
+
+def test_parameters_that_changed_since_are_named() -> None:
+    def lock(width: int, seeds: list[int], **more: dict[str, Any]) -> dict[str, Any]:
+        params = {"train": {"seeds": seeds}, "encoders.mini": {"fit": {"width": width}}}
+        return {"stages": {"train@a": {"params": {"params.yaml": params}}, "compare": {"cmd": "compare"}, **more}}
+
+    assert changed(lock(96, [0, 1]), lock(96, [0, 1])) == []
+    assert changed(lock(96, [0, 1]), lock(128, [0, 2])) == ["encoders.mini.fit.width", "train.seeds.1"]
+    new = {"train@b": {"params": {"params.yaml": {"runs.b": {"margin": 1}}}}}
+    assert changed(lock(96, [0, 1], **new), lock(96, [0, 1])) == []  # a stage that only one of them has
 
 
 @pytest.mark.parametrize("committed", [True, False])

@@ -3,6 +3,10 @@
     sentences(report, committed)     ["All 1,482 figures are identical to the committed ones."]
 
 Both are metrics/report.json. The processor is not a figure: it is named where figures differ.
+
+    changed(lock, committed)         ["encoders.mini.fit.feed_forward"]
+
+Both are dvc.lock, as a tree: parameters whose values differ in a stage that both have.
 """
 
 import json
@@ -31,6 +35,20 @@ def sentences(report: Mapping[str, Any], committed: Mapping[str, Any]) -> list[s
         *([f"{len(missing):,} figures are in one of the two reports only."] if missing else []),
         *_compared(report, committed),
     ]
+
+
+def changed(lock: Mapping[str, Any], committed: Mapping[str, Any]) -> list[str]:
+    """Parameters that differ from the committed run's."""
+    here, there = (dict(_params(one)) for one in (lock, committed))
+    return sorted({key.partition(" ")[2] for key in here.keys() & there.keys() if here[key] != there[key]})
+
+
+def _params(lock: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Values by "stage parameter"."""
+    for stage, parts in lock.get("stages", {}).items():
+        for file in parts.get("params", {}).values():
+            for name, value in _leaves(file, ""):
+                yield f"{stage} {name.lstrip('/').replace('/', '.')}", value
 
 
 def _other_settings(report: Mapping[str, Any], committed: Mapping[str, Any]) -> str:
