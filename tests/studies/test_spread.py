@@ -82,7 +82,7 @@ def test_a_component_below_0_is_0() -> None:
 
 def test_experiments_are_worlds_times_draws(params: Params) -> None:
     made = wanted(params, 2)
-    assert list(made) == ["spread-201-0", "spread-201-1", "spread-202-0", "spread-202-1"]
+    assert list(made) == ["spread-201-0", "spread-202-0", "spread-201-1", "spread-202-1"]
     one, other = made["spread-202-0"], made["spread-202-1"]
     assert {key for key in one if one[key] != other[key]} == {"++data.world.train_draw"}
     assert one["data.seed"] == "202"

@@ -60,13 +60,16 @@ class Spread:
 
 
 def wanted(params: Params, worlds: int) -> Wanted:
-    """Settings of the experiments by name. Raises ReplicationError unless params are of this study."""
+    """Settings of the experiments by name. Raises ReplicationError unless params are of this study.
+
+    A world's draws are not neighbours: two experiments at a time would fit the same readers twice.
+    """
     fits(params)
     first = first_world(params, "spread")
     return {
         f"spread-{world}-{draw}": seeds(params, world) | {"++data.world.train_draw": str(draw)}
-        for world in range(first, first + worlds)
         for draw in range(DRAWS)
+        for world in range(first, first + worlds)
     }
 
 
