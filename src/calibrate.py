@@ -1,6 +1,6 @@
 """Calibrate: do intervals, tests and stated power hold? Simulated experiments of known truth, shaped like this one.
 
-    python src/calibrate.py                      # about two minutes on two cores
+    python src/calibrate.py                      # about three minutes on two cores
     python src/calibrate.py --experiments 200    # a quick look
 
 Reads params.yaml and data/predictions/runs (`dvc pull` fetches them), measures how much exact match varies with groups,
