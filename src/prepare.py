@@ -23,7 +23,8 @@ from bitter_retrieval.files.hub_datasets import hub_parts, refuse_unavailable, r
 from bitter_retrieval.files.settings import Hub
 from bitter_retrieval.judging.settings import LlmParams
 from bitter_retrieval.labels.settings import PublishedLabels
-from bitter_retrieval.models.hub import fetch
+from bitter_retrieval.models.checkpoints import is_gguf, repo_and_file
+from bitter_retrieval.models.hub import fetch, fetch_weights
 from bitter_retrieval.models.settings import is_hub_id
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.readers.settings import ReaderParams
@@ -66,7 +67,10 @@ def refuse_absent(params: Params) -> None:
         refuse_unstated(*hub)
     for model, revision in _models(params):
         if is_hub_id(model):
-            fetch(model, "config.json", revision)
+            if is_gguf(model):
+                fetch_weights(*repo_and_file(model), revision, only_ask=True)
+            else:
+                fetch(model, "config.json", revision)
     for hub in hubs:
         refuse_unavailable(*hub)
 

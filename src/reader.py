@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from bitter_retrieval.command_line import bar, named, run_stage
-from bitter_retrieval.models.checkpoints import write_pointer
+from bitter_retrieval.models.checkpoints import is_gguf, write_pointer
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import load_params
 from bitter_retrieval.readers.fit import fit_reader, supports
 from bitter_retrieval.readers.generation import generate_answers
+from bitter_retrieval.readers.gguf import find_gguf, provenance
 from bitter_retrieval.readers.language_model import Reader, ReaderError, ReaderSettings, load_reader, save_settings
 from bitter_retrieval.readers.prompts import Prompt
 from bitter_retrieval.readers.settings import ReaderFit, ReaderParams
@@ -41,7 +42,9 @@ def main() -> None:
         fit(name, fitting, settings, settings.fit)
     else:
         write_pointer(MODELS / name, settings.model, settings.revision)
-    save_settings(MODELS / name, ReaderSettings(**{f.name: getattr(settings, f.name) for f in fields(ReaderSettings)}))
+    asked = ReaderSettings(**{f.name: getattr(settings, f.name) for f in fields(ReaderSettings)})
+    weights = provenance(find_gguf(settings.model, settings.revision)) if is_gguf(settings.model) else None
+    save_settings(MODELS / name, asked, weights)
     METRICS.mkdir(parents=True, exist_ok=True)
     found = accuracy(load_reader(MODELS / name), held_out)
     (METRICS / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")

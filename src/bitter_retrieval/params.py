@@ -37,6 +37,7 @@ from bitter_retrieval.labels.settings import (
     ReaderLabels,
     RerankerLabels,
 )
+from bitter_retrieval.models.checkpoints import is_gguf
 from bitter_retrieval.models.settings import FIT, is_hub_id
 from bitter_retrieval.parameter_types import Name
 from bitter_retrieval.readers.settings import ReaderParams
@@ -116,6 +117,8 @@ def _relations(params: Params) -> Relations:
         yield from _beyond_relations(params.beyond, params.data)
     for name, reader in params.readers.items():
         yield from _model_relations(f"readers.{name}", reader)
+        worked = reader.examples is not None and reader.model == FIT
+        yield worked, f"readers.{name}.examples: a reader that is fitted here learns its prompt; remove them."
     for name, encoder in params.encoders.items():
         yield from _model_relations(f"encoders.{name}", encoder)
     for name, labels in params.labels.items():
@@ -200,6 +203,10 @@ def _beyond_relations(beyond: AnyData, data: AnyData) -> Relations:
 
 def _model_relations(at: str, model: ReaderParams | EncoderParams) -> Relations:
     name, fit, fitted = model.model, model.fit, model.model == FIT
+    gguf = is_gguf(name)
+    yield gguf and isinstance(model, EncoderParams), f"{at}.model: {name!r}: a GGUF file can be a reader alone."
+    short = gguf and is_hub_id(name) and name.count("/") < 2
+    yield short, f"{at}.model: {name!r} is no file here; a hub's is named owner/repo/file.gguf."
     yield fitted and fit is None, f"{at}.fit: missing; model fit needs it."
     yield not fitted and fit is not None, f"{at}.fit: only used when model is fit, not {name!r}; remove one of them."
     if fit is not None:
@@ -211,7 +218,8 @@ def _model_relations(at: str, model: ReaderParams | EncoderParams) -> Relations:
 def _revision_relations(at: str, name: str, revision: str | None, hub: bool, others: Iterable[str]) -> Relations:
     """others: legal values besides a hub id."""
     yield not hub and revision is not None, f"{at}: must be null as {name!r} is no hub id, got {revision!r}."
-    command = f"git ls-remote https://huggingface.co/{name} {revision or 'main'}"
+    repo = "/".join(name.split("/")[:2])
+    command = f"git ls-remote https://huggingface.co/{repo} {revision or 'main'}"
     yield (
         hub and not re.fullmatch("[0-9a-f]{40}", revision or ""),
         (

@@ -71,7 +71,7 @@ PREDICTIONS = pa.schema(
         ("f1", pa.float32()),
         ("candidate_ids", pa.list_(pa.string())),
         ("candidate_ranks", pa.list_(pa.int32())),  # rank in the whole corpus, 1 is first; empty without retrieval
-        ("truncated", pa.int8()),  # 1: the context was cut to fit
+        ("truncated", pa.int8()),  # passages shown that were cut to fit
     ]
 )
 JUDGEMENTS = pa.schema(

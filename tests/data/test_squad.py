@@ -287,7 +287,7 @@ def refusal(path: Path) -> str:
 
 def test_absent_path_and_empty_folder_say_where_data_belongs(tmp_path: Path) -> None:
     assert "data/raw/" in refusal(tmp_path / "absent.json")
-    assert f"{tmp_path}: no *.json or *.parquet" in refusal(tmp_path)
+    assert f"{tmp_path}: no data file here" in refusal(tmp_path)
 
 
 def test_errors_say_where_the_data_stand_in_params(towns: Path, tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def test_a_corpus_that_does_not_fit_is_refused(folder: Path, models: Path, monke
     asked = ("--encoder", "bm25", "--reader", models / "qwen", "--input", "questions.jsonl", "--output", "out")
     for row, says in [
         ({"passage_id": ROWS[0]["passages"][0]["passage_id"], "text": "Another."}, "has two texts, 'Another.' and"),
-        ({"id": 3, "text": "Another."}, "unknown layout, found keys ['id', 'text']. Known: passage_id and text"),
+        ({"name": 3, "text": "Another."}, "unknown layout, found keys ['name', 'text']. Known: passage_id (or _id,"),
         ({"passage_id": None, "text": "Another."}, "passage_id should be text or a whole number, is None"),
     ]:
         write_lines("more.jsonl", [row])

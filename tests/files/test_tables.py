@@ -144,7 +144,9 @@ def told(path: Path, split: str | None = None) -> str:
 def test_paths_that_cannot_be_read_say_what_can(folder: Path, tmp_path: Path) -> None:
     splits = "['mine_test', 'train', 'validation']"
     assert f"4 data files. Ask for one of the splits {splits}" in told(folder)
-    assert "no data file of split 'dev' here (.parquet, .jsonl, .json)" in told(folder, "dev")
+    assert "no data file of split 'dev' here (.parquet, .jsonl, .ndjson, .json; JSON also as .gz, .bz2, .zst)" in told(
+        folder, "dev"
+    )
     assert f"Splits found: {splits}" in told(folder, "dev")
     assert "no such file" in told(tmp_path / "absent.jsonl")
     (tmp_path / "a.csv").write_text("query")

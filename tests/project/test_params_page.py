@@ -53,6 +53,7 @@ class Own:
 class Named:
     stop: list[str]
     chat: bool = False
+    worked: Annotated[list[Limits], "at least one"] | None = None
 
 
 @dataclass
@@ -69,7 +70,7 @@ def tables(kind: Any, at: str = "", shown: dict[Any, str] | None = None) -> Iter
     deeper: list[tuple[Any, str]] = []
     for name, variants in fields_of(kind).items():
         hint = merged([hint for hint, _, _ in variants])
-        below, path = section(hint), ".".join(part for part in (at, name) if part)
+        below, path = section(listed(hint)), ".".join(part for part in (at, name) if part)
         path += ".<name>" if get_origin(hint) is dict else ""
         if below and below not in shown:
             shown[below] = path
@@ -107,6 +108,15 @@ def merged(hints: list[Any]) -> Any:
     if all(get_origin(hint) is Literal for hint in hints):
         return Literal[tuple(value for hint in hints for value in get_args(hint))]
     return min(hints, key=lambda hint: get_origin(hint) in (Union, types.UnionType))
+
+
+def listed(hint: Any) -> Any:
+    """The annotation of a list's items; any other annotation as it is."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return reduce(or_, (listed(part) for part in get_args(hint)))
+    if get_origin(hint) is Annotated:
+        return listed(get_args(hint)[0]) if get_origin(get_args(hint)[0]) is list else hint
+    return get_args(hint)[0] if get_origin(hint) is list else hint
 
 
 def section(hint: Any) -> Any:
@@ -198,5 +208,9 @@ def test_fields_types_and_defaults_are_read_from_dataclasses() -> None:
             "reader": ("whole number 0 or more", "`0`"),
             "train": ("whole number or null", "`null`"),
         },
-        "named.<name>": {"stop": ("list: text", "needed"), "chat": ("true or false", "`false`")},
+        "named.<name>": {
+            "stop": ("list: text", "needed"),
+            "chat": ("true or false", "`false`"),
+            "worked": ("list: section `data.limits` or null", "`null`"),
+        },
     }

@@ -22,7 +22,7 @@ from bitter_retrieval.readers.language_model import (
     open_reader,
     save_settings,
 )
-from bitter_retrieval.readers.prompts import Prompt
+from bitter_retrieval.readers.prompts import Example, Prompt
 
 QUERY = "Where was Aldan born?"
 PASSAGE = "Aldan was born in Ashby. Aldan owns a goat."
@@ -350,6 +350,51 @@ def test_text_that_just_fits_is_not_cut(reader: Reader) -> None:
     assert encoded.ids == whole and not encoded.truncated
     reader.max_length = len(whole) - 1
     assert encode_one(reader, PASSAGE, "Ashby").truncated
+
+
+def test_several_passages_share_the_room() -> None:
+    """Each long passage keeps as many tokens as the other, to one; the short one keeps all."""
+    reader = tiny.tiny_reader(tokenizer="bpe", max_length=150)
+    reader.prompt = replace(reader.prompt, several="- {passage}\n")
+    (encoded,) = reader.encode([QUERY], [(LONG, PASSAGE, LONG)], ["Ashby"])
+    assert isinstance(encoded, Encoded)
+    assert encoded.truncated == 2 and 146 <= len(encoded.ids) <= 150
+    first, second, third = (part.strip() for part in shown_passage(reader, encoded).removeprefix("- ").split("\n- "))
+    assert second == PASSAGE
+    assert LONG.startswith(first) and LONG.startswith(third)
+    lengths = [len(reader.tokenizer(text, add_special_tokens=False).input_ids) for text in (first, third)]
+    assert lengths[0] > 20 and abs(lengths[0] - lengths[1]) <= 1
+
+
+def test_several_passages_that_fit_are_whole(reader: Reader) -> None:
+    reader.max_length = 200
+    (encoded,) = reader.encode([QUERY], [(PASSAGE, "", PASSAGE)], ["Ashby"])
+    assert isinstance(encoded, Encoded)
+    whole = prompt_text(QUERY, f"{PASSAGE}\n\n{PASSAGE}")
+    assert encoded.ids == reader.tokenizer(f"{whole} Ashby").input_ids and encoded.truncated == 0
+
+
+WORKED = (Example(PASSAGE, QUERY, "Ashby"), Example("", "Who owns a hen?", "Brenn"))
+
+
+def test_worked_examples_come_first_and_are_never_cut() -> None:
+    reader = tiny.tiny_reader(tokenizer="bpe", max_length=110)
+    reader.prompt = replace(reader.prompt, examples=WORKED)
+    encoded = encode_one(reader, LONG, "Holt", "Where was Falk born?")
+    text = reader.tokenizer.decode(encoded.ids)
+    assert text.startswith(f"{prompt_text(QUERY, PASSAGE)} Ashby\n\n{prompt_text('Who owns a hen?', '')} Brenn\n\n")
+    assert text.endswith("\nAnswer: Holt") and encoded.truncated == 1 and len(encoded.ids) <= 110
+
+
+def test_worked_examples_of_a_chat_are_its_earlier_turns() -> None:
+    reader = chat_reader()
+    reader.prompt = replace(reader.prompt, examples=WORKED)
+    text = reader.tokenizer.decode(encode_one(reader, PASSAGE, "Ashby").ids)
+    turns = ["user", "assistant", "user", "assistant", "user"]
+    said = [prompt_text(QUERY, PASSAGE), "Ashby", prompt_text("Who owns a hen?", ""), "Brenn"]
+    said.append(prompt_text(QUERY, PASSAGE))
+    asked = "".join(f"{turn}: {words}<end>\n" for turn, words in zip(turns, said, strict=True))
+    assert text == f"{asked}assistant:\n(at once)\nAshby"
 
 
 def test_only_items_that_do_not_fit_are_cut(reader: Reader) -> None:

@@ -13,7 +13,6 @@ import torch
 
 from bitter_retrieval.readers import fit as reader_fit
 from bitter_retrieval.readers.fit import Example, build_causal_lm, examples_of, fit_reader
-from bitter_retrieval.readers.prompts import PASSAGE_SEPARATOR, join_passages
 from bitter_retrieval.records import Row
 
 ROWS = tiny.world(36)
@@ -118,8 +117,8 @@ DRAWS = 3000
 def contexts(most: int, short: bool = False, example: Example = EXAMPLE) -> list[list[str]]:
     """Passages of each context."""
     rng = np.random.default_rng(0)
-    drawn = [reader_fit._context(example, short, most, rng) for _ in range(DRAWS)]
-    return [context.split(PASSAGE_SEPARATOR) if context else [] for context in drawn]
+    drawn = [reader_fit._context(example, short, most, tiny.PROMPT, rng) for _ in range(DRAWS)]
+    return [context.split("\n") if context else [] for context in drawn]
 
 
 def likely(count: int, trials: int, share: float) -> bool:
@@ -221,7 +220,7 @@ def test_prompts_are_tokenised_as_the_reader_will_ask(
     expected = {}
     for row in ROWS:
         texts = [p["text"] for p in row["passages"]]
-        whole = [join_passages(shown) for count in range(1, most + 1) for shown in permutations(texts, count)]
+        whole = [tiny.PROMPT.join(shown) for count in range(1, most + 1) for shown in permutations(texts, count)]
         contexts = ["", *whole, *(text.split(". ")[0] + "." for text in texts)]
         for encoded in reader.encode([row["query"]] * len(contexts), contexts, [row["answers"][0]] * len(contexts)):
             expected[tuple(encoded.ids)] = encoded.answer_start

@@ -651,7 +651,7 @@ def test_the_page_is_whole_and_loads_nothing(workspace: Path) -> None:
     assert not re.search(r"https?:|url\(|@import|<script", text)
     assert "&lt;b&gt;Oskal&lt;/b&gt;" in text and "<b>Oskal" not in text
     assert text.count("<details") == 6  # four questions, params and files
-    said = ["Truncated contexts, 1 shown: 4", "5 passages shown", "Rankings of 12 passages", "nDCG@10"]
+    said = ["Passages cut to fit, 1 shown: 4", "5 passages shown", "Rankings of 12 passages", "nDCG@10"]
     for words in [
         *said,
         '<th scope="row">train.learning_rate</th><td>0.001</td>',

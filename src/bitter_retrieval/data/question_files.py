@@ -1,4 +1,4 @@
-"""Your own questions with candidate passages, in one of four layouts, as prepared rows.
+"""Your own questions with candidate passages, in one of our layouts or other people's (layouts.py), as prepared rows.
 
 SQuAD           v1.1 and v2 (squad.py); a question's only candidate is the paragraph that it was asked about
 MS MARCO        v1.1 and v2.1 (https://huggingface.co/datasets/microsoft/ms_marco), where `passages` holds parallel
@@ -24,12 +24,13 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from bitter_retrieval.data import squad
+from bitter_retrieval.data import layouts, squad
+from bitter_retrieval.data.settings import TITLED
 from bitter_retrieval.files import values
 from bitter_retrieval.files.tables import (
     Layout,
@@ -40,6 +41,8 @@ from bitter_retrieval.files.tables import (
     column_names,
     files_of_split,
     records,
+    stem,
+    suffix,
 )
 from bitter_retrieval.files.values import DataFileError, short
 from bitter_retrieval.records import Row
@@ -69,9 +72,9 @@ QUESTION = Layout(
     ("query_id", "group_id"),
     "query, answers and passages, which are a list of texts or of {text, passage_id, is_selected}, or MS MARCO's "
     "{passage_text: […], is_selected: […]}; or SQuAD's, {data: [{title, paragraphs: […]}]} or columns "
-    f"{', '.join(squad.COLUMNS)}",
+    f"{', '.join(squad.COLUMNS)}; or {layouts.DESCRIPTION}",
 )
-PASSAGE = Layout(("passage_id", "text"), (), "passage_id and text")
+PASSAGE = Layout(("text",), (*layouts.IDS, "title"), "passage_id (or _id, docid) and text, with a title or without")
 
 
 def read_questions(path: Path, split: str | None = None, first: int = 0, last: int | None = None) -> ReadQuestions:
@@ -98,27 +101,38 @@ def read_questions(path: Path, split: str | None = None, first: int = 0, last: i
 def file_records(files: Iterable[Path], left_out: Counter[str]) -> Iterator[Record]:
     """The records of all files in turn; counts in `left_out` the questions that SQuAD's reader leaves out."""
     return chain.from_iterable(
-        _from_squad(file, left_out) if _is_squad(file) else records(file, QUESTION) for file in files
+        _from_squad(file, left_out) if _is_squad(file) else records(file, _layout(file)) for file in files
     )
 
 
+def _layout(file: Path) -> Layout:
+    """Which columns are read: in other people's layouts all, as some have names of their own."""
+    names = column_names(file) if suffix(file) == ".parquet" else []
+    return Layout((), tuple(names), QUESTION.description) if layouts.layout_of(names) else QUESTION
+
+
 def _is_squad(file: Path) -> bool:
-    if file.suffix == ".parquet":
+    if suffix(file) == ".parquet":
         return set(squad.COLUMNS) <= set(column_names(file))
     return SQUAD.match(beginning(file)) is not None
 
 
 def prepared_rows(
-    found: Iterable[Record], ids: "PassageIds", left_out: Counter[str], repeated: bool = False
+    found: Iterable[Record],
+    ids: "PassageIds",
+    left_out: Counter[str],
+    repeated: bool = False,
+    template: str = TITLED,
 ) -> Iterator[tuple[Place, Row]]:
     """Prepared rows, each with its place; counts in `left_out` what is left out.
 
     An absent group_id is None. ids: one for all rows that share passages. repeated: of rows with the same query_id,
-    keep the first instead of refusing the others. Raises DataFileError.
+    keep the first instead of refusing the others. template: how a title becomes part of a passage. Raises
+    DataFileError.
     """
     asked: dict[str, Place] = {}
     for place, record in found:
-        row, counts = _prepared(record, place, ids)
+        row, counts = _prepared(layouts.translated(record, place), place, ids, template)
         if row is not None and (other := asked.setdefault(row["query_id"], place)) != place:
             if not repeated:
                 raise DataFileError(
@@ -137,7 +151,7 @@ def read_passages(path: Path, known: Mapping[str, str], source: Path) -> tuple[d
 
 
 def further_passages(
-    files: Iterable[Path], known: Mapping[str, str], source: Path
+    files: Iterable[Path], known: Mapping[str, str], source: Path, template: str = TITLED
 ) -> tuple[dict[str, str], dict[str, int]]:
     """Texts by passage_id: the `known` ones, which come from the file `source`, then the further ones of the files.
 
@@ -149,9 +163,12 @@ def further_passages(
         ids.claim(text, passage_id, source)
     for file in files:
         for place, record in records(file, PASSAGE):
-            check_layout(record, place, PASSAGE)
-            name = values.identifier(record["passage_id"], "passage_id", place)
-            text = values.text(record["text"], "text", place)
+            passage = layouts.plain_passage(record, place, PASSAGE)
+            if not {*layouts.IDS} & record.keys():
+                check_layout(record, place, replace(PASSAGE, needed=("passage_id", "text")))
+            name = values.identifier(passage["passage_id"], "passage_id", place)
+            title = None if passage["title"] is None else values.text(passage["title"], "title", place)
+            text = layouts.titled(values.text(passage["text"], "text", place), title, template)
             if name is None:
                 raise values.refusal("passage_id", "text or a whole number", name, place)
             if not text:
@@ -178,15 +195,16 @@ def _from_squad(file: Path, left_out: Counter[str]) -> Iterator[Record]:
         yield Place(file, "question", number), fields | {"answers": list(asked.answers), "passages": passages}
 
 
-def _prepared(record: Any, place: Place, ids: "PassageIds") -> tuple[Row | None, Counter[str]]:
+def _prepared(record: Any, place: Place, ids: "PassageIds", template: str) -> tuple[Row | None, Counter[str]]:
     """The prepared row, None if it is left out, and the number of parts left out by reason."""
     if isinstance(record, dict) and "query_type" in record:  # MS MARCO's, whose evaluation files have no answers
         record = {"answers": None} | record
     check_layout(record, place, QUESTION)
     query = values.text(record["query"], "query", place)
     answers = values.answers(record["answers"], place)
-    candidates = [_candidate(item, n, place) for n, item in enumerate(_candidates(record["passages"], place), 1)]
-    query_id = values.identifier(record.get("query_id"), "query_id", place) or f"{place.file.stem}-{place.number}"
+    items = _candidates(record["passages"], place)
+    candidates = [_candidate(item, number, place, template) for number, item in enumerate(items, 1)]
+    query_id = values.identifier(record.get("query_id"), "query_id", place) or f"{stem(place.file)}-{place.number}"
     group_id = values.identifier(record.get("group_id"), "group_id", place)
     given = values.given(answers)
     shown = [candidate for candidate in candidates if candidate["text"]]
@@ -257,7 +275,7 @@ def _candidates(passages: Any, place: Place) -> list[Any]:
     return passages or []
 
 
-def _candidate(item: Any, number: int, place: Place) -> Row:
+def _candidate(item: Any, number: int, place: Place, template: str) -> Row:
     """A prepared row's passage, whose passage_id may still be None."""
     name = f"passage {number}"
     item = {"text": item} if isinstance(item, str) else item
@@ -265,12 +283,14 @@ def _candidate(item: Any, number: int, place: Place) -> Row:
         item = {"text": item["passage_text"]} | item
     if not isinstance(item, dict) or "text" not in item:
         raise values.refusal(name, "a text or {text, passage_id, is_selected}", item, place)
+    text = values.text(item["text"], f"text of {name}", place)
+    title = None if item.get("title") is None else values.text(item["title"], f"title of {name}", place)
     mark = item.get("is_selected")
     if mark not in (None, -1, 0, 1):
         raise values.refusal(f"is_selected of {name}", "0, 1 or null", mark, place)
     return {
         "passage_id": values.identifier(item.get("passage_id"), f"passage_id of {name}", place),
-        "text": values.text(item["text"], f"text of {name}", place),
+        "text": layouts.titled(text, title, template),
         "is_selected": None if mark in (None, -1) else int(mark),  # -1: the test split of MS MARCO v2.1, not annotated
         "role": values.identifier(item.get("role"), f"role of {name}", place),
     }

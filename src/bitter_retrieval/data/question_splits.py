@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bitter_retrieval.data.division import digest, divide
+from bitter_retrieval.data.layouts import beir_file, beir_questions, beir_splits, is_beir
+from bitter_retrieval.data.negatives import add_negatives
 from bitter_retrieval.data.question_files import LEFT_OUT, PassageIds, file_records, further_passages, prepared_rows
 from bitter_retrieval.data.settings import Limits, QuestionData
-from bitter_retrieval.files.tables import Record, data_files, of_split
+from bitter_retrieval.files.tables import Record, data_files, of_split, stem
 from bitter_retrieval.files.values import DataFileError
 from bitter_retrieval.records import Row, passage_texts
 
@@ -46,11 +48,14 @@ class _Drawn(NamedTuple):
 
 def split_files(path: Path) -> tuple[Parts, list[Path]]:
     """The parts, from one file or from a folder's files by the split in their names, and files of further passages."""
+    if is_beir(path):
+        qrels = beir_splits(path).items()
+        return {split: partial(_beir, path, file) for split, file in qrels}, [beir_file(path, "corpus")]
     files = data_files(path)
     corpus = [file for file in files if path.is_dir() and of_split(file, "corpus")]
     files = [file for file in files if file not in corpus]
     if len(files) == 1:
-        return {files[0].stem: partial(file_records, files)}, corpus
+        return {stem(files[0]): partial(file_records, files)}, corpus
     if unclear := [file.name for file in files if len(_splits_of(file)) != 1]:
         raise DataFileError(
             f"{path}: the names of files {unclear} say no split, or several. Start each name with train, validation or "
@@ -60,9 +65,13 @@ def split_files(path: Path) -> tuple[Parts, list[Path]]:
     return {split: partial(file_records, own) for split, own in named.items() if own}, corpus
 
 
+def _beir(path: Path, qrels: Path, left_out: Counter[str]) -> Iterable[Record]:
+    return beir_questions(path, qrels)
+
+
 def _splits_of(file: Path) -> set[str]:
     """All splits that a file's name may say; an alias counts only as a whole word."""
-    words = re.split(r"[^A-Za-z0-9]+", file.stem)
+    words = re.split(r"[^A-Za-z0-9]+", stem(file))
     return {split for split in SPLITS if of_split(file, split)} | {ALIASES[word] for word in words if word in ALIASES}
 
 
@@ -94,12 +103,15 @@ def question_splits(
     splits = reading.apart(splits)
     rows = {split: [one.row for one in splits[split]] for split in SPLITS}
     texts = passage_texts([one.row for one in sorted(searched, key=_place)])
-    texts, further = further_passages(corpus, texts, Path(where))
+    texts, further = further_passages(corpus, texts, Path(where), data.passage)
     account: dict[str, Any] = {
         "from": {split: dict(Counter(one.file for one in splits[split])) for split in SPLITS},
         "read": reading.account(splits),
     }
     account |= {f"{what}_corpus_passages": count for what, count in further.items()}
+    if data.negatives == "bm25":
+        pool = passage_texts([row for split in SPLITS for row in rows[split]]) | texts
+        account |= add_negatives([row for split in SPLITS for row in rows[split]], pool, data.candidates, data.seed)
     return rows, [{"passage_id": passage_id, "text": text} for passage_id, text in texts.items()], account
 
 
@@ -120,7 +132,7 @@ class _Reading:
         again = self.data.source == "msmarco"  # whose files may repeat a query_id
         first: dict[str, str] = {}  # group_id of each group's first row
         records = self.parts[part](left_out)
-        for number, (place, row) in enumerate(prepared_rows(records, self.ids, left_out, again)):
+        for number, (place, row) in enumerate(prepared_rows(records, self.ids, left_out, again, self.data.passage)):
             self.kept[part] += 1
             given = row["group_id"]
             group = f"group {given}" if given else f"query {' '.join(row['query'].casefold().split())}"

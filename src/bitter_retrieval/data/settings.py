@@ -1,10 +1,15 @@
 """Section `data` (and `beyond`): where questions come from. One class a kind of source."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from bitter_retrieval.files.settings import Hub
 from bitter_retrieval.parameter_types import Count, CountOrZero, Seed, Share
+from bitter_retrieval.typed_yaml import Rule
+
+TITLED = "{title}. {text}"
+TITLED_RULE = Rule(lambda text: text.count("{text}") == 1 >= text.count("{title}"), "text with {text} once")
+TitledText = Annotated[str, TITLED_RULE]
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,8 @@ class QuestionData(Data):
     source: Literal["msmarco", "jsonl"]
     hub: Hub | None = None  # read instead of path
     limits: Limits | None = None
+    passage: TitledText = TITLED  # how a passage that has a title is written
+    negatives: Literal["given", "bm25"] = "given"  # bm25: questions with fewer candidates get others by BM25
 
 
 AnyData = GeneratedData | SquadData | QuestionData

@@ -10,11 +10,9 @@ A text belongs to the article in which it occurs first, so a paragraph that two 
 """
 
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bitter_retrieval.data.division import digest, divide, drawn
+from bitter_retrieval.data.negatives import scores_of, with_answer
+from bitter_retrieval.files.tables import data_files, suffix, unzipped
+from bitter_retrieval.files.values import DataFileError
 from bitter_retrieval.records import Row
 
 COLUMNS = ("id", "title", "context", "question", "answers")  # of the Hugging Face layout
@@ -95,7 +96,9 @@ def squad_splits(
     corpus = [text for text, title in home.items() if split_of.get(title, "test") == "test"]
     counts["questions_in_no_split"] = len(questions) - len(rows)
     counts["questions_with_fewer_candidates"] = sum(len(row["passages"]) < candidates for row in rows)
-    counts["candidates_with_answer"] = sum(map(_with_answer, rows))
+    counts["candidates_with_answer"] = sum(
+        with_answer(row["answers"], [one for one in row["passages"] if not one["is_selected"]]) for row in rows
+    )
     counts |= {"articles": len(set(home.values())), "paragraphs": len(home), "corpus_paragraphs": len(corpus)}
     return splits, [{"passage_id": _passage_id(text), "text": text} for text in corpus], counts
 
@@ -156,20 +159,24 @@ def squad_files(path: Path, at: str = "data") -> Parts:
     """Paragraphs by file, of a folder or of one file, read when needed. at: where params name it, for errors."""
     if not path.exists():
         raise SquadError(f"{path}: no such file or folder. Put SQuAD's files in data/raw/ or set {at}.path to them.")
-    inside = sorted(path.iterdir()) if path.is_dir() else [path]
-    files = [file for file in inside if file.suffix in (".json", ".parquet") and not file.name.startswith(".")]
-    if not files:
-        raise SquadError(f"{path}: no *.json or *.parquet here. Set {at}.path to such a file or to their folder.")
-    return {file.name: _paragraphs(file) for file in files}
+    try:
+        return {file.name: _paragraphs(file) for file in data_files(path)}
+    except DataFileError as error:
+        raise SquadError(f"{error} Or set {at}.path to SQuAD's files.") from error
 
 
 def _paragraphs(file: Path) -> Iterator[Paragraph]:
     """The paragraphs of a JSON file; of parquet one per row, with its single question."""
     try:
-        content = json.loads(file.read_bytes()) if file.suffix == ".json" else pq.read_table(file)
+        content = pq.read_table(file) if suffix(file) == ".parquet" else json.loads(_content(file))
     except (ValueError, OSError) as error:  # of JSON with line and column
         raise SquadError(f"{file}: cut off or broken ({error}). Fetch the file again.") from error
     yield from _from_parquet(content, file) if isinstance(content, pa.Table) else _from_json(content, file)
+
+
+def _content(file: Path) -> bytes:
+    with unzipped(file) as content:
+        return content.read()
 
 
 def _from_json(content: Any, file: Path) -> Iterator[Paragraph]:
@@ -208,20 +215,10 @@ def _take(record: Any, key: str, kind: type, place: str) -> Any:
 
 
 def _others(questions: list[SquadQuestion], home: dict[str, str], count: int) -> Iterator[list[str]]:
-    """Per question, `count` texts of `home` besides its own: its article's first, then by BM25 score, then in order.
-
-    Lucene's BM25 over words of two letters or more; no stemming and no stop words, so any language will do.
-    The scores are sorted here because bm25s.retrieve breaks ties arbitrarily.
-    """
-    import bm25s
-
+    """Per question, `count` texts of `home` besides its own: its article's first, then by BM25 score, then in order."""
     texts, titles = list(home), np.array(list(home.values()), dtype=object)
-    index = bm25s.BM25(method="lucene", backend="numpy")
-    index.index(bm25s.tokenize(texts, stopwords=None, allow_empty=False, show_progress=False), show_progress=False)
-    asked = [question.question for question in questions]
-    tokens = bm25s.tokenize(asked, stopwords=None, return_ids=False, show_progress=False)
-    for question, words in zip(questions, tokens, strict=True):
-        scores = index.get_scores_from_ids(index.get_tokens_ids(words))
+    found = scores_of(texts, [question.question for question in questions])
+    for question, scores in zip(questions, found, strict=True):
         order = np.lexsort((-scores, titles != question.article))[: count + 1]
         yield [texts[i] for i in order if texts[i] != question.context][:count]
 
@@ -233,18 +230,6 @@ def _row(question: SquadQuestion, others: list[str], seed: int) -> Row:
     ]
     fields = {"query_id": question.id, "group_id": question.article, "query": question.question}
     return fields | {"answers": list(question.answers), "passages": passages}
-
-
-def _with_answer(row: Row) -> int:
-    """The number of candidates, other than the selected one, that contain a reference answer as words."""
-    answers = [_words(answer) for answer in row["answers"]]
-    others = [_words(passage["text"]) for passage in row["passages"] if not passage["is_selected"]]
-    return sum(any(answer in text for answer in answers) for text in others)
-
-
-@cache
-def _words(text: str) -> str:
-    return " " + " ".join(re.findall(r"\w+", text.casefold())) + " "
 
 
 def _passage_id(text: str) -> str:

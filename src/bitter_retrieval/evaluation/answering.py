@@ -25,12 +25,12 @@ from bitter_retrieval.journal import Journal, content_key
 from bitter_retrieval.readers.answer_loss import CHUNK, Scorer, Triple
 from bitter_retrieval.readers.generation import Answer, generate_answers
 from bitter_retrieval.readers.language_model import BrokenReader, Reader, ReaderError
-from bitter_retrieval.readers.prompts import join_passages
+from bitter_retrieval.readers.prompts import Context
 from bitter_retrieval.records import NO_PASSAGE, Row
 from bitter_retrieval.scoring import exact_match, f1
 
 METHOD = 2  # part of every key: raise it when a change of the code alters an answer or its loss
-NOT_ASKED = Answer("", truncated=False)  # of a question that the reader cannot be asked
+NOT_ASKED = Answer("", truncated=0)  # of a question that the reader cannot be asked
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _answers(
     reader: Reader, items: Sequence[Shown], texts: dict[str, str], budget: int, journal: Journal
 ) -> list[tuple[Answer, float | None]]:
     """Each item's answer, and the lowest answer loss of its references."""
-    contexts = [join_passages([texts[one] for one in item.passage_ids if one != NO_PASSAGE]) for item in items]
+    contexts = [_context([texts[one] for one in item.passage_ids if one != NO_PASSAGE]) for item in items]
     asked = [(item.row["query"], context) for item, context in zip(items, contexts, strict=True)]
     triples = [
         [Triple(*own, reference) for reference in item.row["answers"]] for item, own in zip(items, asked, strict=True)
@@ -99,6 +99,10 @@ def _answers(
     answers = generate_answers(reader, asked, budget, once, _leave_out, known)
     best = [min((loss for loss, _ in own), default=None) for own in scored]
     return [(NOT_ASKED, None) if answer is None else (answer, loss) for answer, loss in zip(answers, best, strict=True)]
+
+
+def _context(texts: Sequence[str]) -> Context:
+    return tuple(texts) if len(texts) > 1 else "".join(texts)
 
 
 def without_loss(rows: Sequence[Row]) -> str:
@@ -173,5 +177,5 @@ def _row(
         "f1": f1(answer.text, item.row["answers"]),
         "candidate_ids": [passage["passage_id"] for passage in item.row["passages"]] if ranking else [],
         "candidate_ranks": ranking.candidate_ranks if ranking else [],
-        "truncated": int(answer.truncated),
+        "truncated": answer.truncated,
     }

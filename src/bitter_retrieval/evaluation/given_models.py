@@ -19,7 +19,7 @@ from bitter_retrieval.encoders.encoder import PASSAGE_ENCODER, Usage, load_usage
 from bitter_retrieval.models import hub
 from bitter_retrieval.models.checkpoints import CheckpointError, locate, resolve_checkpoint, write_pointer
 from bitter_retrieval.models.pretrained import load_tokenizer, read_config, width
-from bitter_retrieval.readers.language_model import SETTINGS, Reader, ReaderSettings, open_reader
+from bitter_retrieval.readers.language_model import SETTINGS, Reader, ReaderSettings, open_reader, read_settings
 
 MODULES = {"Transformer", "Pooling", "Normalize"}
 POOLING = {"mean": "mean", "cls": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
@@ -36,7 +36,7 @@ def open_given_reader(
     """
     folder = next((one for one in (readers / model, Path(model)) if (one / SETTINGS).is_file()), None)
     if folder is not None:
-        otherwise = ReaderSettings(**json.loads((folder / SETTINGS).read_text()))
+        otherwise, _ = read_settings(folder)
         path, revision = resolve_checkpoint(folder)
     else:
         path = model

@@ -1,25 +1,29 @@
-"""Records of data files, each with its place: parquet, JSON Lines, a JSON array, or an object of columns.
+"""Records of data files, each with its place: parquet, or JSON in lines, an array or an object of columns; zipped too.
 
     for place, record in records(Path("train.jsonl"), Layout(("query", "answers"), (), "query and answers")): …
     (train.jsonl, line 1)    {"query": "which river is in warsaw", "answers": ["the Vistula"]}
 
 An object of columns is {"query": {"0": "…", …}, …}, as in MS MARCO v2.1 and as pandas writes it. A folder's file is of
-a split if its name contains the split's name.
+a split if its name contains the split's name. A file of a folder is read or refused: none is passed over in silence.
 """
 
+import io
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bitter_retrieval.files.values import DataFileError, short
 
-SUFFIXES = (".parquet", ".jsonl", ".json")
+SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json")
+ZIPPED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # of JSON; with the name that pyarrow has for them
+KNOWN = f"{', '.join(SUFFIXES)}; JSON also as {', '.join(ZIPPED)}"
+BESIDE = (".md", ".dvc")  # files of a folder that describe its data
 COLUMNS = re.compile(rb'\{\s*"\w+"\s*:\s*\{\s*"\d+"\s*:')  # start of an object of columns
 HEAD = 4096  # leading bytes, which show the layout of a JSON file
 BATCH = 1024  # rows of parquet turned into Python objects at a time
@@ -57,28 +61,46 @@ def check_layout(found: Any, place: Place | Path, layout: Layout) -> None:
 
 
 def data_files(path: Path) -> list[Path]:
-    """The file, or the folder's data files in name order. Raises DataFileError if there is none."""
+    """The file, or the folder's data files in name order: all but hidden files, *.md and *.dvc.
+
+    Raises DataFileError for a file of another format, and if there is none.
+    """
     if not path.exists():
-        raise DataFileError(f"{path}: no such file or folder. Give a data file ({', '.join(SUFFIXES)}).")
-    if path.is_file() and path.suffix not in SUFFIXES:
-        raise DataFileError(f"{path}: unknown format {path.suffix!r}. Unpack or convert it ({', '.join(SUFFIXES)}).")
-    if path.is_file():
-        return [path]
-    files = [file for file in sorted(path.iterdir()) if file.suffix in SUFFIXES and not file.name.startswith(".")]
+        raise DataFileError(f"{path}: no such file or folder. Give a data file ({KNOWN}).")
+    inside = sorted(path.iterdir()) if path.is_dir() else [path]
+    files = [file for file in inside if file.is_file() and not file.name.startswith(".")]
+    files = [file for file in files if path.is_file() or file.suffix.lower() not in BESIDE]
+    for file in files:
+        if not suffix(file):
+            raise DataFileError(
+                f"{file}: unknown format {file.suffix!r}. Unpack or convert it ({KNOWN}), or move it away."
+            )
     if not files:
-        raise DataFileError(f"{path}: no data file here ({', '.join(SUFFIXES)}). Put data files there.")
+        raise DataFileError(f"{path}: no data file here ({KNOWN}). Put data files there.")
     return files
+
+
+def suffix(file: Path) -> str:
+    """Of SUFFIXES, that of the file as unzipped; "" if it is none."""
+    zipped = file.suffix.lower() in ZIPPED
+    found = Path(file.stem if zipped else file.name).suffix.lower()
+    return "" if found not in SUFFIXES or (zipped and found == ".parquet") else found
+
+
+def stem(file: Path) -> str:
+    """The name without the suffixes of format and zip."""
+    return Path(file.stem).stem if file.suffix.lower() in ZIPPED else file.stem
 
 
 def files_of_split(path: Path, split: str | None) -> list[Path]:
     """Data files whose names contain `split`; without a split, the only file. Raises DataFileError."""
     files = data_files(path)
-    found = sorted({re.split(r"-\d+-of-", file.stem)[0] for file in files})
+    found = sorted({re.split(r"-\d+-of-", stem(file))[0] for file in files})
     chosen = [file for file in files if split is None or of_split(file, split)]
     if split is not None and path.is_file() and not chosen:
         raise DataFileError(f"{path}: its name is not of split {split!r}. Give no split, or rename the file.")
     if not chosen:
-        wanted = f"no data file of split {split!r} here ({', '.join(SUFFIXES)})"
+        wanted = f"no data file of split {split!r} here ({KNOWN})"
         raise DataFileError(f"{path}: {wanted}. Splits found: {found}.")
     if split is None and len(files) > 1:
         raise DataFileError(f"{path}: {len(files)} data files. Ask for one of the splits {found}, or give a file.")
@@ -86,7 +108,7 @@ def files_of_split(path: Path, split: str | None) -> list[Path]:
 
 
 def of_split(file: Path, split: str) -> bool:
-    return file.name.startswith(split) or split in re.split(r"[^A-Za-z0-9]+", file.stem)
+    return file.name.startswith(split) or split in re.split(r"[^A-Za-z0-9]+", stem(file))
 
 
 # -- records of a file -----------------------------------------------------------------------------------------------
@@ -97,7 +119,7 @@ def records(file: Path, layout: Layout) -> Iterator[Record]:
 
     Parquet's columns are checked before any row is read. A JSON record may be any value: check_layout checks it.
     """
-    return _from_parquet(file, layout) if file.suffix == ".parquet" else _from_json(file)
+    return _from_parquet(file, layout) if suffix(file) == ".parquet" else _from_json(file)
 
 
 def column_names(file: Path) -> list[str]:
@@ -109,9 +131,20 @@ def column_names(file: Path) -> list[str]:
 
 
 def beginning(file: Path) -> bytes:
-    """The start of a JSON file, without leading whitespace and byte order mark."""
-    with file.open("rb") as content:
-        return content.read(HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")
+    """The start of a JSON file, without leading whitespace and byte order mark. Raises DataFileError."""
+    with unzipped(file) as content:
+        try:
+            return content.read(HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")
+        except OSError as error:
+            raise _broken(file, error) from error
+
+
+def unzipped(file: Path) -> BinaryIO:
+    """The content as it was before it was zipped, if it was. Reading it raises OSError where it is broken."""
+    compression = ZIPPED.get(file.suffix.lower())
+    if compression is None:
+        return file.open("rb")
+    return io.BufferedReader(pa.input_stream(str(file), compression=compression))
 
 
 def _from_parquet(file: Path, layout: Layout) -> Iterator[Record]:
@@ -134,20 +167,27 @@ def _broken(file: Path, error: Exception) -> DataFileError:
 def _from_json(file: Path) -> Iterator[Record]:
     """Lines, an array or an object of columns; the start decides, as many tools write lines to a .json file."""
     head = beginning(file)
-    if head.startswith(b"[") or COLUMNS.match(head):
+    with unzipped(file) as content:
         try:
-            found = json.loads(file.read_bytes())
-        except ValueError as error:  # with line and column
-            raise DataFileError(f"{file}: not JSON ({error}). Fetch or write the file again.") from error
-        if isinstance(found, dict):
-            yield from _from_columns(found, file)
-        else:
-            yield from ((Place(file, "row", number), record) for number, record in enumerate(found, 1))
-        return
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield _from_line(line, Place(file, "line", number))
+            if head.startswith(b"[") or COLUMNS.match(head):
+                yield from _from_whole(content.read(), file)
+            else:
+                for number, line in enumerate(content, 1):
+                    if line.strip():
+                        yield _from_line(line, Place(file, "line", number))
+        except OSError as error:
+            raise _broken(file, error) from error
+
+
+def _from_whole(content: bytes, file: Path) -> Iterator[Record]:
+    try:
+        found = json.loads(content)
+    except ValueError as error:  # with line and column
+        raise DataFileError(f"{file}: not JSON ({error}). Fetch or write the file again.") from error
+    if isinstance(found, dict):
+        yield from _from_columns(found, file)
+    else:
+        yield from ((Place(file, "row", number), record) for number, record in enumerate(found, 1))
 
 
 def _from_line(line: bytes, place: Place) -> Record:

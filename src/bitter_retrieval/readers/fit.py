@@ -24,7 +24,7 @@ from bitter_retrieval.models.batching import aligned
 from bitter_retrieval.models.schedules import schedule
 from bitter_retrieval.models.vocabulary import fit_bpe_tokenizer, fit_word_tokenizer
 from bitter_retrieval.readers.muon import Muon
-from bitter_retrieval.readers.prompts import Prompt, answer_text, join_passages
+from bitter_retrieval.readers.prompts import Prompt, answer_text
 from bitter_retrieval.readers.settings import ReaderFit
 from bitter_retrieval.records import SUPPORTING_ROLES, Row
 
@@ -157,9 +157,10 @@ def _batches(
     for first in range(0, settings.steps, POOL):
         short = first < SHORT_CONTEXTS * settings.steps
         pool = [examples[next(order)] for _ in range(POOL * settings.batch)]
+        contexts = [_context(e, short, settings.passages, prompt, rng) for e in pool]
         sequences = [
-            _sequence(e, _context(e, short, settings.passages, rng), tokens, tokenizer.eos_token_id, prompt, max_length)
-            for e in pool
+            _sequence(e, context, tokens, tokenizer.eos_token_id, prompt, max_length)
+            for e, context in zip(pool, contexts, strict=True)
         ]
         sequences.sort(key=lambda sequence: len(sequence[0]))
         for place in rng.permutation(POOL)[: settings.steps - first]:
@@ -173,7 +174,7 @@ def _endless(count: int, rng: np.random.Generator) -> Iterator[int]:
         yield from rng.permutation(count)
 
 
-def _context(example: Example, short: bool, most: int, rng: np.random.Generator) -> str:
+def _context(example: Example, short: bool, most: int, prompt: Prompt, rng: np.random.Generator) -> str:
     """Nothing, or one to `most` passages in random order, one of which states the answer if any does."""
     draw = rng.random()
     if draw < WITHOUT_SUPPORT / 2 or (draw < WITHOUT_SUPPORT and not example.others):
@@ -186,7 +187,7 @@ def _context(example: Example, short: bool, most: int, rng: np.random.Generator)
         return first
     added = rng.permutation(len(example.others))[: rng.integers(most)]
     shown = list(dict.fromkeys([first, *(example.others[place] for place in added)]))
-    return join_passages([shown[place] for place in rng.permutation(len(shown))])
+    return prompt.join(tuple(shown[place] for place in rng.permutation(len(shown))))
 
 
 def _two_sentences(passage: str, answer: str) -> str:

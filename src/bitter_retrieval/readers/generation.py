@@ -1,7 +1,7 @@
 """A reader's answers: batched greedy generation.
 
     generate_answers(reader, [("Where was …?", "… was born in Caldbury.")], budget=8192)
-    [Answer(text="caldbury", truncated=False)]
+    [Answer(text="caldbury", truncated=0)]
 
 Greedy means the most probable token at every step: of a checkpoint's generation_config.json only the end tokens count,
 not its sampling, penalties, forced tokens or lengths. An answer ends at an end token, before a line break or one of the
@@ -23,6 +23,7 @@ from torch import Tensor
 from bitter_retrieval.models.batching import length_batches
 from bitter_retrieval.models.memory import is_out_of_memory
 from bitter_retrieval.readers.language_model import Encoded, Reader, ReaderError, refuse
+from bitter_retrieval.readers.prompts import Context
 
 LINE_BREAK = "\n"
 
@@ -32,7 +33,7 @@ Once = Callable[[Tokens, Callable[[], Tokens]], Tokens]  # answers a batch's pro
 
 class Answer(NamedTuple):
     text: str
-    truncated: bool  # the passage was cut to fit
+    truncated: int  # passages that were cut to fit
 
 
 def at_once(prompts: Tokens, work: Callable[[], Tokens]) -> Tokens:
@@ -42,20 +43,20 @@ def at_once(prompts: Tokens, work: Callable[[], Tokens]) -> Tokens:
 
 def generate_answers(
     reader: Reader,
-    items: Sequence[tuple[str, str]],
+    items: Sequence[tuple[str, Context]],
     budget: int,
     once: Once = at_once,
     on_bad: Callable[[ReaderError], None] = refuse,
     known: Sequence[list[int] | None] | None = None,
 ) -> list[Answer | None]:
-    """Answer each (query, passage); `budget` and `once` as in generate_tokens.
+    """Answer each (query, passages); `budget` and `once` as in generate_tokens.
 
-    known: tokens that the reader is known to say to an item whose passage is not cut (Score.said); None: to be
+    known: tokens that the reader is known to say to an item of which nothing is cut (Score.said); None: to be
     generated. Raises ReaderError for an item that the reader cannot be asked, unless on_bad accepts the error: its
     answer is then None. If that is every item, the first error is raised anyway: the fault lies in how the reader is
     asked.
     """
-    encoded = reader.encode([query for query, _ in items], [passage for _, passage in items], None)
+    encoded = reader.encode([query for query, _ in items], [context for _, context in items], None)
     asked = {place: item for place, item in enumerate(encoded) if isinstance(item, Encoded)}
     for error in (item for item in encoded if isinstance(item, ReaderError)):
         (on_bad if asked else refuse)(error)

@@ -8,7 +8,7 @@ in both cases with a `reader.json` on how the reader is asked:
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +19,11 @@ from jinja2 import TemplateError
 
 from bitter_retrieval.journal import content_key
 from bitter_retrieval.models.attention import chosen
-from bitter_retrieval.models.checkpoints import CheckpointError, fingerprint, locate, resolve_checkpoint
+from bitter_retrieval.models.checkpoints import CheckpointError, fingerprint, is_gguf, locate, resolve_checkpoint
 from bitter_retrieval.models.pretrained import load_model, load_tokenizer, read_config
+from bitter_retrieval.readers.gguf import dequantised, find_gguf
 from bitter_retrieval.readers.packing import HALF, can_pack
-from bitter_retrieval.readers.prompts import Prompt, answer_text
+from bitter_retrieval.readers.prompts import Context, Example, Prompt, answer_text, fair_shares
 
 SETTINGS = "reader.json"
 END_TOKEN = "<eos>"
@@ -41,9 +42,15 @@ class ReaderSettings:
     answer_end: str = ""  # scored after every answer: "" nothing, <eos> the tokenizer's end token, else this text
     stop: Sequence[str] | None = None  # texts that end a generated answer, as a line break does
     attention: str | None = None  # flash, varlen or sdpa; None is auto, the fastest that there is
+    examples: Sequence[Example] | None = None  # worked ones, shown before the question
+    several: str | None = None  # how each of several passages is written
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "attention", None if self.attention == "auto" else self.attention)
+
+    @property
+    def asked(self) -> Prompt:
+        return Prompt(self.prompt, tuple(self.examples or ()), self.several or Prompt.several)
 
     def stated(self) -> dict[str, Any]:
         """The fields that are set, so that a new optional field leaves the identity of readers as it is."""
@@ -69,7 +76,7 @@ class Encoded:
 
     ids: list[int]
     answer_start: int
-    truncated: bool
+    truncated: int  # passages that were cut to fit
 
 
 @dataclass
@@ -87,6 +94,7 @@ class Reader:
     answer_end: str = ""
     stop: Sequence[str] = ()  # texts that end a generated answer
     attention: str = "auto"
+    weights: Mapping[str, str] | None = None  # where they come from, if not from a checkpoint
 
     @property
     def pad(self) -> int:
@@ -126,9 +134,9 @@ class Reader:
         return {place for place, token in added.items() if token.special and place != self.tokenizer.unk_token_id}
 
     def encode(
-        self, queries: Sequence[str], passages: Sequence[str], answers: Sequence[str] | None
+        self, queries: Sequence[str], contexts: Sequence[Context], answers: Sequence[str] | None
     ) -> list[Encoded | ReaderError]:
-        """Prompt and answer of each item as one sequence; only the passage is cut if it does not fit.
+        """Prompt and answer of each item as one sequence; only passages are cut if it does not fit, the longest first.
 
         With `answers` None, room is left for max_new_tokens. An item gives a ReaderError if the rest does not fit, its
         answer is empty or has no tokens, a text holds a special token, or the prompt's tokens are not a prefix of the
@@ -138,15 +146,16 @@ class Reader:
             room, tails = self.max_length - self.max_new_tokens, [""] * len(queries)
         else:
             room, tails = self.max_length - len(self._end), [self._tail(answer) for answer in answers]
-        texts = [self._text(query, passage) for query, passage in zip(queries, passages, strict=True)]
+        shown = [self.prompt.join(context) for context in contexts]
+        texts = [self._text(query, passage) for query, passage in zip(queries, shown, strict=True)]
         prompts = self._ids(texts)
         wholes = self._ids([text + tail for text, tail in zip(texts, tails, strict=True)])
         encoded: list[Encoded | ReaderError] = []
         for place, (prompt, whole) in enumerate(zip(prompts, wholes, strict=True)):
-            query, passage, truncated = queries[place], passages[place], len(whole) > room
+            query, passage, truncated = queries[place], shown[place], 0
             try:
-                if truncated:
-                    prompt, whole = self._cut(query, passage, tails[place], room)
+                if len(whole) > room:
+                    prompt, whole, truncated = self._cut(query, contexts[place], tails[place], room)
                 self._refuse_special(query, passage, answers[place] if answers else "", whole)
                 if answers is not None:
                     self._check(prompt, whole, query, passage, answers[place])
@@ -159,13 +168,17 @@ class Reader:
         return encoded
 
     def _text(self, query: str, passage: str) -> str:
-        before, after = self.prompt.parts(query)
-        asked = before + passage + after
+        asked = self.prompt.ask(query, passage)
         if not self.chat:
-            return asked
+            return self.prompt.worked + asked
         if not self.tokenizer.chat_template:
             raise BrokenReader(f"reader {self.name}: no chat template. Set readers.{self.name}.chat to false.")
-        said = [{"role": "user", "content": asked}]
+        said = [
+            {"role": role, "content": text}
+            for one in self.prompt.examples
+            for role, text in (("user", self.prompt.ask(one.query, one.passage)), ("assistant", one.answer.strip()))
+        ]
+        said.append({"role": "user", "content": asked})
         try:
             return self.tokenizer.apply_chat_template(
                 said, tokenize=False, add_generation_prompt=True, enable_thinking=False, date_string=DATE
@@ -217,25 +230,33 @@ class Reader:
                 "text that its tokenizer takes for a special token. Leave the row out."
             )
 
-    def _cut(self, query: str, passage: str, tail: str, room: int) -> tuple[list[int], list[int]]:
-        """Prompt and sequence, with the passage cut by tokens from its end until the sequence fits."""
+    def _cut(self, query: str, context: Context, tail: str, room: int) -> tuple[list[int], list[int], int]:
+        """Prompt and sequence, with passages cut by tokens from their ends until it fits, and the number of those cut.
+
+        Several passages share what room there is (prompts.fair_shares).
+        """
+        passages = [context] if isinstance(context, str) else list(context)
         offsets = self.tokenizer(
-            passage, return_offsets_mapping=True, add_special_tokens=False, split_special_tokens=not self.chat
+            passages, return_offsets_mapping=True, add_special_tokens=False, split_special_tokens=not self.chat
         ).offset_mapping
-        keep = len(offsets)
+        lengths = [len(of_passage) for of_passage in offsets]
+        keep = lengths
         while True:  # a cut text may have other tokens than the beginning of the whole one
-            text = self._text(query, passage)
+            text = self._text(query, self.prompt.join(tuple(passages)))
             prompt, whole = self._ids([text, text + tail])
             excess = len(whole) - room
             if excess <= 0:
-                return prompt, whole
-            if keep == 0:
+                return prompt, whole, sum(now < before for now, before in zip(keep, lengths, strict=True))
+            if not any(keep):
                 raise ReaderError(
                     f"reader {self.name}: question {query!r} with answer {tail!r} alone needs {len(whole)} tokens, "
                     f"{room} fit. Raise readers.{self.name}.max_length."
                 )
-            keep = max(0, keep - excess)
-            passage = passage[: offsets[keep - 1][1]] if keep else ""
+            keep = fair_shares(lengths, max(0, sum(keep) - excess))
+            passages = [
+                passage[: places[count - 1][1]] if count else ""
+                for passage, places, count in zip(passages, offsets, keep, strict=True)
+            ]
 
     def _check(self, prompt: list[int], whole: list[int], query: str, passage: str, answer: str) -> None:
         asked = f"reader {self.name}: question {query!r} with passage {passage[:80]!r}: answer {answer!r}"
@@ -251,28 +272,45 @@ class Reader:
             raise ReaderError(f"{asked} has no tokens in this reader's vocabulary. Leave it out of the data.")
 
 
-def save_settings(folder: Path, settings: ReaderSettings) -> None:
-    """Write how the reader in `folder` is asked, so that loading it needs that folder alone."""
+def save_settings(folder: Path, settings: ReaderSettings, weights: Mapping[str, str] | None = None) -> None:
+    """Write how the reader in `folder` is asked, so that loading it needs that folder alone.
+
+    weights: where they come from, if not from a checkpoint (gguf.py).
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / SETTINGS).write_text(json.dumps(settings.stated(), indent=2) + "\n")
+    stated = settings.stated() | ({"weights": dict(weights)} if weights else {})
+    (folder / SETTINGS).write_text(json.dumps(stated, indent=2) + "\n")
+
+
+def read_settings(folder: Path) -> tuple[ReaderSettings, Mapping[str, str] | None]:
+    """What save_settings wrote."""
+    stated = json.loads((folder / SETTINGS).read_text())
+    weights = stated.pop("weights", None)
+    examples = stated.pop("examples", None)
+    return ReaderSettings(**stated, examples=examples and [Example(**one) for one in examples]), weights
 
 
 def load_reader(folder: Path) -> Reader:
     """Load `models/readers/<name>/`."""
     path, revision = resolve_checkpoint(folder)
-    return open_reader(folder.name, path, revision, ReaderSettings(**json.loads((folder / SETTINGS).read_text())))
+    settings, weights = read_settings(folder)
+    reader = open_reader(folder.name, path, revision, settings)
+    reader.weights = weights
+    return reader
 
 
 def open_reader(name: str, model: str, revision: str | None, settings: ReaderSettings) -> Reader:
     """Load a causal language model: frozen, in evaluation mode, on CUDA where there is one.
 
-    model: path, pkg://package/folder or hub id. A hub id without a revision is identified by its current commit.
-    Raises CheckpointError, with the remedy, if it is unavailable, does not fit, or is no such model; BrokenReader for a
-    chat reader without a usable template.
+    model: path, pkg://package/folder or hub id, or a GGUF file (gguf.py). A hub id without a revision is identified by
+    its current commit. Raises CheckpointError, with the remedy, if it is unavailable, does not fit, or is no such
+    model; BrokenReader for a chat reader without a usable template.
     """
     from transformers import AutoModelForCausalLM
 
     path, dtype = locate(model), getattr(torch, settings.dtype)
+    if is_gguf(model):
+        path, revision = dequantised(find_gguf(model, revision)), None
     attention, kernel = settings.attention or "auto", chosen(settings.attention or "auto", dtype in HALF)
     config = read_config(path, revision)
     positions = getattr(config.get_text_config(), "max_position_embeddings", None) or settings.max_length
@@ -295,7 +333,7 @@ def open_reader(name: str, model: str, revision: str | None, settings: ReaderSet
         name,
         loaded.requires_grad_(False).to(device),
         tokenizer,
-        Prompt(settings.prompt),
+        settings.asked,
         settings.max_length,
         settings.max_new_tokens,
         "",

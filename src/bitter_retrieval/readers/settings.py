@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from bitter_retrieval.models.settings import Fit, Model
 from bitter_retrieval.parameter_types import Attention, Count, Dtype, NotNegative, Positive, Text
+from bitter_retrieval.readers.prompts import Example
 from bitter_retrieval.typed_yaml import Rule
 
 
@@ -15,6 +16,16 @@ def is_prompt(text: str) -> bool:
 PROMPT = "text with {query} and {passage} once each and no space at its end (one space precedes the answer)"
 PromptText = Annotated[str, Rule(is_prompt, PROMPT)]
 Stops = Annotated[list[Text], Rule(lambda texts: len(texts) > 0, "texts, at least one")]
+
+
+Examples = Annotated[list[Example], Rule(lambda examples: len(examples) > 0, "examples, at least one")]
+
+
+def is_several(text: str) -> bool:
+    return text.count("{passage}") == 1 >= text.count("{number}") and "{query}" not in text
+
+
+SEVERAL = "text with {passage} once, and {number} at most once"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,3 +55,5 @@ class ReaderParams:
     answer_end: str = ""  # scored after every answer: nothing, <eos>, or this text
     stop: Stops | None = None  # texts that end a generated answer
     attention: Attention = "auto"
+    examples: Examples | None = None  # worked ones before the question; not for a reader that is fitted here
+    several: Annotated[str, Rule(is_several, SEVERAL)] | None = None  # how each of several passages is written

@@ -183,7 +183,7 @@ def notes(report: Figures) -> list[str]:
         f"coverage {percent(missing['coverage'])}.",
         *_unanswered(report),
         *[_bounds(name, bounds) for name, bounds in _incomplete(report).items()],
-        _truncated(f"Truncated contexts, {about['shown'][0]} shown", report["systems"]),
+        _truncated(f"Passages cut to fit, {about['shown'][0]} shown", report["systems"]),
         *[_truncated(f"The same, {shown} shown", one["systems"]) for shown, one in report["further"].items()],
         *_unscorable(report),
         f"Questions without a human label: {about['without_human_label']}.",
@@ -196,7 +196,7 @@ def _beyond_counts(found: Figures) -> list[str]:
         return []
     counted = f"{found['questions']} questions in {found['groups']} groups"
     unlabelled = f"without a human label: {found['without_human_label']}"
-    cut = _truncated("Truncated contexts there", found["systems"])
+    cut = _truncated("Passages cut to fit there", found["systems"])
     return [f"Beyond the training domain: {counted}, from {found['origin']}, {unlabelled}. {cut}"]
 
 

@@ -90,7 +90,7 @@ class Outcomes:
     scores: Mapping[str, np.ndarray]  # by name in metrics.METRICS
     answers: np.ndarray  # of str
     top: np.ndarray  # of str: the passage ranked first, or shown first if there is no ranking
-    truncated: int  # predictions for which the context was cut
+    truncated: int  # passages that were cut to fit, over all predictions
 
 
 def readings(rows: Iterable[Row]) -> dict[int, list[Row]]:
@@ -140,7 +140,7 @@ def _one_reader(
         for query_id, found in _ranked([row for row in rows if row["seed"] == seed], asked).items():
             for metric, value in found.items():
                 scores[metric][number, asked.index[query_id]] = value
-    return Outcomes(seeds, scores, answers, top, sum(bool(row["truncated"]) for row in rows))
+    return Outcomes(seeds, scores, answers, top, sum(row["truncated"] for row in rows))
 
 
 def _ranked(rows: Iterable[Row], asked: EvaluatedQuestions) -> dict[str, dict[str, float]]:

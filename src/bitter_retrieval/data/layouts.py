@@ -1,0 +1,219 @@
+"""Questions and passages in other people's layouts, as records of ours (question_files.py).
+
+FiD, Atlas               question, answers or target, ctxs: [{id, title, text, score, hasanswer, isgold}]
+DPR                      question, answers, positive_ctxs, negative_ctxs, hard_negative_ctxs: [{title, text, …}]
+tevatron                 query_id, query, positive_passages, negative_passages: [{docid, title, text}]
+FlagEmbedding            query, pos: [text], neg: [text], pos_scores, neg_scores, prompt
+sentence-transformers    anchor (or query), positive, negative, negative_1, …
+BEIR                     a folder of corpus.jsonl (_id, title, text), queries.jsonl (_id, text) and qrels/<split>.tsv
+
+The last four have answers only where somebody added them, as a key `answers`; questions without one are left out and
+counted. What retrieval needs is read; scores of teachers are label sources (labels/published.py). A passage's title is
+part of its text, written as settings.TITLED says.
+"""
+
+import csv
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bitter_retrieval.data.settings import TITLED
+from bitter_retrieval.files import values
+from bitter_retrieval.files.tables import Layout, Place, Record, check_layout, data_files, records, stem
+from bitter_retrieval.files.values import DataFileError, short
+from bitter_retrieval.records import Row
+
+IDS = ("passage_id", "docid", "psg_id", "_id", "id")  # what other people call a passage's id
+NEGATIVE = re.compile(r"negative(_\d+)?$")
+SCORE = re.compile(r"-?\d+")
+DESCRIPTION = (
+    "FiD's or Atlas's (question, answers, ctxs), DPR's (question, answers, positive_ctxs, …), tevatron's (query, "
+    "positive_passages, negative_passages), FlagEmbedding's (query, pos, neg), sentence-transformers' (anchor, "
+    "positive, negative), each with answers"
+)
+PASSAGE = Layout(("text",), (*IDS, "title"), "a passage of text, with title and id or without")
+# Keys that say which layout a record has: all of a set.
+MARKS: dict[frozenset[str], str] = {
+    frozenset({"question", "ctxs"}): "fid",
+    frozenset({"question", "positive_ctxs"}): "dpr",
+    frozenset({"query", "positive_passages"}): "tevatron",
+    frozenset({"query", "pos"}): "flag_embedding",
+    frozenset({"anchor", "positive"}): "triplet",
+    frozenset({"query", "positive"}): "triplet",
+}
+
+
+def layout_of(keys: Iterable[str]) -> str | None:
+    """The layout of a record, or of a table's columns, with these keys; None if it is ours, or unknown."""
+    found = set(keys)
+    return next((name for marks, name in MARKS.items() if marks <= found), None)
+
+
+def translated(record: Any, place: Place) -> Any:
+    """A record in the simple layout; one of ours, or of no layout, as it is. Raises DataFileError."""
+    layout = layout_of(record) if isinstance(record, dict) else None
+    return record if layout is None else READ[layout](record, place)
+
+
+def _fid(record: Row, place: Place) -> Row:
+    answers = record["answers"] if record.get("answers") is not None else record.get("target")
+    passages = [plain_passage(item, place) for item in _list(record["ctxs"], "ctxs", place)]
+    for passage, item in zip(passages, record["ctxs"], strict=True):
+        if item.get("isgold") is not None:
+            passage["is_selected"] = _flag(item["isgold"], place)
+    return _question(record, record["question"], answers, passages)
+
+
+def _dpr(record: Row, place: Place) -> Row:
+    passages = [
+        plain_passage(item, place) | {"is_selected": selected}
+        for key, selected in (("positive_ctxs", 1), ("hard_negative_ctxs", 0), ("negative_ctxs", 0))
+        for item in _list(record.get(key), key, place)
+    ]
+    return _question(record, record["question"], record.get("answers"), passages)
+
+
+def _tevatron(record: Row, place: Place) -> Row:
+    passages = [
+        plain_passage(item, place) | {"is_selected": selected}
+        for key, selected in (("positive_passages", 1), ("negative_passages", 0))
+        for item in _list(record.get(key), key, place)
+    ]
+    return _question(record, record["query"], record.get("answers"), passages)
+
+
+def _flag_embedding(record: Row, place: Place) -> Row:
+    passages = [
+        {"text": text, "is_selected": selected}
+        for key, selected in (("pos", 1), ("neg", 0))
+        for text in _list(record.get(key), key, place)
+    ]
+    return _question(record, record["query"], record.get("answers"), passages)
+
+
+def _triplet(record: Row, place: Place) -> Row:
+    negatives = [value for key, value in record.items() if NEGATIVE.match(key)]
+    texts = [(record["positive"], 1), *((text, 0) for value in negatives for text in _texts(value))]
+    passages = [{"text": text, "is_selected": selected} for text, selected in texts]
+    query = record["anchor"] if "anchor" in record else record["query"]
+    return _question(record, query, record.get("answers"), passages)
+
+
+READ: dict[str, Callable[[Row, Place], Row]] = {
+    "fid": _fid,
+    "dpr": _dpr,
+    "tevatron": _tevatron,
+    "flag_embedding": _flag_embedding,
+    "triplet": _triplet,
+}
+
+
+def _question(record: Row, query: Any, answers: Any, passages: list[Row]) -> Row:
+    query_id = next((record[key] for key in ("query_id", "qid", "id", "_id") if record.get(key) is not None), None)
+    fields = {"query": query, "answers": answers, "passages": passages, "query_id": query_id}
+    return fields | {"group_id": record.get("group_id")}
+
+
+def plain_passage(item: Any, place: Place, layout: Layout = PASSAGE) -> Row:
+    """A passage of ours, not yet checked: text, and title and passage_id or None. Raises DataFileError."""
+    check_layout(item, place, layout)
+    passage_id = next((item[key] for key in IDS if item.get(key) is not None), None)
+    return {"text": item["text"], "title": item.get("title"), "passage_id": passage_id}
+
+
+def _list(value: Any, name: str, place: Place) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise values.refusal(name, "a list", value, place)
+    return value
+
+
+def _texts(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _flag(value: Any, place: Place) -> int:
+    if value not in (0, 1):  # True and False, too
+        raise values.refusal("isgold", "true or false", value, place)
+    return int(value)
+
+
+def titled(text: str, title: str | None, template: str = TITLED) -> str:
+    """The passage with its title, if it has one."""
+    if not (title and text):
+        return text
+    before, after = template.split("{text}")
+    return before.replace("{title}", title) + text + after.replace("{title}", title)
+
+
+# -- BEIR ------------------------------------------------------------------------------------------------------------
+
+QUERY = Layout(("_id", "text"), ("answers", "answer", "metadata", "group_id"), "_id, text and answers")
+DOCUMENT = Layout(("_id", "text"), ("title",), "_id, title and text")
+
+
+def is_beir(path: Path) -> bool:
+    """Whether a folder is one of BEIR's."""
+    return (path / "qrels").is_dir()
+
+
+def beir_splits(path: Path) -> dict[str, Path]:
+    """Files of qrels/ by split. Raises DataFileError."""
+    splits = {file.stem: file for file in sorted((path / "qrels").glob("*.tsv"))}
+    if not splits:
+        raise DataFileError(f"{path / 'qrels'}: no <split>.tsv here. BEIR's folders have one for each split.")
+    return splits
+
+
+def beir_file(path: Path, name: str) -> Path:
+    """corpus or queries of a folder. Raises DataFileError unless there is one such file."""
+    found = [file for file in data_files(path) if stem(file) == name]
+    if len(found) != 1:
+        raise DataFileError(f"{path}: {len(found)} files {name}.jsonl. A folder of BEIR has corpus and queries.")
+    return found[0]
+
+
+def beir_questions(path: Path, qrels: Path) -> Iterator[Record]:
+    """The questions of a split, with the passages judged for them, in the simple layout. Raises DataFileError."""
+    judged: dict[str, dict[str, int]] = {}
+    for query_id, passage_id, mark in _judgements(qrels):
+        judged.setdefault(query_id, {})[passage_id] = mark
+    wanted = {passage_id for marks in judged.values() for passage_id in marks}
+    texts: dict[str, Row] = {}
+    for place, record in records(beir_file(path, "corpus"), DOCUMENT):
+        if (found := _id(record, place)) in wanted:
+            texts[found] = plain_passage(record, place)
+    for place, record in records(beir_file(path, "queries"), QUERY):
+        query_id = _id(record, place)
+        if query_id not in judged:
+            continue
+        if absent := [passage_id for passage_id in judged[query_id] if passage_id not in texts]:
+            raise DataFileError(f"{qrels}: query {query_id!r} has passage {absent[0]!r}, which corpus lacks. Add it.")
+        about = record.get("metadata") if isinstance(record.get("metadata"), dict) else {}
+        answers = next((of[key] for of in (record, about) for key in ("answers", "answer") if of.get(key)), None)
+        passages = [texts[passage_id] | {"is_selected": mark} for passage_id, mark in judged.pop(query_id).items()]
+        yield place, _question(record, record["text"], answers, passages)
+    if judged:
+        raise DataFileError(f"{qrels}: query {short(next(iter(judged)))} is not in queries. Add it, or drop its lines.")
+
+
+def _id(record: Any, place: Place) -> str:
+    check_layout(record, place, QUERY)
+    found = values.identifier(record["_id"], "_id", place)
+    if found is None:
+        raise values.refusal("_id", "text or a whole number", found, place)
+    return found
+
+
+def _judgements(file: Path) -> Iterator[tuple[str, str, int]]:
+    """Query, passage, and 1 or 0 (a score above 0, or not) of every line but the header."""
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        for number, line in enumerate(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
+            if not line or (number == 1 and not SCORE.fullmatch(line[-1])):
+                continue
+            if len(line) != 3 or not SCORE.fullmatch(line[2]):
+                place = Place(file, "line", number)
+                raise values.refusal("a line", "query-id, corpus-id and score, with tabs between them", line, place)
+            yield line[0], line[1], int(int(line[2]) > 0)
