@@ -16,13 +16,14 @@ from bitter_retrieval.command_line import bar, named, run_stage, say
 from bitter_retrieval.files.hub_datasets import hub_parts
 from bitter_retrieval.files.tables import Record, data_files, records
 from bitter_retrieval.labels.altered import flat_labels, noisy_labels, permuted_labels
-from bitter_retrieval.labels.annotators import annotate
+from bitter_retrieval.labels.annotators import annotate, corrupt
 from bitter_retrieval.labels.binary import has_answer_labels, selected_labels, truth_labels
 from bitter_retrieval.labels.published import LAYOUT, published_labels
 from bitter_retrieval.labels.scored import score_splits, soft_account
 from bitter_retrieval.labels.settings import (
     AlteredLabels,
     Annotators,
+    CorruptedLabels,
     Label,
     NoisyLabels,
     PermutedLabels,
@@ -53,6 +54,13 @@ def main() -> None:
     elif isinstance(settings, AlteredLabels):
         given = {split: read_rows(Path(settings.needs) / f"{split}.parquet", SOFT_LABELS) for split in SPLITS}
         labels = {split: altered(settings, given[split]) for split in SPLITS}
+    elif isinstance(settings, CorruptedLabels):
+        given = {split: read_rows(Path(settings.needs) / f"{split}.parquet", BINARY_LABELS) for split in SPLITS}
+        labels = {
+            split: corrupt(rows[split], given[split], settings.share, settings.towards, settings.seed)
+            for split in SPLITS
+        }
+        more = {"made_wrong": {split: changed(given[split], labels[split]) for split in SPLITS}}
     else:
         labels = {split: binary(settings, rows[split]) for split in SPLITS}
     soft = settings.soft
@@ -108,6 +116,11 @@ def binary(settings: Annotators | RuleLabels | TruthLabels, rows: list[Row]) -> 
     if isinstance(settings, TruthLabels):
         return truth_labels(rows, settings.supports, settings.seed)
     return {"has_answer": has_answer_labels, "selected": selected_labels}[settings.kind](rows)
+
+
+def changed(before: list[Row], after: list[Row]) -> int:
+    """The number of queries of which a label is another."""
+    return len({was["query_id"] for was, now in zip(before, after, strict=True) if was != now})
 
 
 def counts(labels: list[Row]) -> dict[str, int]:

@@ -15,6 +15,7 @@ from bitter_retrieval.labels.settings import (
     AlteredLabels,
     AnyDerivedLabels,
     AnyLabels,
+    CorruptedLabels,
     FlatLabels,
     MinedNegatives,
     PermutedLabels,
@@ -81,7 +82,9 @@ def _labels(source: str, params: "Params") -> Iterator[AnyLabels | AnyDerivedLab
 
 def origin(source: str, params: "Params") -> AnyLabels | AnyDerivedLabels:
     """The source of the labels: followed through mining and altering, otherwise `source` itself."""
-    return next(one for one in _labels(source, params) if not isinstance(one, MinedNegatives | AlteredLabels))
+    return next(
+        one for one in _labels(source, params) if not isinstance(one, MinedNegatives | AlteredLabels | CorruptedLabels)
+    )
 
 
 def is_soft(source: str, params: "Params") -> bool:

@@ -30,6 +30,7 @@ from bitter_retrieval.labels.settings import (
     AlteredLabels,
     AnyDerivedLabels,
     AnyLabels,
+    CorruptedLabels,
     Label,
     MinedNegatives,
     OnPolicyLabels,
@@ -154,6 +155,9 @@ def _references(params: Params) -> Iterator[tuple[str, str, Iterable[str]]]:
             yield f"{at}.needs", labels.needs, readers
         elif isinstance(labels, AlteredLabels):
             yield f"{at}.needs", labels.needs, [f"data/labels/{name}" for name in losses]
+        elif isinstance(labels, CorruptedLabels):
+            whole = [one for one in binary if not isinstance(params.labels[one], CorruptedLabels)]
+            yield f"{at}.needs", labels.needs, [f"data/labels/{one}" for one in whole]
         elif not isinstance(labels, PublishedLabels) or labels.hub:
             yield f"{at}.needs", labels.needs, [TRAIN]
         if isinstance(labels, PublishedLabels) and labels.reader:

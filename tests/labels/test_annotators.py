@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from bitter_retrieval.data.world import World
-from bitter_retrieval.labels.annotators import HARD_ONLY_ODDS, POSITION_COST, annotate
+from bitter_retrieval.labels.annotators import HARD_ONLY_ODDS, POSITION_COST, annotate, corrupt
 from bitter_retrieval.records import SUPPORTING_ROLES, Row
 
 BOTH = ["skim", "uniform"]
@@ -151,3 +151,54 @@ def test_a_question_keeps_its_draw_whatever_else_is_annotated(rows: list[Row]) -
 def test_another_seed_errs_elsewhere(rows: list[Row]) -> None:
     one, same, other = (wrong(rows, "skim", 0.2, seed) for seed in (0, 0, 1))
     assert one == same and len(one.keys() & other.keys()) < len(one) / 2
+
+
+# -- labels of other data, made wrong --------------------------------------------------------------------------------
+
+BOTH_WAYS = ["random", "overlap"]
+
+
+def right(rows: list[Row]) -> list[Row]:
+    return annotate(rows, "uniform", 0.0, seed=0)
+
+
+@pytest.mark.parametrize("towards", BOTH_WAYS)
+@pytest.mark.parametrize("share", [0.2, 0.4])
+def test_a_share_of_the_questions_is_made_wrong(rows: list[Row], share: float, towards: str) -> None:
+    before = marked(right(rows))
+    after = marked(corrupt(rows, right(rows), share, towards, seed=0))
+    assert before.keys() == after.keys()
+    found = sum(before[query] != after[query] for query in before) / len(before)
+    assert abs(found - share) < 4 * sqrt(share * (1 - share) / len(before))
+
+
+@pytest.mark.parametrize("towards", BOTH_WAYS)
+def test_errors_at_a_lower_share_are_errors_at_a_higher_one(rows: list[Row], towards: str) -> None:
+    before = marked(right(rows))
+    low, high = (marked(corrupt(rows, right(rows), share, towards, seed=0)) for share in (0.2, 0.4))
+    assert all(high[query] == low[query] for query in before if low[query] != before[query])
+    assert marked(corrupt(rows, right(rows), 0.4, towards, seed=1)) != high
+
+
+def test_errors_towards_overlap_have_most_words_of_the_question() -> None:
+    row = question(
+        ("plain", "Old Crowby has a mayor."), ("other", "Who is he?"), ("other", "The mayor of Old Crowby is.")
+    )
+    assert marked(corrupt([row], right([row]), 1.0, "overlap", seed=0)) == {"q": "p2"}
+    chosen = {marked(corrupt([row], right([row]), 1.0, "random", seed))["q"] for seed in range(20)}
+    assert chosen == {"p1", "p2"}
+
+
+def test_a_share_of_0_or_1_is_none_or_all(rows: list[Row]) -> None:
+    assert corrupt(rows, right(rows), 0.0, "random", seed=0) == right(rows)
+    after = marked(corrupt(rows, right(rows), 1.0, "random", seed=0))
+    assert all(after[query] != passage for query, passage in marked(right(rows)).items())
+
+
+def test_questions_without_a_choice_stay_as_they_are() -> None:
+    row = question(("plain", "Old Crowby has a mayor."), ("other", "Who is he?"))
+    for relevant in ([0, 0], [1, 1]):
+        labels = [{"query_id": "q", "passage_id": f"p{i}", "relevant": mark} for i, mark in enumerate(relevant)]
+        assert corrupt([row], labels, 1.0, "overlap", seed=0) == labels
+    several = [{"query_id": "q", "passage_id": f"p{i}", "relevant": mark} for i, mark in enumerate([1, 0])]
+    assert marked(corrupt([row], several, 1.0, "overlap", seed=0)) == {"q": "p1"}

@@ -83,6 +83,21 @@ def test_stage_labels_all_true_supports_or_one(
     assert sum(row["relevant"] for row in read_rows(label.LABELS / "truth/train.parquet", BINARY_LABELS)) == relevant
 
 
+def test_a_binary_source_is_made_wrong_and_says_how_often(stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = yaml.safe_load(Path("params.yaml").read_text())
+    kind = {"kind": "corrupted", "needs": "data/labels/truth", "share": 1.0, "towards": "random", "seed": 0}
+    tree["labels"]["wrong"] = kind
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    for place, split in enumerate(label.SPLITS):
+        write_rows(label.LABELS / "truth" / f"{split}.parquet", tiny.truth(tiny.world(3, 3 * place)), BINARY_LABELS)
+    run(label, "wrong", monkeypatch=monkeypatch)
+    account = json.loads((label.METRICS / "wrong.json").read_text())
+    assert account["made_wrong"] == {"train": 3, "validation": 3, "test": 3}
+    given, found = (read_rows(label.LABELS / name / "train.parquet", BINARY_LABELS) for name in ("truth", "wrong"))
+    assert sum(row["relevant"] for row in found) == 3
+    assert not any(was["relevant"] and now["relevant"] for was, now in zip(given, found, strict=True))
+
+
 def test_stage_that_is_run_again_writes_the_same_bytes(stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [label.METRICS / "reader_a.json", *(label.LABELS / f"reader_a/{split}.parquet" for split in label.SPLITS)]
     written = []

@@ -157,6 +157,19 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
         ["huggingface.co/x/y main`"],
     ),
     ({"encoders/mini/model": "./x.gguf", "encoders/mini/fit": None}, "encoders.mini.model", ["a reader alone"]),
+    (
+        {
+            "labels/wrong": {
+                "kind": "corrupted",
+                "needs": "data/labels/reader_a",
+                "share": 0.2,
+                "towards": "random",
+                "seed": 0,
+            }
+        },
+        "labels.wrong.needs",
+        ["none of data/labels/"],
+    ),
     ({"readers/reader_a/examples": []}, "readers.reader_a.examples", ["at least one"]),
     ({"readers/reader_a/examples": [{"query": "q"}]}, "readers.reader_a.examples[0].passage", ["missing"]),
     (

@@ -8,14 +8,20 @@ Without an error, both mark a plain support if there is one, else a hard one. A 
 on the noise: an error at 0.1 is an error at 0.2 too, with the same passage (common random numbers).
 
     annotate(rows, "skim", noise=0.1, seed=0)      {"query_id": "train-0-q1", "passage_id": "train-0-p4", "relevant": 1}
+
+On other data, where true support is unknown, people's labels are made wrong instead, in the same two ways:
+
+    corrupt(rows, labels, share=0.2, towards="overlap", seed=0)
 """
 
 import hashlib
 import re
+from typing import Literal
 
 import numpy as np
 
-from bitter_retrieval.records import SUPPORTING_ROLES, Row
+from bitter_retrieval.labels.draws import uniform
+from bitter_retrieval.records import SUPPORTING_ROLES, Row, relevant_passages
 
 HARD_ONLY_ODDS = 4.4  # factor of skim's errors on a question without plain support
 POSITION_COST = 0.05  # share of the question's words that each place further down costs a passage
@@ -60,7 +66,39 @@ def _choice(row: Row, annotator: str, probability: float, seed: int) -> int:
     return max(options, key=lambda place: _appeal(row, place))
 
 
+def corrupt(
+    rows: list[Row], labels: list[Row], share: float, towards: Literal["random", "overlap"], seed: int
+) -> list[Row]:
+    """Binary label rows, wrong for a share of the questions: another candidate than the relevant ones is relevant.
+
+    towards: any other candidate, or the one that shares most words with the question. A question without a relevant
+    candidate, or with no other one, stays as it is.
+    """
+    relevant, wrong = relevant_passages(labels), {}
+    for row in rows:
+        query_id, own = row["query_id"], relevant.get(row["query_id"], frozenset())
+        others = [passage for passage in row["passages"] if passage["passage_id"] not in own]
+        if not own or not others or uniform(seed, query_id) >= share:
+            continue
+        if towards == "random":
+            chosen = others[int(uniform(seed, query_id, "passage") * len(others))]
+        else:
+            chosen = max(others, key=lambda passage: _overlap(row["query"], passage["text"]))
+        wrong[query_id] = chosen["passage_id"]
+    return [
+        {**label, "relevant": int(label["passage_id"] == wrong[label["query_id"]])}
+        if label["query_id"] in wrong
+        else label
+        for label in labels
+    ]
+
+
 def _appeal(row: Row, place: int) -> float:
-    asked = set(re.findall(r"\w+", row["query"].lower()))
-    words = set(re.findall(r"\w+", row["passages"][place]["text"].lower()))
-    return len(asked & words) / len(asked) - POSITION_COST * place
+    return _overlap(row["query"], row["passages"][place]["text"]) - POSITION_COST * place
+
+
+def _overlap(query: str, text: str) -> float:
+    """Share of the question's distinct words that the text has; 0 for a question without words."""
+    asked = set(re.findall(r"\w+", query.lower()))
+    words = set(re.findall(r"\w+", text.lower()))
+    return len(asked & words) / len(asked) if asked else 0.0

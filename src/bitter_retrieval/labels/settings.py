@@ -92,8 +92,26 @@ class NoisyLabels(AlteredLabels):
     seed: Seed
 
 
+@dataclass(frozen=True, kw_only=True)
+class CorruptedLabels(LabelSource):
+    """Another binary source, wrong for a share of the questions: annotators who err, on any data."""
+
+    kind: Literal["corrupted"]
+    share: Share  # of the questions
+    towards: Literal["random", "overlap"]  # the wrong passage: any, or the one that shares most words with the question
+    seed: Seed
+
+
 AnyLabels = (
-    Annotators | RuleLabels | TruthLabels | ReaderLabels | PublishedLabels | PermutedLabels | FlatLabels | NoisyLabels
+    Annotators
+    | RuleLabels
+    | TruthLabels
+    | ReaderLabels
+    | PublishedLabels
+    | PermutedLabels
+    | FlatLabels
+    | NoisyLabels
+    | CorruptedLabels
 )
 
 
