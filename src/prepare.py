@@ -188,7 +188,7 @@ def _reader_takes_from_train(account: dict[str, Any]) -> bool:
 
 def refuse_unlabelled(splits: dict[str, list[Row]], params: Params) -> None:
     """Refuse runs on people's labels if people labelled nothing; every other run works without."""
-    wanting = [name for name, run in params.runs.items() if lineage.origin(run.labels, params).kind == "selected"]
+    wanting = [name for name, run in params.runs.items() if lineage.people(run.labels, params).kind == "selected"]
     for split in ("train", "validation"):
         if wanting and not any(passage["is_selected"] for row in splits[split] for passage in row["passages"]):
             raise ParamsError(

@@ -56,7 +56,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     models.add_argument("name", help="a run of params.yaml")
     models.add_argument("--seed", type=int, help="seed of the run, by default its first one (never chosen by figures)")
     datasets = parts.add_parser("dataset", help="a soft label source, in MS MARCO's layout and as records")
-    datasets.add_argument("name", help="a soft source in labels or derived_labels of params.yaml")
+    datasets.add_argument("name", help="a soft source in labels, derived_labels or mixed_labels of params.yaml")
     for part in (models, datasets):
         part.add_argument("--repo", type=repo_id, required=True, help="owner/name on the Hub; created if absent")
         part.add_argument("--public", action="store_true", help="visible to everybody; private by default")
@@ -116,7 +116,7 @@ def passage_encoder(folder: Path, scratch: Path) -> dict[str, Path | bytes]:
 
 def dataset(options: argparse.Namespace) -> None:
     params = load_params()
-    source = known(options.name, "labels or derived_labels", params.sources)
+    source = known(options.name, "labels, derived_labels or mixed_labels", params.sources)
     if params.sources[source].kind == "mined":
         raise PublishError(
             f"labels {source}: those of {params.sources[source].needs} with negatives. Publish that source."

@@ -22,6 +22,7 @@ from bitter_retrieval.encoders.encoder import Encoder, load_encoder, save_passag
 from bitter_retrieval.journal import journal_folder
 from bitter_retrieval.labels.soft import LabelError
 from bitter_retrieval.labels.targets import (
+    HUMAN_FILE,
     Targets,
     binary_targets,
     mined_negatives,
@@ -29,12 +30,13 @@ from bitter_retrieval.labels.targets import (
     soft_targets,
     with_empty,
     with_labelled,
+    with_relevant,
 )
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.models.pretrained import TRAINED
 from bitter_retrieval.models.workers import Tell, side_by_side, use_threads
 from bitter_retrieval.params import Params, load_params
-from bitter_retrieval.records import PREPARED, read_labels, read_rows
+from bitter_retrieval.records import BINARY_LABELS, PREPARED, read_labels, read_rows
 from bitter_retrieval.tracking import Tracker, folder_md5, open_tracker
 from bitter_retrieval.training.distributed import ALONE, Processes, join
 from bitter_retrieval.training.loop import UNSAVED, train_encoder
@@ -118,6 +120,8 @@ def load_sets(params: Params, run: Run) -> tuple[TrainingSet, TrainingSet]:
                 rows[split] = with_empty(rows[split])
             targets[split] = soft_targets(rows[split], labels, run.labels, run.nll, run.references, scale, run.gain)
             scale = targets[split].scale  # train comes first: validation is measured by its scale
+            if (human := LABELS / run.labels / HUMAN_FILE.format(split)).exists():
+                targets[split] = with_relevant(targets[split], rows[split], read_rows(human, BINARY_LABELS))
         else:
             targets[split] = binary_targets(rows[split], labels, run.labels)
     return (

@@ -41,7 +41,7 @@ from bitter_retrieval.typed_yaml import ParamsError, read_yaml
 PROFILES = Path("profiles")
 PRESETS = PROFILES / "presets.yaml"
 PARAMS = Path("params.yaml")
-NAMED_MAPS = {"readers", "encoders", "labels", "derived_labels", "runs"}
+NAMED_MAPS = {"readers", "encoders", "labels", "derived_labels", "mixed_labels", "runs"}
 WHOLE = {*NAMED_MAPS, "beyond", "hub", "judge", "losses"}  # never merged: two judges in one make no sense
 
 

@@ -15,9 +15,11 @@ from bitter_retrieval.labels.settings import (
     AlteredLabels,
     AnyDerivedLabels,
     AnyLabels,
+    AnyMixedLabels,
     CorruptedLabels,
     FlatLabels,
     MinedNegatives,
+    MixedSource,
     PermutedLabels,
     PublishedLabels,
     ReaderLabels,
@@ -26,9 +28,12 @@ from bitter_retrieval.labels.settings import (
 if TYPE_CHECKING:  # params.py imports this module to find circles
     from bitter_retrieval.params import Params
 
+AnySource = AnyLabels | AnyDerivedLabels | AnyMixedLabels
 LABELS, ENCODERS = "data/labels", "models/encoders"
+SOURCES = ("labels", "derived_labels", "mixed_labels")
 SECTIONS = {"models/runs": "runs", "models/readers": "readers", ENCODERS: "encoders"}
-STAGES = {"runs": "train", "labels": "label", "derived_labels": "derive", "readers": "reader", "encoders": "encoder"}
+STAGES = {"runs": "train", "readers": "reader", "encoders": "encoder"}
+STAGES |= {"labels": "label", "derived_labels": "derive", "mixed_labels": "mix"}
 
 
 def made_from(path: str, params: "Params") -> list[str]:
@@ -38,6 +43,8 @@ def made_from(path: str, params: "Params") -> list[str]:
         return [f"{LABELS}/{params.runs[name].labels}", f"{ENCODERS}/{params.runs[name].encoder}"]
     if section == "derived_labels":
         return [params.derived_labels[name].needs, params.derived_labels[name].encoder]
+    if section == "mixed_labels":
+        return [params.mixed_labels[name].needs, params.mixed_labels[name].human]
     return [params.labels[name].needs] if section == "labels" else []
 
 
@@ -45,7 +52,7 @@ def _entry(path: str, params: "Params") -> tuple[str, str] | None:
     """Section of params and name in it; None for any other path."""
     folder, _, name = path.rpartition("/")
     if folder == LABELS:
-        return next(((part, name) for part in ("labels", "derived_labels") if name in getattr(params, part)), None)
+        return next(((part, name) for part in SOURCES if name in getattr(params, part)), None)
     return (SECTIONS[folder], name) if folder in SECTIONS else None
 
 
@@ -71,8 +78,8 @@ def circle(path: str, params: "Params", above: tuple[str, ...] = ()) -> tuple[st
 # -- label sources by name -------------------------------------------------------------------------------------------
 
 
-def _labels(source: str, params: "Params") -> Iterator[AnyLabels | AnyDerivedLabels]:
-    """A source, the one whose labels it needs, and so on."""
+def _labels(source: str, params: "Params") -> Iterator[AnySource]:
+    """A source, the one whose labels it needs, and so on; of mixed ones, the soft side."""
     labels = params.sources[source]
     yield labels
     folder, _, needed = labels.needs.rpartition("/")
@@ -80,11 +87,16 @@ def _labels(source: str, params: "Params") -> Iterator[AnyLabels | AnyDerivedLab
         yield from _labels(needed, params)
 
 
-def origin(source: str, params: "Params") -> AnyLabels | AnyDerivedLabels:
-    """The source of the labels: followed through mining and altering, otherwise `source` itself."""
-    return next(
-        one for one in _labels(source, params) if not isinstance(one, MinedNegatives | AlteredLabels | CorruptedLabels)
-    )
+def origin(source: str, params: "Params") -> AnySource:
+    """The source of the labels: followed through mining, altering and mixing, otherwise `source` itself."""
+    made_of_another = MinedNegatives | AlteredLabels | CorruptedLabels | MixedSource
+    return next(one for one in _labels(source, params) if not isinstance(one, made_of_another))
+
+
+def people(source: str, params: "Params") -> AnySource:
+    """The origin of a mixed source's binary labels; of any other source, its own origin."""
+    labels = params.sources[source]
+    return origin(labels.human.rpartition("/")[2] if isinstance(labels, MixedSource) else source, params)
 
 
 def is_soft(source: str, params: "Params") -> bool:

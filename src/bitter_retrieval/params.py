@@ -30,6 +30,8 @@ from bitter_retrieval.labels.settings import (
     AlteredLabels,
     AnyDerivedLabels,
     AnyLabels,
+    AnyMixedLabels,
+    BothLabels,
     CorruptedLabels,
     Label,
     MinedNegatives,
@@ -56,6 +58,7 @@ class Params:
     labels: dict[Name, AnyLabels]
     label: Label
     derived_labels: dict[Name, AnyDerivedLabels]
+    mixed_labels: dict[Name, AnyMixedLabels]
     runs: dict[Name, Run]
     train: Train
     evaluate: Evaluate
@@ -64,9 +67,9 @@ class Params:
     compare: Compare
 
     @property
-    def sources(self) -> dict[str, AnyLabels | AnyDerivedLabels]:
+    def sources(self) -> dict[str, lineage.AnySource]:
         """Label sources by name: all that a run's labels may be."""
-        return {**self.labels, **self.derived_labels}
+        return {**self.labels, **self.derived_labels, **self.mixed_labels}
 
     @property
     def untrained(self) -> dict[str, str]:
@@ -87,7 +90,7 @@ def load_params(path: Path | str = "params.yaml") -> Params:
 def parse_params(tree: dict[str, Any], source: Path | str) -> Params:
     """Params from the nested dict of a YAML file, which errors call `source`."""
     try:
-        params = build(Params, tree, "")
+        params = build(Params, _with_weights(tree), "")
         for wrong, problem in _relations(params):  # evaluated lazily: a check may rely on those before it
             if wrong:
                 raise ParamsError(problem)
@@ -104,6 +107,28 @@ def parse_params(tree: dict[str, Any], source: Path | str) -> Params:
                 stacklevel=3,
             )
     return params
+
+
+def _with_weights(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree with losses that are {weight, labels} as weights, and their labels in the run's loss_labels."""
+    runs = tree.get("runs")
+    if not isinstance(runs, dict):
+        return tree
+    return tree | {"runs": {name: _run_with_weights(name, run) for name, run in runs.items()}}
+
+
+def _run_with_weights(name: str, run: Any) -> Any:
+    losses = run.get("losses") if isinstance(run, dict) else None
+    if not isinstance(losses, dict):
+        return run
+    long = {loss: of for loss, of in losses.items() if isinstance(of, dict)}
+    for loss, of in long.items():
+        if of.keys() != {"weight", "labels"}:
+            raise ParamsError(f"runs.{name}.losses.{loss}: write a weight, or {{weight, labels}}, got {of}.")
+    if not long:
+        return run
+    weights = losses | {loss: of["weight"] for loss, of in long.items()}
+    return run | {"losses": weights, "loss_labels": {loss: of["labels"] for loss, of in long.items()}}
 
 
 # -- relations between values: (whether it is violated, the error with its dotted path) -----------------------------
@@ -128,6 +153,9 @@ def _relations(params: Params) -> Relations:
         one_of(name, legal, at)
     for name, derived in params.derived_labels.items():
         yield from _derived_relations(name, derived, params)
+    for name in params.mixed_labels:
+        twice = name in params.labels or name in params.derived_labels
+        yield twice, f"mixed_labels.{name}: another label source has this name; rename one of them."
     seeds, draws = len(params.train.seeds), params.control.random_draws
     yield draws not in (1, seeds), f"control.random_draws: must be 1 or as many as train.seeds ({seeds}), got {draws}."
     taken = [*params.controls, "all"]
@@ -163,20 +191,26 @@ def _references(params: Params) -> Iterator[tuple[str, str, Iterable[str]]]:
         if isinstance(labels, PublishedLabels) and labels.reader:
             yield f"{at}.reader", labels.reader, params.readers
     encoders = [*(f"models/encoders/{name}" for name in params.encoders), *(f"models/runs/{n}" for n in params.runs)]
-    labelled = {name: one for name, one in params.sources.items() if not isinstance(one, MinedNegatives)}
+    labelled = {name: one for name, one in (params.labels | params.derived_labels).items() if one.kind != "mined"}
+    soft = [f"data/labels/{name}" for name, one in labelled.items() if one.soft]
     needed = {
         MinedNegatives: [f"data/labels/{name}" for name in labelled],
-        RerankerLabels: [f"data/labels/{name}" for name, one in labelled.items() if one.soft],
+        RerankerLabels: soft,
         OnPolicyLabels: readers,
     }
     for name, derived in params.derived_labels.items():
         yield f"derived_labels.{name}.needs", derived.needs, needed[type(derived)]
         yield f"derived_labels.{name}.encoder", derived.encoder, encoders
+    for name, mixed in params.mixed_labels.items():
+        yield f"mixed_labels.{name}.needs", mixed.needs, soft
+        yield f"mixed_labels.{name}.human", mixed.human, [f"data/labels/{one}" for one in binary]
     for name, run in params.runs.items():
         yield f"runs.{name}.labels", run.labels, params.sources
         yield f"runs.{name}.encoder", run.encoder, params.encoders
         for loss in run.losses:
             yield f"runs.{name}.losses", loss, LOSSES
+        for loss, source in (run.loss_labels or {}).items():
+            yield f"runs.{name}.losses.{loss}.labels", source, _parts(run.labels, params)
     yield "compare.baseline", params.compare.baseline, params.runs
     yield "compare.primary", params.compare.primary, params.runs
     for name, pair in (params.compare.contrasts or {}).items():
@@ -187,6 +221,14 @@ def _references(params: Params) -> Iterator[tuple[str, str, Iterable[str]]]:
     yield "compare.reader", params.compare.reader, params.readers
     yield "control.encoder", params.control.encoder, params.encoders
     yield "control.human_source", params.control.human_source, binary
+
+
+def _parts(source: str, params: Params) -> list[str]:
+    """The sources that a loss of a run may name: the run's own, or the two of which it is made."""
+    labels = params.sources.get(source)
+    if not isinstance(labels, BothLabels):
+        return [source]
+    return [path.rpartition("/")[2] for path in (labels.needs, labels.human)]
 
 
 def _data_relations(at: str, data: AnyData) -> Relations:
@@ -261,7 +303,7 @@ def _derived_relations(name: str, labels: AnyDerivedLabels, params: Params) -> R
 def _run_relations(at: str, run: Run, params: Params) -> Relations:
     kind, soft = params.sources[run.labels].kind, lineage.is_soft(run.labels, params)
     source = f"source {run.labels!r} (kind {kind})"
-    yield from _loss_relations(f"{at}.losses", run, source, soft)
+    yield from _loss_relations(at, run, source, soft, params)
     for field in ("gain", "empty_candidate"):
         wrong = getattr(run, field) and not soft
         yield wrong, f"{at}.{field}: {source} is binary and has no label for no passage; remove it."
@@ -299,10 +341,26 @@ def _run_relations(at: str, run: Run, params: Params) -> Relations:
     yield run.infeasible_margin and not beyond, f"{at}.infeasible_margin: margin {run.margin} is below 2; remove it."
 
 
-def _loss_relations(at: str, run: Run, source: str, soft: bool) -> Relations:
-    yield not any(run.losses.values()), f"{at}: no loss has a weight above 0, got {run.losses}."
+def _loss_relations(at: str, run: Run, source: str, soft: bool, params: Params) -> Relations:
+    yield not any(run.losses.values()), f"{at}.losses: no loss has a weight above 0, got {run.losses}."
+    labels = params.sources[run.labels]
+    if isinstance(labels, BothLabels):
+        yield from _read_relations(at, run, labels)
+        return
     for loss in run.losses:
-        needed = LOSSES[loss].labels
-        yield needed == "binary" and soft, f"{at}.{loss}: needs binary labels, {source} is soft. Use infonce_soft."
+        needed, of = LOSSES[loss].labels, f"{at}.losses.{loss}"
+        yield needed == "binary" and soft, f"{of}: needs binary labels, {source} is soft. Use infonce_soft."
         lacking = needed == "soft" and not soft
-        yield lacking, f"{at}.{loss}: needs soft labels (a reader's answer losses), {source} is binary."
+        yield lacking, f"{of}: needs soft labels (a reader's answer losses), {source} is binary."
+
+
+def _read_relations(at: str, run: Run, labels: BothLabels) -> Relations:
+    """A loss on binary labels reads people's, any other the soft ones: what the run says of a loss must agree."""
+    for loss, named in (run.loss_labels or {}).items():
+        side = labels.human if LOSSES[loss].labels == "binary" else labels.needs
+        own = side.rpartition("/")[2]
+        yield named != own, f"{at}.losses.{loss}.labels: {loss} learns from {own} here, not from {named!r}."
+    weighed = {LOSSES[loss].labels == "binary" for loss, weight in run.losses.items() if weight}
+    used, unused = (labels.needs, labels.human) if weighed == {False} else (labels.human, labels.needs)
+    said = f"no loss learns from {unused}, which {run.labels!r} holds too"
+    yield len(weighed) < 2, f"{at}.labels: {said}; name {used.rpartition('/')[2]!r}, or add such a loss."

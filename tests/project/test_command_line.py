@@ -17,6 +17,7 @@ NAMED = {  # by stage: the section, a name that is mistyped, and what was meant
     "encoder": ("encoders", "minni", "mini"),
     "label": ("labels", "humn", "human"),
     "derive": ("derived_labels", "hrad", "hard"),
+    "mix": ("mixed_labels", "piar", "pair"),
     "train": ("runs", "kl_aa", "kl_a"),
     "evaluate": ("runs", "kl_aa", "kl_a"),
 }
@@ -25,7 +26,7 @@ NAMED = {  # by stage: the section, a name that is mistyped, and what was meant
 def ended(stage: str, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The exit code or message of the stage."""
     module = importlib.import_module(stage)
-    monkeypatch.setattr(module, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(module, "keep_freed_memory", lambda: None, raising=False)
     monkeypatch.setattr(sys, "argv", [f"{stage}.py", *arguments])
     with pytest.raises(SystemExit) as caught:
         run_stage(module.main)
@@ -36,6 +37,7 @@ def ended(stage: str, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = yaml.safe_load(tiny.PROFILE.read_text())
     tree["derived_labels"] = {"hard": HARD | {"below": 0.95}}
+    tree["mixed_labels"] = {"pair": {"kind": "both", "needs": "data/labels/reader_a", "human": "data/labels/human"}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
     monkeypatch.chdir(tmp_path)
 

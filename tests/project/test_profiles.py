@@ -20,7 +20,7 @@ import use_profile
 from bitter_retrieval.params import load_params
 from bitter_retrieval.records import PREDICTIONS, PREPARED, SOFT_LABELS, read_rows
 
-STAGES = ("prepare", "reader", "encoder", "label", "derive", "train", "evaluate", "control", "judge", "compare")
+STAGES = ("prepare", "reader", "encoder", "label", "derive", "mix", "train", "evaluate", "control", "judge", "compare")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def repro(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run every stage in the order of the graph, for every name that DVC would run it for."""
     params = load_params()
     names = {"reader": params.readers, "encoder": params.encoders, "label": params.labels, "train": params.runs}
-    names |= {"derive": params.derived_labels, "evaluate": params.runs}
+    names |= {"derive": params.derived_labels, "mix": params.mixed_labels, "evaluate": params.runs}
     for stage in STAGES:
         module = importlib.import_module(stage)
         if hasattr(module, "keep_freed_memory"):

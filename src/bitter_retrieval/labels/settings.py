@@ -1,4 +1,4 @@
-"""Sections `labels`, `derived_labels` and `label`: label sources by name, one class a kind, and how readers label."""
+"""Sections `labels`, `derived_labels`, `mixed_labels` and `label`: label sources by name, and how readers label."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -162,6 +162,33 @@ class RerankerLabels(DerivedSource):
 
 
 AnyDerivedLabels = MinedNegatives | OnPolicyLabels | RerankerLabels
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedSource(LabelSource):
+    """A soft source in `needs` and people's labels as one."""
+
+    soft: ClassVar[bool] = True
+    human: str  # data/labels/<binary source>
+
+
+@dataclass(frozen=True, kw_only=True)
+class BothLabels(MixedSource):
+    """Both labels of every question: a run's losses on binary labels learn from people's, the others from the soft."""
+
+    kind: Literal["both"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedLabels(MixedSource):
+    """People's labels for a share of the questions, soft ones for the rest."""
+
+    kind: Literal["mixed"]
+    share: Share  # of the questions, with people's labels
+    seed: Seed  # draw of these questions
+
+
+AnyMixedLabels = BothLabels | SharedLabels
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ removes those that it could not label, with_empty adds the empty passage.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from bitter_retrieval.labels.draws import uniform
 from bitter_retrieval.labels.soft import (
     REFERENCES,
     LabelError,
@@ -23,9 +24,11 @@ from bitter_retrieval.labels.soft import (
     utility,
     utility_scale,
 )
-from bitter_retrieval.records import NEGATIVES, NO_PASSAGE, Row, passage_texts, read_rows
+from bitter_retrieval.records import NEGATIVES, NO_PASSAGE, Row, passage_texts, read_rows, relevant_passages
 
 NEGATIVES_FILE = "negatives.parquet"  # next to the labels of a source that mines
+HUMAN_FILE = "human-{}.parquet"  # by split, next to the labels of a source that has people's too
+FAR = 10.0  # nats a token of what people did not select, among soft labels: far behind, at any temperature in use
 LabelsByQuery = dict[str, dict[str, float]]  # a loss or a relevance by query_id and passage_id
 
 
@@ -36,7 +39,7 @@ class Targets:
     nll: list[np.ndarray]  # [C] float32 each, nats; zeros for binary sources
     no_passage_nll: np.ndarray  # [queries] float32; zeros for binary sources
     utility: list[np.ndarray]  # [C] in [0, 1] each
-    relevant: list[np.ndarray]  # [C] bool each; all False for soft sources
+    relevant: list[np.ndarray]  # [C] bool each; all False for soft sources without people's labels
     scale: float | None  # nats that count as full utility; None for binary sources
 
 
@@ -133,6 +136,34 @@ def soft_targets(
         scale = utility_scale(np.concatenate([base - own for own, base in zip(by_query, without, strict=True)]))
     helped = [utility(own, base, scale) for own, base in zip(by_query, without, strict=True)]
     return Targets(by_query, without, helped, [np.zeros(len(own), dtype=bool) for own in by_query], scale)
+
+
+def with_relevant(targets: Targets, rows: list[Row], human: list[Row]) -> Targets:
+    """Soft targets that hold people's labels too; a candidate that people did not see is not relevant."""
+    selected = relevant_passages(human)
+    found = [
+        np.array([p["passage_id"] in selected.get(row["query_id"], ()) for p in row["passages"]], dtype=bool)
+        for row in rows
+    ]
+    return replace(targets, relevant=found)
+
+
+def with_people(labels: list[Row], human: list[Row], share: float, seed: int) -> tuple[list[Row], int]:
+    """Soft labels of which a share of the questions has people's labels instead, and the number of these.
+
+    What people selected has a loss of 0, all else of the question FAR nats a token, no passage included: any loss on
+    soft labels then learns what it would from one relevant passage. A question of which people selected nothing keeps
+    its soft labels. Which questions these are is drawn for each by itself: those of a lower share are among them.
+    """
+    selected = relevant_passages(human)
+    chosen = {query_id for query_id in selected if uniform(seed, query_id) < share}
+    replaced = [
+        {**label, "nll_sum": 0.0 if label["passage_id"] in selected[query_id] else FAR * (label["n_tokens"] or 1)}
+        if (query_id := label["query_id"]) in chosen and label["nll_sum"] is not None
+        else label
+        for label in labels
+    ]
+    return replaced, len(chosen & {label["query_id"] for label in labels})
 
 
 def _find(labels: LabelsByQuery, row: Row, passage: Row, source: str) -> float:

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from huggingface_hub import CardData
 
+from bitter_retrieval.lineage import SOURCES
 from bitter_retrieval.reporting.tables import markdown_table
 
 TAG = "bitter-retrieval"  # by which the Hub finds what this project has published
@@ -78,7 +79,7 @@ def portable(value: Any) -> Any:
 
 def label_kind(settings: Mapping[str, Any], source: str) -> str:
     """The kind of a label source, and whose losses it has."""
-    own = next(entry for key, entry in settings.items() if key in (f"labels.{source}", f"derived_labels.{source}"))
+    own = next(entry for key, entry in settings.items() if key in {f"{section}.{source}" for section in SOURCES})
     readers = [f"{key.split('.')[1]}, {weights(e)}" for key, e in settings.items() if key.startswith("readers.")]
     return f"{own['kind']}; answer losses of {', '.join(readers)}" if readers else f"kind {own['kind']}"
 

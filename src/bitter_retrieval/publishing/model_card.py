@@ -48,7 +48,10 @@ def model_card(repo: str, run: str, seed: int, report: Report, origin: Origin, q
 
 def _about(run: str, seed: int, report: Report, origin: Origin) -> Iterator[str]:
     settings = origin.settings[f"runs.{run}"]
-    losses = ", ".join(f"{loss} {weight:g}" for loss, weight in settings["losses"].items())
+    losses = ", ".join(
+        f"{loss} {of:g}" if not isinstance(of, dict) else f"{loss} {of['weight']:g} on {of['labels']}"
+        for loss, of in settings["losses"].items()
+    )
     yield f"> {verdict(run, report)}"
     yield QUESTION
     yield (

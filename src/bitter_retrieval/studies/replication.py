@@ -148,7 +148,8 @@ def _frozen(tree: Mapping[str, Any], wanted: Wanted) -> dict[str, Any]:
 
 
 def _leaves(tree: Any, at: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, Mapping) and tree:
+    """An empty section is no parameter: one that a later version adds leaves a study as it is."""
+    if isinstance(tree, Mapping):
         for part, below in tree.items():
             yield from _leaves(below, f"{at}.{part}".strip("."))
     else:

@@ -46,7 +46,7 @@ class Run:
 
     labels: str
     encoder: str
-    losses: dict[str, NotNegative]  # weight by name in LOSSES
+    losses: dict[str, NotNegative]  # weight by name in LOSSES; params may say {weight, labels}
     temperature: Temperature
     margin: Positive  # similarity wanted between utility 1 and utility 0
     learning_rate: Positive | None = None  # None: train.learning_rate
@@ -60,6 +60,7 @@ class Run:
     infeasible_margin: bool = False  # margin is 2 or more on purpose
     trains: Literal["both", "query"] = "both"  # query: passages keep the vectors of the starting encoder
     seeds: Seeds | None = None  # None: train.seeds
+    loss_labels: dict[str, str] | None = None  # the source that a loss names, of labels of kind both
 
 
 @dataclass(frozen=True)
