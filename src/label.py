@@ -14,11 +14,11 @@ from pathlib import Path
 
 from bitter_retrieval.command_line import bar, named, run_stage, say
 from bitter_retrieval.files.hub_datasets import hub_parts
-from bitter_retrieval.files.tables import Record, data_files, records
+from bitter_retrieval.files.tables import Record, data_files
 from bitter_retrieval.labels.altered import flat_labels, noisy_labels, permuted_labels
 from bitter_retrieval.labels.annotators import annotate, corrupt
 from bitter_retrieval.labels.binary import has_answer_labels, selected_labels, truth_labels
-from bitter_retrieval.labels.published import LAYOUT, published_labels
+from bitter_retrieval.labels.published import published_labels, published_records
 from bitter_retrieval.labels.scored import score_splits, soft_account
 from bitter_retrieval.labels.settings import (
     AlteredLabels,
@@ -97,7 +97,7 @@ def published(
     if settings.hub:
         where, found = settings.hub.id, hub_parts(settings.hub, f"{at}.hub", f"{at}.needs").values()
     else:
-        where, found = settings.needs, (records(file, LAYOUT) for file in data_files(Path(settings.needs)))
+        where, found = settings.needs, map(published_records, data_files(Path(settings.needs)))
     labels, unmatched, unused = published_labels(chain.from_iterable(found), splits, f"{at}: {where}")
     return labels, {"unmatched": unmatched, "unused": unused}
 

@@ -25,7 +25,7 @@ from huggingface_hub.utils import validate_repo_id
 from rich.table import Table
 
 from bitter_retrieval.command_line import run_stage, track
-from bitter_retrieval.lineage import stages
+from bitter_retrieval.lineage import STAGES, entries, stages
 from bitter_retrieval.models.credentials import hub_token
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.publishing.cards import Origin
@@ -124,7 +124,8 @@ def dataset(options: argparse.Namespace) -> None:
     labels = {split: soft_labels(source, split) for split in SPLITS if (LABELS / source / f"{split}.parquet").is_file()}
     if not labels:
         raise PublishError(f"{LABELS / source}: no labels here. Run `dvc repro`, or `dvc pull {LABELS / source}`.")
-    stage = "label" if source in params.labels else "derive"
+    section, _ = entries(f"{LABELS}/{source}", params)[0]
+    stage = STAGES[section]
     origin = origin_of(params, LABELS / source, [], ("label",), options.license)
     counted = read_json(Path("metrics") / stage / f"{source}.json")
     with tempfile.TemporaryDirectory() as folder:
