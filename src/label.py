@@ -21,6 +21,7 @@ from bitter_retrieval.labels.binary import has_answer_labels, selected_labels, t
 from bitter_retrieval.labels.published import published_labels, published_records
 from bitter_retrieval.labels.scored import score_splits, soft_account
 from bitter_retrieval.labels.settings import (
+    UTILITY_PROMPT,
     AlteredLabels,
     Annotators,
     CorruptedLabels,
@@ -28,8 +29,10 @@ from bitter_retrieval.labels.settings import (
     NoisyLabels,
     PermutedLabels,
     PublishedLabels,
+    ReaderLabels,
     RuleLabels,
     TruthLabels,
+    UtilityLabels,
 )
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import load_params
@@ -47,8 +50,8 @@ def main() -> None:
     keep_freed_memory()
     rows = {split: read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED) for split in SPLITS}
     more: dict[str, dict] = {}
-    if settings.kind == "reader":
-        labels, more = from_reader(Path(settings.needs), rows, params.label)
+    if isinstance(settings, ReaderLabels | UtilityLabels):
+        labels, more = from_reader(settings, rows, params.label)
     elif settings.kind == "published":
         labels, more = published(f"labels.{name}", settings, rows)
     elif isinstance(settings, AlteredLabels):
@@ -76,14 +79,19 @@ def main() -> None:
 
 
 def from_reader(
-    folder: Path, splits: dict[str, list[Row]], settings: Label
+    labels: ReaderLabels | UtilityLabels, splits: dict[str, list[Row]], settings: Label
 ) -> tuple[dict[str, list[Row]], dict[str, dict]]:
     """Labels by split, and where the reader's weights come from, if not from a checkpoint."""
     from bitter_retrieval.readers.language_model import load_reader
 
-    reader = load_reader(folder)
-    labels = score_splits(reader, splits, settings, bar, say)
-    return labels, {"weights": dict(reader.weights)} if reader.weights else {}
+    if isinstance(labels, UtilityLabels):
+        prompt = labels.prompt or UTILITY_PROMPT
+        reader = load_reader(Path(labels.needs), prompt=prompt, examples=None, max_new_tokens=0, answer_end="")
+        found = score_splits(reader, splits, settings, bar, say, by="utility")
+    else:
+        reader = load_reader(Path(labels.needs))
+        found = score_splits(reader, splits, settings, bar, say)
+    return found, {"weights": dict(reader.weights)} if reader.weights else {}
 
 
 # -- other sources ---------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from bitter_retrieval.readers.settings import PROMPT, is_prompt
+from bitter_retrieval.parameter_types import PROMPT, is_prompt
 from bitter_retrieval.typed_yaml import one_of
 
 

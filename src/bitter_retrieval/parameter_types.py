@@ -24,3 +24,11 @@ COMMIT = "40 hex digits (a branch can move unnoticed); with null, the stage says
 Commit = Annotated[str, Rule(lambda text: re.fullmatch("[0-9a-f]{40}", text) is not None, COMMIT)]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Attention = Literal["auto", "flash", "varlen", "sdpa"]
+
+
+def is_prompt(text: str) -> bool:
+    return text.count("{query}") == 1 == text.count("{passage}") and text == text.rstrip()
+
+
+PROMPT = "text with {query} and {passage} once each and no space at its end (one space precedes the answer)"
+PromptText = Annotated[str, Rule(is_prompt, PROMPT)]

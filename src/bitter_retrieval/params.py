@@ -39,6 +39,7 @@ from bitter_retrieval.labels.settings import (
     PublishedLabels,
     ReaderLabels,
     RerankerLabels,
+    UtilityLabels,
 )
 from bitter_retrieval.models.checkpoints import is_gguf
 from bitter_retrieval.models.settings import FIT, is_hub_id
@@ -179,7 +180,7 @@ def _references(params: Params) -> Iterator[tuple[str, str, Iterable[str]]]:
     readers = [f"models/readers/{name}" for name in params.readers]
     for name, labels in params.labels.items():
         at = f"labels.{name}"
-        if isinstance(labels, ReaderLabels):
+        if isinstance(labels, ReaderLabels | UtilityLabels):
             yield f"{at}.needs", labels.needs, readers
         elif isinstance(labels, AlteredLabels):
             yield f"{at}.needs", labels.needs, [f"data/labels/{name}" for name in losses]

@@ -123,6 +123,19 @@ def test_questions_without_an_answer_are_counted(tmp_path: Path) -> None:
     assert len(found.rows) == 1 and found.left_out["unanswerable"] == 1
 
 
+def test_training_questions_without_an_answer_stay_if_they_are_wanted(tmp_path: Path) -> None:
+    rows = [FLAG | {"query": f"who {number}", "answers": ["Ada"] if number % 2 else None} for number in range(40)]
+    file = write(tmp_path / "a.jsonl", rows)
+    made, _, account = splits(file, articles=SHARES, unanswered="train")
+    assert any(not row["answers"] for row in made["train"]) and len(made["train"]) == 16
+    assert all(row["answers"] for split in ("validation", "test") for row in made[split])
+    kept = sum(map(len, made.values()))
+    found = account["read"]["a"]
+    assert (found["questions"], found["used"]) == (kept, kept)
+    assert found["left_out"]["unanswerable"] == 40 - kept and found["left_out"]["not_drawn"] == 0
+    assert len(splits(file, articles=SHARES)[0]["train"]) == 8
+
+
 @pytest.mark.parametrize(
     ("record", "parts"),
     [

@@ -1,6 +1,7 @@
 """The stage label by a reader: every split with its account, and the same bytes again."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ from commands import refused, run
 from saved_reader import ASKED, TOO_LONG, losses, save_reader
 
 import label
-from bitter_retrieval.readers.language_model import ReaderSettings, save_settings
+from bitter_retrieval.labels.scored import NOTHING
+from bitter_retrieval.labels.targets import scored_rows
+from bitter_retrieval.readers.answer_loss import Scorer, Triple
+from bitter_retrieval.readers.language_model import ReaderSettings, load_reader, save_settings
 from bitter_retrieval.records import BINARY_LABELS, PREPARED, SOFT_LABELS, read_rows, write_rows
 
 
@@ -81,6 +85,37 @@ def test_stage_labels_all_true_supports_or_one(
     write_rows(label.PREPARED_FOLDER / "train.parquet", rows, PREPARED)
     run(label, "truth", monkeypatch=monkeypatch)
     assert sum(row["relevant"] for row in read_rows(label.LABELS / "truth/train.parquet", BINARY_LABELS)) == relevant
+
+
+def test_utility_is_the_likelihood_of_yes_and_needs_no_answer(stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = "Question: {query}\nContext: {passage}\nHelps:"
+    tree = yaml.safe_load(Path("params.yaml").read_text())
+    tree["labels"]["helps"] = {"kind": "utility", "needs": "models/readers/reader_a", "prompt": prompt}
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    rows = [row | {"answers": []} for row in tiny.world(3)]
+    write_rows(label.PREPARED_FOLDER / "train.parquet", rows, PREPARED)
+    run(label, "helps", monkeypatch=monkeypatch)
+    scorer = Scorer(load_reader(stage / "models/readers/reader_a", prompt=prompt), 4096)
+    for found in read_rows(label.LABELS / "helps/train.parquet", SOFT_LABELS):
+        (row,) = (row for row in rows if row["query_id"] == found["query_id"])
+        (text,) = (p["text"] for p in [*row["passages"], NOTHING] if p["passage_id"] == found["passage_id"])
+        yes, no = (scorer.score([Triple(row["query"], text, word)])[0].nll_sum for word in ("YES", "NO"))
+        assert found["nll_sum"] == pytest.approx(-math.log(math.exp(-yes) / (math.exp(-yes) + math.exp(-no))), abs=1e-4)
+        assert found["n_tokens"] == 1 and found["answer_index"] == 0
+    account = json.loads((label.METRICS / "helps.json").read_text())
+    assert account["train"]["rows"] == 12 and account["train"]["unscorable"] == 0
+
+
+def test_the_losses_of_a_question_without_answers_are_left_out_and_counted(
+    stage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [row | {"answers": [] if place == 1 else row["answers"]} for place, row in enumerate(tiny.world(3))]
+    write_rows(label.PREPARED_FOLDER / "train.parquet", rows, PREPARED)
+    run(label, "reader_a", monkeypatch=monkeypatch)
+    found = read_rows(label.LABELS / "reader_a/train.parquet", SOFT_LABELS)
+    assert {row["query_id"] for row in found if row["nll_sum"] is None} == {rows[1]["query_id"]}
+    assert json.loads((label.METRICS / "reader_a.json").read_text())["train"]["unscorable"] == 4
+    assert scored_rows(rows, found) == ([rows[0], rows[2]], 1, 3)
 
 
 def test_a_binary_source_is_made_wrong_and_says_how_often(stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:

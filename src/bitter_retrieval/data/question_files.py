@@ -123,16 +123,17 @@ def prepared_rows(
     left_out: Counter[str],
     repeated: bool = False,
     template: str = TITLED,
+    unanswered: bool = False,
 ) -> Iterator[tuple[Place, Row]]:
     """Prepared rows, each with its place; counts in `left_out` what is left out.
 
     An absent group_id is None. ids: one for all rows that share passages. repeated: of rows with the same query_id,
-    keep the first instead of refusing the others. template: how a title becomes part of a passage. Raises
-    DataFileError.
+    keep the first instead of refusing the others. template: how a title becomes part of a passage. unanswered: whether
+    questions without an answer stay. Raises DataFileError.
     """
     asked: dict[str, Place] = {}
     for place, record in found:
-        row, counts = _prepared(layouts.translated(record, place), place, ids, template)
+        row, counts = _prepared(layouts.translated(record, place), place, ids, template, unanswered)
         if row is not None and (other := asked.setdefault(row["query_id"], place)) != place:
             if not repeated:
                 raise DataFileError(
@@ -195,7 +196,9 @@ def _from_squad(file: Path, left_out: Counter[str]) -> Iterator[Record]:
         yield Place(file, "question", number), fields | {"answers": list(asked.answers), "passages": passages}
 
 
-def _prepared(record: Any, place: Place, ids: "PassageIds", template: str) -> tuple[Row | None, Counter[str]]:
+def _prepared(
+    record: Any, place: Place, ids: "PassageIds", template: str, unanswered: bool
+) -> tuple[Row | None, Counter[str]]:
     """The prepared row, None if it is left out, and the number of parts left out by reason."""
     if isinstance(record, dict) and "query_type" in record:  # MS MARCO's, whose evaluation files have no answers
         record = {"answers": None} | record
@@ -208,8 +211,8 @@ def _prepared(record: Any, place: Place, ids: "PassageIds", template: str) -> tu
     group_id = values.identifier(record.get("group_id"), "group_id", place)
     given = values.given(answers)
     shown = [candidate for candidate in candidates if candidate["text"]]
-    if not (query and given and shown):
-        return None, Counter(["empty_query" if not query else "unanswerable" if not given else "no_passages"])
+    if not (query and (given or unanswered) and shown):
+        return None, Counter(["empty_query" if not query else "no_passages" if given or unanswered else "unanswerable"])
     references = list(dict.fromkeys(given))
     passages, replaced = _passages(shown, place, ids)
     fields = {"query_id": query_id, "group_id": group_id, "query": query, "answers": references, "passages": passages}

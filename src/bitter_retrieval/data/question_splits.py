@@ -131,8 +131,9 @@ class _Reading:
         left_out = self.left_out[part] = Counter(dict.fromkeys(REASONS, 0))
         again = self.data.source == "msmarco"  # whose files may repeat a query_id
         first: dict[str, str] = {}  # group_id of each group's first row
-        records = self.parts[part](left_out)
-        for number, (place, row) in enumerate(prepared_rows(records, self.ids, left_out, again, self.data.passage)):
+        dials = self.data.passage, self.data.unanswered == "train"
+        prepared = prepared_rows(self.parts[part](left_out), self.ids, left_out, again, *dials)
+        for number, (place, row) in enumerate(prepared):
             self.kept[part] += 1
             given = row["group_id"]
             group = f"group {given}" if given else f"query {' '.join(row['query'].casefold().split())}"
@@ -144,11 +145,19 @@ class _Reading:
         home: dict[str, str] = {}
         found = {}
         for split in FIRST:
-            rows = sorted(splits[split], key=_place)
+            rows = sorted((one for one in splits[split] if self._answered(one, split)), key=_place)
             found[split] = [one for one in rows if home.setdefault(one.group, split) == split]
             for one in rows:
                 self.left_out[one.part]["group_elsewhere"] += home[one.group] != split
         return found
+
+    def _answered(self, one: _Drawn, split: str) -> bool:
+        """Whether a row has what its split needs; only training does without an answer."""
+        if one.row["answers"] or split == "train":
+            return True
+        self.left_out[one.part]["unanswerable"] += 1
+        self.kept[one.part] -= 1
+        return False
 
     def account(self, splits: dict[str, list[_Drawn]]) -> dict[str, dict[str, Any]]:
         """By part: questions with an answer and a passage, how many are used, and how many are left out by reason."""

@@ -89,6 +89,7 @@ class QuestionData(Data):
     hub: Hub | None = None  # read instead of path
     limits: Limits | None = None
     passage: TitledText = TITLED  # how a passage that has a title is written
+    unanswered: Literal["leave_out", "train"] = "leave_out"  # questions without an answer; train: training ones stay
     negatives: Literal["given", "bm25"] = "given"  # bm25: questions with fewer candidates get others by BM25
 
 

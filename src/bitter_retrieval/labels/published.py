@@ -149,7 +149,7 @@ def _refuse_unlike(texts: Any, scores: Any, name: str, place: Place) -> None:
 
 
 def _asked(row: Row) -> PublishedQuestion:
-    return row["query"], row["answers"][0]
+    return row["query"], next(iter(row["answers"]), None)
 
 
 def _loss(value: object, place: Place) -> float | None:

@@ -5,10 +5,12 @@
 Scores are journalled, so a pair that several label sources list is computed once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.labels.account import account
@@ -17,18 +19,20 @@ from bitter_retrieval.records import NO_PASSAGE, Row
 from bitter_retrieval.tracking import open_tracker
 
 if TYPE_CHECKING:
-    from bitter_retrieval.readers.answer_loss import Scorer, Work
+    from bitter_retrieval.readers.answer_loss import Score, Scorer, Triple, Work
     from bitter_retrieval.readers.language_model import Reader
 
+YES, NO = "YES", "NO"
+NOTHING = {"passage_id": NO_PASSAGE, "text": ""}
 # Opens a progress bar by name, total and unit; gives the function that advances it.
 Watch = Callable[[str, int, str], AbstractContextManager[Callable[[int], None]]]
 Say = Callable[[str], object]  # prints a line
 
 
 def score_splits(
-    reader: "Reader", splits: dict[str, list[Row]], settings: Label, watch: Watch, say: Say
+    reader: "Reader", splits: dict[str, list[Row]], settings: Label, watch: Watch, say: Say, by: str = "answers"
 ) -> dict[str, list[Row]]:
-    """By split, the answer loss of each candidate and of no passage, for every reference answer.
+    """By split, the loss of each candidate and of no passage: by answers, one for every reference; by utility, one.
 
     watch: shows the progress of a split. say: prints the work and speed of a split.
     """
@@ -41,41 +45,70 @@ def score_splits(
     ):
         for step, (split, rows) in enumerate(splits.items()):
             scorer = Scorer(reader, settings.batch_tokens, journal)
-            labels[split] = score_rows(scorer, rows, f"label {reader.name} {split}", settings.unscorable, watch, say)
+            score = {"answers": score_rows, "utility": utility_rows}[by]
+            labels[split] = score(scorer, rows, f"label {reader.name} {split}", settings.unscorable, watch, say)
             tracker.log(step, {f"{split}/{name}": value for name, value in rates(scorer.work).items()})
             say(told(f"label {reader.name} {split}", scorer.work))
     return labels
 
 
 def score_rows(scorer: "Scorer", rows: list[Row], name: str, unscorable: str, watch: Watch, say: Say) -> list[Row]:
-    """Soft labels of prepared rows, with `exact` and `truncated` for the account."""
-    from bitter_retrieval.readers.answer_loss import Triple, refuse
+    """Soft labels of prepared rows, with `exact` and `truncated` for the account; null ones without an answer."""
+    from bitter_retrieval.readers.answer_loss import Triple
 
     asked = [
         (row["query_id"], passage["passage_id"], index, Triple(row["query"], passage["text"], answer))
         for row in rows
-        for passage in [*row["passages"], {"passage_id": NO_PASSAGE, "text": ""}]
-        for index, answer in enumerate(row["answers"])
+        for passage in [*row["passages"], NOTHING]
+        for index, answer in enumerate(row["answers"] or [None])
     ]
-    triples = [triple for *_, triple in asked]
+    answered = [triple for *_, triple in asked if triple.answer is not None]
+    scores = dict(zip(answered, _scores(scorer, answered, name, unscorable, watch, say), strict=True))
+    return [_label(query_id, passage_id, index, scores.get(triple)) for query_id, passage_id, index, triple in asked]
+
+
+def utility_rows(scorer: "Scorer", rows: list[Row], name: str, unscorable: str, watch: Watch, say: Say) -> list[Row]:
+    """Soft labels of prepared rows: -log p(YES) / (p(YES) + p(NO)) that a passage helps, in nats.
+
+    The log-odds of YES are those of "Utility-Focused LLM Annotation for Retrieval and RAG" (Zhang et al., EMNLP 2025).
+    The reader's prompt asks whether the passage helps, and no answer is needed.
+    """
+    from bitter_retrieval.readers.answer_loss import Triple
+
+    pairs = [(row, passage) for row in rows for passage in [*row["passages"], NOTHING]]
+    triples = [Triple(row["query"], passage["text"], word) for row, passage in pairs for word in (YES, NO)]
+    scores = _scores(scorer, triples, name, unscorable, watch, say)
+    labels = []
+    for (row, passage), yes, no in zip(pairs, scores[::2], scores[1::2], strict=True):
+        label = _label(row["query_id"], passage["passage_id"], 0, yes if no else None) | {"exact": None}
+        if yes and no:
+            label |= {"nll_sum": float(np.logaddexp(0.0, yes.nll_sum - no.nll_sum)), "n_tokens": 1}
+        labels.append(label)
+    return labels
+
+
+def _scores(
+    scorer: "Scorer", triples: "Sequence[Triple]", name: str, unscorable: str, watch: Watch, say: Say
+) -> "list[Score | None]":
+    from bitter_retrieval.readers.answer_loss import refuse
 
     def skip(error: Exception) -> None:
         say(f"{name}: left without a label: {error}")
 
     with watch(name, len(set(triples)), "triple") as advance:
-        scores = scorer.score(triples, advance, refuse if unscorable == "error" else skip)
-    return [
-        {
-            "query_id": query_id,
-            "passage_id": passage_id,
-            "answer_index": index,
-            "nll_sum": score and score.nll_sum,
-            "n_tokens": score and score.n_tokens,
-            "exact": score and score.exact,
-            "truncated": score and score.truncated,
-        }
-        for (query_id, passage_id, index, _), score in zip(asked, scores, strict=True)
-    ]
+        return scorer.score(triples, advance, refuse if unscorable == "error" else skip)
+
+
+def _label(query_id: str, passage_id: str, index: int, score: "Score | None") -> Row:
+    return {
+        "query_id": query_id,
+        "passage_id": passage_id,
+        "answer_index": index,
+        "nll_sum": score and score.nll_sum,
+        "n_tokens": score and score.n_tokens,
+        "exact": score and score.exact,
+        "truncated": score and score.truncated,
+    }
 
 
 def soft_account(rows: list[Row], labels: list[Row]) -> dict:

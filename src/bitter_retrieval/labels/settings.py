@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from bitter_retrieval.files.settings import Hub
-from bitter_retrieval.parameter_types import Count, NotNegative, Positive, Seed, Share
+from bitter_retrieval.parameter_types import Count, NotNegative, Positive, PromptText, Seed, Share
 
+UTILITY_PROMPT = (
+    "Passage: {passage}\nQuestion: {query}\nDoes the passage help to answer the question? Say YES or NO.\nAnswer:"
+)
 TRAIN = "data/prepared/train.parquet"  # `needs` of label sources that read only the prepared splits
 
 
@@ -49,6 +52,15 @@ class ReaderLabels(LabelSource):
 
     soft: ClassVar[bool] = True
     kind: Literal["reader"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UtilityLabels(LabelSource):
+    """How likely the reader in `needs` says YES, not NO, that a passage helps: no answer is needed."""
+
+    soft: ClassVar[bool] = True
+    kind: Literal["utility"]
+    prompt: PromptText | None = None  # None: UTILITY_PROMPT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +119,7 @@ AnyLabels = (
     | RuleLabels
     | TruthLabels
     | ReaderLabels
+    | UtilityLabels
     | PublishedLabels
     | PermutedLabels
     | FlatLabels

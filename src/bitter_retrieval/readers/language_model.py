@@ -9,7 +9,7 @@ in both cases with a `reader.json` on how the reader is asked:
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -290,11 +290,11 @@ def read_settings(folder: Path) -> tuple[ReaderSettings, Mapping[str, str] | Non
     return ReaderSettings(**stated, examples=examples and [Example(**one) for one in examples]), weights
 
 
-def load_reader(folder: Path) -> Reader:
-    """Load `models/readers/<name>/`."""
+def load_reader(folder: Path, **changes: Any) -> Reader:
+    """Load `models/readers/<name>/`; changes: of how it is asked, by field of ReaderSettings."""
     path, revision = resolve_checkpoint(folder)
     settings, weights = read_settings(folder)
-    reader = open_reader(folder.name, path, revision, settings)
+    reader = open_reader(folder.name, path, revision, replace(settings, **changes))
     reader.weights = weights
     return reader
 

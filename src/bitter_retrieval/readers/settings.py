@@ -4,17 +4,10 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from bitter_retrieval.models.settings import Fit, Model
-from bitter_retrieval.parameter_types import Attention, Count, Dtype, NotNegative, Positive, Text
+from bitter_retrieval.parameter_types import Attention, Count, Dtype, NotNegative, Positive, PromptText, Text
 from bitter_retrieval.readers.prompts import Example
 from bitter_retrieval.typed_yaml import Rule
 
-
-def is_prompt(text: str) -> bool:
-    return text.count("{query}") == 1 == text.count("{passage}") and text == text.rstrip()
-
-
-PROMPT = "text with {query} and {passage} once each and no space at its end (one space precedes the answer)"
-PromptText = Annotated[str, Rule(is_prompt, PROMPT)]
 Stops = Annotated[list[Text], Rule(lambda texts: len(texts) > 0, "texts, at least one")]
 
 
