@@ -144,6 +144,14 @@ def slow_utility_infonce(s, L, u, C, N, P, settings):
     return total
 
 
+def slow_marginal_likelihood(s, L, u, C, N, P, settings):
+    useful = [i for i in C if u[i] >= 0.5]
+    if not useful or set(useful) == set(N):
+        return None
+    e = {j: math.exp(s[j] / settings.student) for j in N}
+    return -math.log(sum(e[i] for i in useful) / sum(e.values()))
+
+
 SLOW: dict[str, Slow] = {name: globals()[f"slow_{name}"] for name in (*FUNCTIONS, "kl_binary")}
 
 

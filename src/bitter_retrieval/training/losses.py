@@ -21,7 +21,7 @@ Three rules hold for all of them:
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import torch
@@ -32,6 +32,7 @@ from bitter_retrieval.labels.soft import TIE
 from bitter_retrieval.training.settings import LOSSES
 
 GAP = 0.05  # nats a token by which a passage is clearly worse than the best one (margin)
+USEFUL = 0.5  # utility of a passage that counts as a positive (marginal_likelihood)
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class UtilityMap(torch.nn.Module):
         self.shift = torch.nn.Parameter(torch.zeros(()))  # b = 0
 
     def forward(self, similarity: Tensor) -> Tensor:
-        return torch.pow(math.e, self.log_scale) * similarity + self.shift
+        return torch.pow(math.e, self.log_scale) * similarity + self.shift  # exp's bits depend on the processor
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,17 @@ def infonce_soft(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) ->
     Counts: a candidate, and a passage in N that does not tie with the best.
     """
     return _contrast(batch, best(batch.own, batch.nll), settings)
+
+
+def marginal_likelihood(batch: LabelledBatch, settings: LossSettings, _: UtilityMap) -> LossValue:
+    """-log( sum over b of e^(s_b/t) / sum over N of e^(s_j/t) ), b the candidates that help by half of full utility.
+
+    The summed marginal likelihood over passages that a model finds useful, as in Zhang et al. (EMNLP 2025,
+    "Utility-Focused LLM Annotation for Retrieval and RAG"); infonce with positives marginal on people's labels.
+    Counts: a candidate with u of at least USEFUL, and a passage in N with less.
+    """
+    useful = batch.own & (batch.utility >= USEFUL)
+    return _contrast(batch, useful, replace(settings, positives="marginal"))
 
 
 def _contrast(batch: LabelledBatch, positive: Tensor, settings: LossSettings) -> LossValue:
@@ -366,7 +378,10 @@ def _masked(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def _masked_logsumexp(logits: Tensor, mask: Tensor) -> Tensor:
-    """Over the last dimension; near the lowest finite number where nothing is kept."""
+    """Over the last dimension; near the lowest finite number where nothing is kept.
+
+    By log_softmax, as the bits of torch.logsumexp depend on the processor (docs/processors.md).
+    """
     kept = _masked(logits, mask)
     return kept.amax(-1) - kept.log_softmax(-1).amax(-1)
 

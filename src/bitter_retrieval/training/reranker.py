@@ -121,7 +121,7 @@ def fit_cross_encoder(
     """
     torch.manual_seed(settings.seed)
     encoder = start(folder)
-    optimiser = torch.optim.AdamW(encoder.parameters(), lr=settings.learning_rate, weight_decay=0.01)
+    optimiser = torch.optim.AdamW(encoder.parameters(), lr=settings.learning_rate, weight_decay=0.01, fused=True)
     pairs = encoder.pairs(rows)
     rng = np.random.default_rng(settings.seed)
     for step in range(settings.steps):

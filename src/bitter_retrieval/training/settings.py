@@ -29,6 +29,7 @@ LOSSES: dict[str, Loss] = {
     "margin_mse": Loss("soft", ("margin", "in_batch")),
     "stable_kd": Loss("soft", ("temperature.student", "temperature.teacher")),
     "utility_infonce": Loss("soft", ("temperature.student",)),
+    "marginal_likelihood": Loss("soft", ("temperature.student",)),
 }
 
 
