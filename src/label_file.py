@@ -14,6 +14,7 @@ from bitter_retrieval.command_line import bar, positive, prompt, row_range, run_
 from bitter_retrieval.data.question_files import read_questions
 from bitter_retrieval.labels.scored import score_splits, soft_account
 from bitter_retrieval.labels.settings import Label
+from bitter_retrieval.models.checkpoints import is_gguf
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.records import SOFT_LABELS, write_rows
 
@@ -31,7 +32,7 @@ def parse() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
-        "--model", required=True, help="path, pkg://package/folder or hub id of a causal language model"
+        "--model", required=True, help="path, pkg://package/folder or hub id of a causal language model, or a GGUF file"
     )
     parser.add_argument("--revision", help="commit of a hub id")
     parser.add_argument(
@@ -58,6 +59,7 @@ def parse() -> argparse.Namespace:
 
 
 def label_file(arguments: argparse.Namespace) -> None:
+    from bitter_retrieval.readers.gguf import find_gguf, provenance
     from bitter_retrieval.readers.language_model import ReaderSettings, open_reader
 
     found = read_questions(arguments.input, arguments.split, *arguments.range)
@@ -68,7 +70,10 @@ def label_file(arguments: argparse.Namespace) -> None:
     settings = Label(arguments.batch_tokens, arguments.unscorable, arguments.mlflow)
     labels = score_splits(reader, {"rows": found.rows}, settings, bar, say)["rows"]
     write_rows(arguments.output, labels, SOFT_LABELS)
-    counted = json.dumps({**soft_account(found.rows, labels), "left_out": found.left_out}, indent=2)
+    account = {**soft_account(found.rows, labels), "left_out": found.left_out}
+    if is_gguf(arguments.model):
+        account["weights"] = provenance(find_gguf(arguments.model, arguments.revision))
+    counted = json.dumps(account, indent=2)
     arguments.output.with_suffix(".account.json").write_text(counted + "\n")
     print(counted)
 
