@@ -84,6 +84,8 @@ def main() -> None:
     account = read_account()
     report["about"] |= {"judge": judge.about, "corpus": len(corpus), "origin": origin(account, split)}
     report["about"]["processor"] = processor_name()
+    if params.quantised:
+        report["about"]["quantised"] = params.quantised
     if params.beyond and others:
         from_there = {"source": params.beyond.source, "origin": origin(account["beyond"], "test")}
         report["beyond"] |= from_there | {"corpus": len(others[0].corpus)}

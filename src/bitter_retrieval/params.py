@@ -73,6 +73,11 @@ class Params:
         return {**self.labels, **self.derived_labels, **self.mixed_labels}
 
     @property
+    def quantised(self) -> dict[str, str]:
+        """GGUF file by reader, of those that have one: its name says the quantisation, as reader.json does."""
+        return {name: Path(reader.model).name for name, reader in self.readers.items() if is_gguf(reader.model)}
+
+    @property
     def untrained(self) -> dict[str, str]:
         """Encoders by the name of the control that uses them before training."""
         return {"untrained" if name == self.control.encoder else f"untrained_{name}": name for name in self.encoders}

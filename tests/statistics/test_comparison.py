@@ -564,6 +564,13 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_a_quantised_reader_is_named() -> None:
+    made = report()
+    made["about"]["quantised"] = {"reader_a": "small.Q4_1.gguf"}
+    said = "Reader reader_a has quantised weights (small.Q4_1.gguf) and is another reader than the full model."
+    assert said in " ".join(printed(made).split()) and said not in " ".join(printed(report()).split())
+
+
 OUTPUTS = ["metrics/summary.json", "metrics/report.json", "metrics/report.html"]
 PICTURES = ["plots/answer_accuracy.png", "plots/answer_vs_retrieval.png", "plots/training_curves.png"]
 

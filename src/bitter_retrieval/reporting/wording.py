@@ -176,6 +176,10 @@ def notes(report: Figures) -> list[str]:
     return [
         f"Judge: {about['judge']}.",
         f"Compared on this processor: {about['processor']}.",
+        *[
+            f"Reader {name} has quantised weights ({file}) and is another reader than the full model."
+            for name, file in about.get("quantised", {}).items()
+        ],
         f"{about['questions']} questions in {about['groups']} groups, {about['seeds']} seeds.",
         f"The {about['split']} questions are from {about['origin']}.",
         f"Passages searched: {about['corpus']}.",
