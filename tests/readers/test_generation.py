@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import wraps
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ import yaml
 from bitter_retrieval.journal import content_key
 from bitter_retrieval.models.checkpoints import fingerprint
 from bitter_retrieval.params import load_params
-from bitter_retrieval.readers.generation import Answer, end_tokens, generate_answers, generate_tokens
+from bitter_retrieval.readers.generation import SHARED, Answer, _shared, end_tokens, generate_answers, generate_tokens
 from bitter_retrieval.readers.language_model import Reader, ReaderError, ReaderSettings, load_reader, save_settings
+from bitter_retrieval.readers.prompts import Example
 from bitter_retrieval.typed_yaml import ParamsError
 
 BUDGET = 400  # tokens with the longest answers: several batches, of several prompts of unequal length each
@@ -58,6 +60,44 @@ def test_batches_answer_as_prompts_alone_do(architecture: str, tokenizer: str) -
     assert [answer.text for answer in answers] == [one_by_one(reader, *item) for item in ITEMS]
     assert [answer.text for answer in answers[:6]] == [one_by_one_with_library(reader, *item) for item in ITEMS[:6]]
     assert len({answer.text for answer in answers}) > 3 and not any(answer.truncated for answer in answers)
+
+
+WORKED = [
+    Example(p["text"], row["query"], row["answers"][0]) for row in tiny.world(3, first=20) for p in row["passages"][:1]
+]
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "olmo2", "gpt2", "llama"])
+def test_worked_examples_are_computed_once_and_change_no_answer(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = tiny.tiny_reader(architecture, "word", max_length=200)
+    reader.prompt = replace(reader.prompt, examples=tuple(WORKED))
+    assert reader.packs
+    alone = [generate_answers(reader, [item], BUDGET)[0] for item in ITEMS]
+    read: list[int] = []
+    whole = reader.model.forward
+
+    @wraps(whole)  # generate looks at its signature
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        read.append((kwargs["input_ids"] if "input_ids" in kwargs else args[0]).shape[1])
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(reader.model, "forward", forward)
+    assert generate_answers(reader, ITEMS, 3 * BUDGET) == alone
+    assert len({answer.text for answer in alone}) > 3
+    common = len(reader.tokenizer(reader.prompt.worked).input_ids)
+    assert common > SHARED and read[0] > common and max(read[1:2]) < common, "the rest of the prompts is short"
+
+
+def test_a_model_that_looks_back_only_so_far_reads_whole_prompts() -> None:
+    reader = tiny.tiny_reader("qwen3", "word", max_length=200)
+    prompts = [list(range(100)), [*range(90), 7, 8]]
+    assert _shared(reader, prompts) == 90
+    for window, shared in ((40, 0), (100 + reader.max_new_tokens, 90)):
+        reader.model.config.sliding_window = window
+        assert _shared(reader, prompts) == shared
+    assert _shared(reader, prompts[:1]) == _shared(reader, [[1, *prompts[0]], prompts[1]]) == 0
 
 
 def test_budget_and_order_change_no_answer() -> None:

@@ -9,8 +9,11 @@ reader's stop texts, or after max_new_tokens. Prompts of similar length share a 
 its answers have ended, the others go on without them. Cached states are copied for those only, so that all copies of a
 batch cost less than copying all states once. A model that attends in its own way (Reader.packs) may keep other states
 than keys and values: its batches stay whole until the last answer has ended.
+
+A long common beginning of a batch's prompts, as worked examples are, is computed once. Padding then follows it.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +29,7 @@ from bitter_retrieval.readers.language_model import Encoded, Reader, ReaderError
 from bitter_retrieval.readers.prompts import Context
 
 LINE_BREAK = "\n"
+SHARED = 64  # tokens that make a common beginning of prompts worth a pass of its own
 
 Tokens = list[list[int]]  # of several prompts or answers
 Once = Callable[[Tokens, Callable[[], Tokens]], Tokens]  # answers a batch's prompts by the function, or from memory
@@ -121,14 +125,21 @@ def _generate(reader: Reader, prompts: Tokens) -> Tokens:
     from transformers import GenerationConfig
 
     model, width = reader.model, max(map(len, prompts))
-    ids = torch.tensor([[reader.pad] * (width - len(own)) + own for own in prompts], device=model.device)
-    lengths = torch.tensor([len(own) for own in prompts], device=model.device)
-    mask = (torch.arange(width, device=model.device) >= width - lengths[:, None]).long()
+    shared = _shared(reader, prompts)
+    padded = [own[:shared] + [reader.pad] * (width - len(own)) + own[shared:] for own in prompts]
+    ids = torch.tensor(padded, device=model.device)
+    pads = torch.tensor([width - len(own) for own in prompts], device=model.device)[:, None]
+    places = torch.arange(width, device=model.device)
+    mask = ((places < shared) | (places >= shared + pads)).long()
     settings = GenerationConfig(
         max_length=width + reader.max_new_tokens, pad_token_id=reader.pad, return_dict_in_generate=True
     )
     ending = _Ending(reader, width, len(prompts))
     states: dict[str, Any] = {}
+    if shared:
+        cache = model(ids[:1, :shared], use_cache=True, logits_to_keep=1).past_key_values
+        cache.batch_repeat_interleave(len(prompts))
+        states = {"past_key_values": cache}
     with _checkpoint_settings_aside(model):
         while ending.rows:
             made = model.generate(
@@ -141,6 +152,19 @@ def _generate(reader: Reader, prompts: Tokens) -> Tokens:
                 made.past_key_values.batch_select_indices(kept)
                 states = {"past_key_values": made.past_key_values}
     return [ending.said[row] for row in range(len(prompts))]
+
+
+def _shared(reader: Reader, prompts: Tokens) -> int:
+    """Tokens of the prompts' common beginning that are computed once; 0 if that does not pay, or may change answers.
+
+    Padding inside a prompt would count in the window of a model that looks back only so far.
+    """
+    common = min(len(os.path.commonprefix(prompts)), min(map(len, prompts)) - 1)
+    if common < SHARED or len(prompts) == 1 or not reader.packs:
+        return 0
+    window = getattr(reader.model.config.get_text_config(), "sliding_window", None)
+    longest = max(map(len, prompts)) + reader.max_new_tokens
+    return common if window is None or longest <= window else 0
 
 
 @contextmanager
