@@ -11,7 +11,7 @@
     python src/study.py spread table        # docs/spread.md
 
     python src/use_profile.py confirm       # for worlds unseen during development
-    python src/study.py confirm queue       # queues world-101 … world-116
+    python src/study.py confirm queue       # queues world-101 … world-108
     dvc exp run --run-all
     python src/study.py confirm table       # docs/confirm.md and plots/map.png
 

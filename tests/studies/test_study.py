@@ -30,7 +30,7 @@ def test_a_study_queues_and_writes_a_table(name: str, capsys: pytest.CaptureFixt
 
 
 def test_only_studies_over_worlds_have_worlds() -> None:
-    assert [study.parse([name, "queue"]).worlds for name in ("spread", "confirm")] == [4, 16]
+    assert [study.parse([name, "queue"]).worlds for name in ("spread", "confirm")] == [4, 8]
     options = study.parse(["confirm", "table", "--worlds", "20"])
     assert study.commands_of(options, "confirm")[-1] == "python src/study.py confirm table --worlds 20"
     assert ended("tune", "queue", "--worlds", "4") == 2

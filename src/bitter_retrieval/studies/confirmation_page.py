@@ -1,4 +1,4 @@
-"""The page of the confirmation: markdown(analyse(design, found), design, 16, commands, "../plots/map.png")."""
+"""The page of the confirmation: markdown(analyse(design, found), design, 8, commands, "../plots/map.png")."""
 
 import math
 from collections.abc import Sequence
