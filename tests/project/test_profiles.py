@@ -101,7 +101,7 @@ def test_without_a_network_the_first_stage_of_msmarco_qwen3_says_what_to_do(tmp_
     names = {"reader": params.readers, "encoder": params.encoders, "label": params.labels}
     names |= {"train": params.runs, "evaluate": params.runs}
     for stage in STAGES:
-        for name in names.get(stage, [] if stage == "derive" else [None]):
+        for name in names.get(stage, [] if stage in ("derive", "mix") else [None]):
             assert f"> python src/{stage}.py{f' {name}' if name else ''}\n" in listed
     began = time.monotonic()
     process = workspace.start("repro", HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path / "cache"))

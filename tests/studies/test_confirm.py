@@ -221,9 +221,9 @@ def test_table_writes_page_picture_and_figures(known: list[int], capsys: pytest.
     assert "worlds with results: 0. Two are needed" in capsys.readouterr().err and not Path("docs").exists()
     known += [101, 102, 103]
     assert study.main(["confirm", "table"]) == 0
-    assert "3 of 16 worlds" in capsys.readouterr().out
+    assert "3 of 8 worlds" in capsys.readouterr().out
     page = Path("docs/confirm.md").read_text()
-    assert "3 of 16 worlds have results" in page and Path("plots/map.png").stat().st_size > 1000
+    assert "3 of 8 worlds have results" in page and Path("plots/map.png").stat().st_size > 1000
     assert list(json.loads(Path("metrics/confirm.json").read_text())["experiments"]) == [
         "world-101",
         "world-102",
