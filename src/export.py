@@ -8,11 +8,14 @@ the files) and prints what was left out. An existing folder is not written to.
 """
 
 import argparse
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from bitter_retrieval.command_line import run_stage
 from bitter_retrieval.labels.soft import LabelError
+from bitter_retrieval.labels.targets import HUMAN_FILE
 from bitter_retrieval.params import load_params
 from bitter_retrieval.publishing.exchange import LAYOUTS, scored
 from bitter_retrieval.records import PREPARED, read_labels, read_rows
@@ -32,13 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder: Path = options.output or EXPORTS / f"{source}-{options.to}"
     if folder.exists():
         raise LabelError(f"{folder}: is there already. Move it away, or name another folder by --output.")
-    folder.mkdir(parents=True)
-    for split, file in found.items():
-        labels, soft = read_labels(file)
-        questions, left_out = scored(read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED), labels, soft, source)
-        left_out |= LAYOUTS[options.to](folder, split, questions)
-        told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in left_out.items() if count)
-        print(f"{folder}: {split}: {len(questions):,} questions{f'; left out: {told}' if told else ''}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        for split, file in found.items():
+            labels, soft = read_labels(file)
+            rows = read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED)
+            questions, left_out = scored(rows, labels, soft, source)
+            left_out |= LAYOUTS[options.to](Path(scratch), split, questions)
+            told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in left_out.items() if count)
+            print(f"{folder}: {split}: {len(questions):,} questions{f'; left out: {told}' if told else ''}")
+        shutil.copytree(scratch, folder)
+    if (LABELS / source / HUMAN_FILE.format("train")).is_file():
+        print(f"{source} holds people's labels too, which are not written: export their source for them.")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -3,7 +3,8 @@
     python src/mix.py smollm2_and_human
 
 both     the soft labels, and people's in human-<split>.parquet next to them: a run's losses take what they can read
-mixed    soft labels in which a share of the questions has people's labels (labels/targets.py says how)
+mixed    soft labels in which a share of the questions has people's (labels/targets.py says how), which are in
+         replaced-<split>.parquet too
 
 Writes data/labels/<source>/, so a run names it like any other source, and metrics/mix/<source>.json.
 """
@@ -12,7 +13,7 @@ import json
 from pathlib import Path
 
 from bitter_retrieval.command_line import named, run_stage
-from bitter_retrieval.labels.targets import HUMAN_FILE, with_people
+from bitter_retrieval.labels.targets import HUMAN_FILE, REPLACED_FILE, with_people
 from bitter_retrieval.params import load_params
 from bitter_retrieval.records import BINARY_LABELS, SOFT_LABELS, read_rows, write_rows
 
@@ -33,7 +34,8 @@ def main() -> None:
             write_rows(LABELS / name / HUMAN_FILE.format(split), people, BINARY_LABELS)
         else:
             labels, replaced = with_people(labels, people, settings.share, settings.seed)
-            counted[split]["queries_with_human_label"] = replaced
+            write_rows(LABELS / name / REPLACED_FILE.format(split), replaced, BINARY_LABELS)
+            counted[split]["queries_with_human_label"] = len({row["query_id"] for row in replaced})
         write_rows(LABELS / name / f"{split}.parquet", labels, SOFT_LABELS)
     METRICS.mkdir(parents=True, exist_ok=True)
     (METRICS / f"{name}.json").write_text(json.dumps(counted, indent=2) + "\n")

@@ -23,6 +23,7 @@ from bitter_retrieval.journal import journal_folder
 from bitter_retrieval.labels.soft import LabelError
 from bitter_retrieval.labels.targets import (
     HUMAN_FILE,
+    REPLACED_FILE,
     Targets,
     binary_targets,
     mined_negatives,
@@ -118,7 +119,10 @@ def load_sets(params: Params, run: Run) -> tuple[TrainingSet, TrainingSet]:
                 )
             if run.empty_candidate:
                 rows[split] = with_empty(rows[split])
-            targets[split] = soft_targets(rows[split], labels, run.labels, run.nll, run.references, scale, run.gain)
+            taken = LABELS / run.labels / REPLACED_FILE.format(split)
+            people = {row["query_id"] for row in read_rows(taken, BINARY_LABELS)} if taken.exists() else set()
+            dials = run.nll, run.references, scale, run.gain
+            targets[split] = soft_targets(rows[split], labels, run.labels, *dials, people)
             scale = targets[split].scale  # train comes first: validation is measured by its scale
             if (human := LABELS / run.labels / HUMAN_FILE.format(split)).exists():
                 targets[split] = with_relevant(targets[split], rows[split], read_rows(human, BINARY_LABELS))

@@ -14,7 +14,7 @@ import pytest
 from bitter_retrieval.data.layouts import titled
 from bitter_retrieval.data.question_files import read_passages, read_questions
 from bitter_retrieval.data.question_splits import question_splits, split_files
-from bitter_retrieval.data.settings import Articles, QuestionData
+from bitter_retrieval.data.settings import Articles, Limits, QuestionData
 from bitter_retrieval.files.values import DataFileError
 from bitter_retrieval.records import Row
 
@@ -173,11 +173,48 @@ def test_no_file_of_a_folder_is_passed_over(name: str, tmp_path: Path) -> None:
         split_files(tmp_path)
 
 
+def test_a_record_of_ours_with_a_key_of_others_is_ours(tmp_path: Path) -> None:
+    record = {"query": "q", "answers": ["a"], "passages": ["keep me", {"text": "b", "is_selected": 1}], "positive": "b"}
+    assert shown(one(write(tmp_path / "a.jsonl", [record]))) == [("keep me", None), ("b", 1)]
+
+
+def test_ids_that_are_places_in_a_question_are_replaced_and_counted(tmp_path: Path) -> None:
+    other = {**FID, "question": "who else", "ctxs": [{"id": 7, "text": "Another."}, {"id": "", "text": "More."}]}
+    found = read_questions(write(tmp_path / "a.jsonl", [FID, other]))
+    ids = [[passage["passage_id"] for passage in row["passages"]] for row in found.rows]
+    assert ids[0] == ["7", "8", "9"] and "7" not in ids[1] and len({*ids[0], *ids[1]}) == 5
+    assert found.left_out["replaced_passage_ids"] == 1
+
+
+def test_negatives_may_be_a_list(tmp_path: Path) -> None:
+    record = {"query": "q", "positive": "a", "negatives": ["b", "c"], "answers": ["x"], "negative_score": 2}
+    assert shown(one(write(tmp_path / "a.jsonl", [record]))) == [("a", 1), ("b", 0), ("c", 0)]
+
+
+def test_an_empty_list_of_answers_gives_way_to_a_target(tmp_path: Path) -> None:
+    assert one(write(tmp_path / "a.jsonl", [FID | {"answers": [], "target": "Ada"}]))["answers"] == ["Ada"]
+
+
+def test_unanswered_questions_take_no_place_of_others(tmp_path: Path) -> None:
+    limits = Limits(reader=4, train=10, validation=5, test=5)
+    for split in ("train", "validation", "test"):
+        rows = [FLAG | {"query": f"{split} {n}", "answers": ["Ada"] if n % 4 == 0 else None} for n in range(80)]
+        write(tmp_path / f"{split}.jsonl", rows)
+    made, _, account = splits(tmp_path, limits=limits, unanswered="train")
+    assert [len(made[split]) for split in ("validation", "test")] == [5, 5]
+    assert all(row["answers"] for split in ("reader", "validation", "test") for row in made[split])
+    assert any(not row["answers"] for row in made["train"]) and account["read"]["test"]["used"] == 5
+    assert account["read"]["test"]["left_out"]["unanswerable"] == 60
+    same = splits(tmp_path, limits=limits)[0]
+    assert [row["query"] for row in made["test"]] == [row["query"] for row in same["test"]]
+
+
 def test_how_a_title_is_written() -> None:
     assert titled("Text.", "Title") == "Title. Text."
     assert titled("Text.", "Title", "{text} ({title})") == "Text. (Title)"
     assert titled("{title}", "{text}", "{title}: {text}") == "{text}: {title}"
-    assert titled("Text.", "") == titled("Text.", None) == "Text." and titled("", "Title") == ""
+    assert titled("Text.", "") == titled("Text.", None) == "Text."
+    assert titled("", "Title") == "Title" and titled("", None) == titled("", "") == ""
 
 
 # -- BEIR ------------------------------------------------------------------------------------------------------------

@@ -136,9 +136,9 @@ def test_questions_of_a_lower_share_are_among_those_of_a_higher_one() -> None:
     soft, human = tiny.soft(SPLITS["train"]), people(SPLITS["train"])
     changed = []
     for share in (0.0, 0.3, 0.7, 1.0):
-        found, count = with_people(soft, human, share, seed=0)
+        found, replaced = with_people(soft, human, share, seed=0)
         changed.append({was["query_id"] for was, now in zip(soft, found, strict=True) if was != now})
-        assert len(changed[-1]) == count
+        assert replaced == [label for label in human if label["query_id"] in changed[-1]]
     assert all(low < high for low, high in zip(changed, changed[1:], strict=False))
     assert (len(changed[0]), len(changed[-1])) == (0, 20)
 
@@ -147,9 +147,29 @@ def test_a_question_without_a_selection_and_a_pair_without_a_loss_stay_as_they_a
     soft, human = tiny.soft(SPLITS["train"][:2]), people(SPLITS["train"][:2])
     soft[-1] |= {"nll_sum": None, "n_tokens": None}
     nobody = [label | {"relevant": 0} if label["query_id"] == "q0" else label for label in human]
-    found, count = with_people(soft, nobody, 1.0, seed=0)
-    assert count == 1 and [label for label in found if label["query_id"] == "q0"] == soft[: len(soft) // 2]
+    found, replaced = with_people(soft, nobody, 1.0, seed=0)
+    assert {label["query_id"] for label in replaced} == {"q1"}
+    assert [label for label in found if label["query_id"] == "q0"] == soft[: len(soft) // 2]
     assert found[-1] == soft[-1]
+
+
+def test_a_question_whose_selected_passage_has_no_loss_keeps_its_soft_labels() -> None:
+    soft, human = tiny.soft(SPLITS["train"][:1]), people(SPLITS["train"][:1])
+    (selected,) = (label["passage_id"] for label in human if label["relevant"])
+    soft = [label | {"nll_sum": None} if label["passage_id"] == selected else label for label in soft]
+    assert with_people(soft, human, 1.0, seed=0) == (soft, [])
+
+
+def test_peoples_labels_leave_the_scale_of_the_soft_ones_as_it_is(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = write_params(mixed={"labels": "half"})
+    run("half", monkeypatch)
+    alone, mixed = (train.load_sets(params, params.runs[name])[0] for name in ("kl", "mixed"))
+    assert mixed.targets.scale == pytest.approx(alone.targets.scale, rel=0.05) and mixed.targets.scale < FAR / 2
+    taken = {row["query_id"] for row in read_rows("data/labels/half/replaced-train.parquet", BINARY_LABELS)}
+    for query, utility in zip(mixed.query_ids, mixed.targets.utility, strict=True):
+        assert query not in taken or sorted(utility) == [0, 0, 1]
 
 
 # -- params ----------------------------------------------------------------------------------------------------------

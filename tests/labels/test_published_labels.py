@@ -177,3 +177,40 @@ def test_the_stage_reads_all_parts_and_writes_labels_and_account(
     assert counted["unused"] == unused
     assert [counted["unmatched"][split]["questions"] for split in labels] == [1, 1, 2]
     assert [counted[split]["unscorable"] for split in labels] == [11, 11, 22]
+
+
+# -- scores of a teacher ---------------------------------------------------------------------------------------------
+
+
+def scores(*records: dict) -> dict[str, float | None]:
+    """Losses of one question by text, from records of teachers' scores."""
+    texts = ["a", "b", "c", "d"]
+    passages = [{"passage_id": text, "text": text, "is_selected": None, "role": None} for text in texts]
+    row = {"query_id": "q", "group_id": "q", "query": "q", "answers": ["x"], "passages": passages}
+    places = [(Place(Path("f"), "line", number), record) for number, record in enumerate(records, 1)]
+    labels, *_ = published_labels(places, {"train": [row]}, "here")
+    return {label["passage_id"]: label["nll_sum"] for label in labels["train"]}
+
+
+def test_the_worst_of_all_rows_of_a_question_stands_for_no_passage() -> None:
+    first = {"query": "q", "pos": ["a"], "neg": ["b"], "pos_scores": [5], "neg_scores": [3]}
+    second = {"query": "q", "pos": ["c"], "neg": ["d"], "pos_scores": [4], "neg_scores": [-4]}
+    assert scores(first, second) == {"a": -5, "b": -3, "c": -4, "d": 4, "": 4}
+
+
+def test_a_text_keeps_its_first_known_score() -> None:
+    twice = {"query": "q", "pos": ["a", "a"], "neg": ["b", "a"], "pos_scores": [None, 5], "neg_scores": [3, 1]}
+    assert scores(twice) == {"a": -5, "b": -3, "c": None, "d": None, "": -3}
+
+
+def test_scores_in_columns_of_sentence_transformers() -> None:
+    row = {"anchor": "q", "positive": "a", "negative_1": "b", "negative_2": None, "negative_3": "c", "label": [3, 2, 1]}
+    assert scores(row | {"negative_score": 7}) == {"a": -3, "b": -2, "c": -1, "d": None, "": -1}
+    with pytest.raises(DataFileError, match="3 texts and 2 scores of label"):
+        scores(row | {"label": [3, 2]})
+
+
+def test_rows_without_scores_have_no_labels() -> None:
+    known = {"query": "q", "pos": ["a"], "neg": ["b"], "pos_scores": [5], "neg_scores": [3]}
+    empty = {"query": "q", "pos": ["c"], "neg": ["d"], "pos_scores": None, "neg_scores": None}
+    assert scores(known, empty) == {"a": -5, "b": -3, "c": None, "d": None, "": -3}

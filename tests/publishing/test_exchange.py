@@ -203,6 +203,29 @@ def test_what_cannot_be_said_is_left_out_and_counted(project: Path, capsys: pyte
     assert pq.read_table("exports/human-sentence-transformers/train.parquet").num_rows == 19
 
 
+def test_any_character_of_a_text_comes_through_beir(project: Path) -> None:
+    odd = 'a\u2028b\u0085c "d" \\ e'
+    for split, rows in SPLITS.items():
+        changed = [row | {"query_id": f'{row["query_id"]}"', "query": f"{row['query']} {odd}"} for row in rows]
+        write_rows(f"data/prepared/{split}.parquet", changed, PREPARED)
+        write_rows(f"data/labels/human/{split}.parquet", tiny.truth(changed), BINARY_LABELS)
+    export.main(["human", "--to", "beir"])
+    parts, corpus = split_files(Path("exports/human-beir"))
+    data = QuestionData(source="jsonl", path="exports/human-beir", seed=0, candidates=3)
+    found, _, _ = question_splits(parts, "here", data, corpus)
+    assert {row["query"] for row in found["test"]} == {f"{row['query']} {odd}" for row in SPLITS["test"]}
+    assert {row["query_id"] for row in found["test"]} == {f'{row["query_id"]}"' for row in SPLITS["test"]}
+
+
+def test_a_failed_export_leaves_nothing_behind(project: Path) -> None:
+    rows = [row | {"query_id": f"{row['query_id']}\t"} for row in SPLITS["test"]]
+    write_rows("data/prepared/test.parquet", rows, PREPARED)
+    write_rows("data/labels/human/test.parquet", tiny.truth(rows), BINARY_LABELS)
+    with pytest.raises(ValueError, match="qrels hold no tab"):
+        export.main(["human", "--to", "beir"])
+    assert list(Path("exports").iterdir()) == []
+
+
 @pytest.mark.parametrize("to", LAYOUTS)
 def test_a_folder_that_is_there_is_not_written_to(to: str, exported: Exported, capsys: Any) -> None:
     folder = exported("human", to)

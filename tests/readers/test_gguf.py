@@ -97,6 +97,12 @@ def test_a_file_of_a_package(project: Path, monkeypatch: pytest.MonkeyPatch) -> 
         gguf.find_gguf("pkg://weights_of_ours/absent.gguf", None)
 
 
+@pytest.mark.parametrize("name", ["absent.gguf", "models/absent.gguf"])
+def test_a_name_that_is_neither_here_nor_a_hubs_is_told(name: str) -> None:
+    with pytest.raises(CheckpointError, match=r"no such file here; a hub's is named owner/repo/file\.gguf"):
+        gguf.find_gguf(name, None)
+
+
 def test_an_absent_file_is_named() -> None:
     with pytest.raises(CheckpointError, match=r"'\./absent\.gguf': no such file"):
         open_reader("tiny", "./absent.gguf", None, SETTINGS)

@@ -25,7 +25,6 @@ from bitter_retrieval.files.values import DataFileError, short
 from bitter_retrieval.records import Row
 
 IDS = ("passage_id", "docid", "psg_id", "_id", "id")  # what other people call a passage's id
-NEGATIVE = re.compile(r"negative(_\d+)?$")
 SCORE = re.compile(r"-?\d+")
 DESCRIPTION = (
     "FiD's or Atlas's (question, answers, ctxs), DPR's (question, answers, positive_ctxs, …), tevatron's (query, "
@@ -47,6 +46,8 @@ MARKS: dict[frozenset[str], str] = {
 def layout_of(keys: Iterable[str]) -> str | None:
     """The layout of a record, or of a table's columns, with these keys; None if it is ours, or unknown."""
     found = set(keys)
+    if {"query", "passages"} <= found:
+        return None
     return next((name for marks, name in MARKS.items() if marks <= found), None)
 
 
@@ -57,7 +58,7 @@ def translated(record: Any, place: Place) -> Any:
 
 
 def _fid(record: Row, place: Place) -> Row:
-    answers = record["answers"] if record.get("answers") is not None else record.get("target")
+    answers = record.get("answers") or record.get("target")
     passages = [plain_passage(item, place) for item in _list(record["ctxs"], "ctxs", place)]
     for passage, item in zip(passages, record["ctxs"], strict=True):
         if item.get("isgold") is not None:
@@ -93,8 +94,7 @@ def _flag_embedding(record: Row, place: Place) -> Row:
 
 
 def _triplet(record: Row, place: Place) -> Row:
-    negatives = [value for key, value in record.items() if NEGATIVE.match(key)]
-    texts = [(record["positive"], 1), *((text, 0) for value in negatives for text in _texts(value))]
+    texts = [(record["positive"], 1), *((text, 0) for text in values.negatives(record))]
     passages = [{"text": text, "is_selected": selected} for text, selected in texts]
     query = record["anchor"] if "anchor" in record else record["query"]
     return _question(record, query, record.get("answers"), passages)
@@ -118,7 +118,7 @@ def _question(record: Row, query: Any, answers: Any, passages: list[Row]) -> Row
 def plain_passage(item: Any, place: Place, layout: Layout = PASSAGE) -> Row:
     """A passage of ours, not yet checked: text, and title and passage_id or None. Raises DataFileError."""
     check_layout(item, place, layout)
-    passage_id = next((item[key] for key in IDS if item.get(key) is not None), None)
+    passage_id = next((item[key] for key in IDS if item.get(key) not in (None, "")), None)
     return {"text": item["text"], "title": item.get("title"), "passage_id": passage_id}
 
 
@@ -130,10 +130,6 @@ def _list(value: Any, name: str, place: Place) -> list[Any]:
     return value
 
 
-def _texts(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
-
-
 def _flag(value: Any, place: Place) -> int:
     if value not in (0, 1):  # True and False, too
         raise values.refusal("isgold", "true or false", value, place)
@@ -141,9 +137,9 @@ def _flag(value: Any, place: Place) -> int:
 
 
 def titled(text: str, title: str | None, template: str = TITLED) -> str:
-    """The passage with its title, if it has one."""
+    """The passage with its title, if it has one; either alone where the other is empty."""
     if not (title and text):
-        return text
+        return text or title or ""
     before, after = template.split("{text}")
     return before.replace("{title}", title) + text + after.replace("{title}", title)
 

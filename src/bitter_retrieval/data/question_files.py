@@ -133,7 +133,8 @@ def prepared_rows(
     """
     asked: dict[str, Place] = {}
     for place, record in found:
-        row, counts = _prepared(layouts.translated(record, place), place, ids, template, unanswered)
+        ours = layouts.translated(record, place)
+        row, counts = _prepared(ours, place, ids, template, unanswered, local=ours is not record)
         if row is not None and (other := asked.setdefault(row["query_id"], place)) != place:
             if not repeated:
                 raise DataFileError(
@@ -197,9 +198,12 @@ def _from_squad(file: Path, left_out: Counter[str]) -> Iterator[Record]:
 
 
 def _prepared(
-    record: Any, place: Place, ids: "PassageIds", template: str, unanswered: bool
+    record: Any, place: Place, ids: "PassageIds", template: str, unanswered: bool, local: bool
 ) -> tuple[Row | None, Counter[str]]:
-    """The prepared row, None if it is left out, and the number of parts left out by reason."""
+    """The prepared row, None if it is left out, and the number of parts left out by reason.
+
+    local: a passage's id may be its place in the question, and then another passage's elsewhere.
+    """
     if isinstance(record, dict) and "query_type" in record:  # MS MARCO's, whose evaluation files have no answers
         record = {"answers": None} | record
     check_layout(record, place, QUESTION)
@@ -214,7 +218,7 @@ def _prepared(
     if not (query and (given or unanswered) and shown):
         return None, Counter(["empty_query" if not query else "no_passages" if given or unanswered else "unanswerable"])
     references = list(dict.fromkeys(given))
-    passages, replaced = _passages(shown, place, ids)
+    passages, replaced = _passages(shown, place, ids, local)
     fields = {"query_id": query_id, "group_id": group_id, "query": query, "answers": references, "passages": passages}
     return fields, Counter(
         empty_answers=len(answers) - len(given),
@@ -225,12 +229,14 @@ def _prepared(
     )
 
 
-def _passages(candidates: list[Row], place: Place, ids: "PassageIds") -> tuple[list[Row], int]:
+def _passages(candidates: list[Row], place: Place, ids: "PassageIds", local: bool) -> tuple[list[Row], int]:
     """Each text once, selected if any copy is, and the number of ids replaced by the text's first one."""
     passages: dict[str, Row] = {}
     replaced = 0
     for candidate in candidates:
-        passage_id = ids.claim(candidate["text"], candidate["passage_id"], place)
+        given = candidate["passage_id"]
+        free = not local or ids.is_free(given, candidate["text"])
+        passage_id = ids.claim(candidate["text"], given if free else None, place)
         replaced += candidate["passage_id"] not in (None, passage_id)
         passage = passages.setdefault(passage_id, candidate | {"passage_id": passage_id})
         marks = [mark for mark in (passage["is_selected"], candidate["is_selected"]) if mark is not None]
@@ -245,6 +251,10 @@ class PassageIds:
         self._id_of: dict[str, str] = {}
         self._hash_of: dict[str, str] = {}
         self._given: dict[str, str] = {}  # by id: its place and the start of its text
+
+    def is_free(self, passage_id: str | None, text: str) -> bool:
+        """Whether an id is no other text's so far."""
+        return passage_id is None or self._hash_of.get(passage_id, _hash(text)) == _hash(text)
 
     def claim(self, text: str, given: str | None, place: Place | Path) -> str:
         """The text's id: the first one given, or a hash. Raises DataFileError if `given` is another text's."""

@@ -145,19 +145,20 @@ class _Reading:
         home: dict[str, str] = {}
         found = {}
         for split in FIRST:
-            rows = sorted((one for one in splits[split] if self._answered(one, split)), key=_place)
+            rows = sorted(splits[split], key=_place)
             found[split] = [one for one in rows if home.setdefault(one.group, split) == split]
             for one in rows:
                 self.left_out[one.part]["group_elsewhere"] += home[one.group] != split
         return found
 
-    def _answered(self, one: _Drawn, split: str) -> bool:
-        """Whether a row has what its split needs; only training does without an answer."""
-        if one.row["answers"] or split == "train":
-            return True
-        self.left_out[one.part]["unanswerable"] += 1
-        self.kept[one.part] -= 1
-        return False
+    def answered(self, rows: Iterable[_Drawn]) -> Iterator[_Drawn]:
+        """Rows with an answer, which every split but train needs; the others are counted."""
+        for one in rows:
+            if one.row["answers"]:
+                yield one
+            else:
+                self.left_out[one.part]["unanswerable"] += 1
+                self.kept[one.part] -= 1
 
     def account(self, splits: dict[str, list[_Drawn]]) -> dict[str, dict[str, Any]]:
         """By part: questions with an answer and a passage, how many are used, and how many are left out by reason."""
@@ -177,20 +178,23 @@ def _place(one: _Drawn) -> tuple[str, int]:
 
 def _as_named(reading: _Reading, limits: Limits) -> tuple[dict[str, list[_Drawn]], list[_Drawn]]:
     """Splits named like the parts, and the rows whose passages are the corpus."""
-    searched = sorted(reading.rows("test"))
+    searched = sorted(reading.answered(reading.rows("test")))
     if searched and reading.data.source == "msmarco" and not any(map(_is_labelled, searched)):
         reading.left_out["test"]["split_without_human_label"] = len(searched)
         searched = []
     if searched:
-        test, validation = searched, _lowest(limits.validation, reading.rows("validation"))
+        test, validation = searched, _lowest(limits.validation, reading.answered(reading.rows("validation")))
     else:
-        searched = sorted(reading.rows("validation"))
+        searched = sorted(reading.answered(reading.rows("validation")))
         half = len(searched) // 2
         validation, test = _cut(searched, min(limits.validation or half, half))
-    reader = list(reading.rows("reader"))
+    reader = list(reading.answered(reading.rows("reader")))
     train: Iterable[_Drawn] = reading.rows("train")
     if not reader:
-        reader, train = _cut(_lowest(limits.train and limits.train + limits.reader, train), limits.reader)
+        drawn = _lowest(limits.train and limits.train + limits.reader, train)
+        reader, _ = _cut([one for one in drawn if one.row["answers"]], limits.reader)
+        taken = {one.group for one in reader}
+        train = [one for one in drawn if one.group not in taken]
     return {
         "reader": reader,
         "train": _lowest(limits.train, train),
@@ -207,6 +211,7 @@ def _by_shares(reading: _Reading, where: str, at: str) -> tuple[dict[str, list[_
     rows = sorted(reading.rows(part))
     split_of = divide((one.group for one in rows), data.seed, vars(data.articles), where, at)
     own = {split: [one for one in rows if split_of.get(one.group) == split] for split in SPLITS}
+    own = {split: of if split == "train" else list(reading.answered(of)) for split, of in own.items()}
     limits = vars(data.limits or Limits()) | {"reader": None}
     searched = [one for one in rows if split_of.get(one.group, "test") == "test"]
     return {split: _lowest(limits[split], own[split]) for split in SPLITS}, searched

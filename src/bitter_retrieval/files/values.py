@@ -7,6 +7,8 @@
 Messages begin with `place`: a Place (tables.py) or a file.
 """
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 NO_ANSWER = "No Answer Present."  # MS MARCO's mark for a question that its passages do not answer
@@ -40,6 +42,13 @@ def answers(value: Any, place: object) -> list[str]:
         raise refusal("answers", "a list of texts or one text", value, place)
     found = [value] if isinstance(value, str) else value or []
     return [text(answer, f"answer {number}", place) for number, answer in enumerate(found, 1)]
+
+
+def negatives(record: Mapping[str, Any]) -> list[Any]:
+    """Values of sentence-transformers' columns negative, negative_1, … in their order, lists one by one; no nulls."""
+    named = [value for key, value in record.items() if re.fullmatch(r"negatives?|negative_\d+", key)]
+    found = [item for value in named for item in (value if isinstance(value, list) else [value])]
+    return [item for item in found if item is not None]
 
 
 def given(references: list[str]) -> list[str]:

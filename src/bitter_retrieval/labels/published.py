@@ -101,8 +101,7 @@ def _read(record: Any, place: Place) -> tuple[PublishedQuestion, list[tuple[str,
     """The question, with None for an absent answer, and each passage's text with its value in COLUMN."""
     if isinstance(record, dict) and (pairs := _teacher(record, place)) is not None:
         asked = record["anchor"] if "anchor" in record else record.get("query")
-        worst = max((loss for _, loss in pairs if loss is not None), default=None)
-        return (values.text(asked, "query", place), ANY), [*pairs, ("", worst)]
+        return (values.text(asked, "query", place), ANY), pairs
     check_layout(record, place, LAYOUT)
     passages = record["passages"] if isinstance(record["passages"], dict) else {}
     texts, labels = passages.get("passage_text"), passages.get(COLUMN)
@@ -129,15 +128,17 @@ def _teacher(record: Mapping[str, Any], place: Place) -> list[tuple[str, float |
             texts += own
             scores += of_part or [None] * len(own)
     elif "positive" in record and (name := next((name for name in SCORES if name in record), None)):
-        negatives = [record[key] for key in record if key.startswith("negative") and record[key] is not None]
-        texts = [record["positive"], *negatives]
+        texts = [record["positive"], *values.negatives(record)]
         _refuse_unlike(texts, record[name], name, place)
         scores = record[name] or [None] * len(texts)
     else:
         return None
     names = [values.text(text, f"passage {number}", place) for number, text in enumerate(texts, 1)]
-    losses = [_loss(score, place) for score in scores]
-    return [(name, None if loss is None else -loss) for name, loss in zip(names, losses, strict=True)]
+    found: dict[str, float | None] = {}
+    for name, score in zip(names, scores, strict=True):
+        if found.get(name) is None:  # a text keeps its first score
+            found[name] = None if (loss := _loss(score, place)) is None else -loss
+    return list(found.items())
 
 
 def _refuse_unlike(texts: Any, scores: Any, name: str, place: Place) -> None:
@@ -160,7 +161,12 @@ def _loss(value: object, place: Place) -> float | None:
 
 
 def _known(row: Row, losses: Mapping[PublishedQuestion, LossByText]) -> LossByText:
-    return losses.get(_asked(row)) or losses.get((row["query"], ANY), {})
+    """Losses by text; of a teacher's scores, with the worst in place of that without a passage."""
+    if known := losses.get(_asked(row)):
+        return known
+    scored = losses.get((row["query"], ANY), {})
+    finite = [loss for loss in scored.values() if loss is not None]
+    return scored | {"": max(finite)} if finite else scored
 
 
 def _labels(row: Row, losses: Mapping[PublishedQuestion, LossByText]) -> list[Row]:

@@ -8,6 +8,8 @@ removes those that it could not label, with_empty adds the empty passage.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -28,6 +30,7 @@ from bitter_retrieval.records import NEGATIVES, NO_PASSAGE, Row, passage_texts, 
 
 NEGATIVES_FILE = "negatives.parquet"  # next to the labels of a source that mines
 HUMAN_FILE = "human-{}.parquet"  # by split, next to the labels of a source that has people's too
+REPLACED_FILE = "replaced-{}.parquet"  # by split, next to soft labels: people's, that stand in place of soft ones
 FAR = 10.0  # nats a token of what people did not select, among soft labels: far behind, at any temperature in use
 LabelsByQuery = dict[str, dict[str, float]]  # a loss or a relevance by query_id and passage_id
 
@@ -122,18 +125,21 @@ def soft_targets(
     references: References = REFERENCES,
     scale: float | None = None,
     gain: bool = False,
+    replaced: AbstractSet[str] = frozenset(),
 ) -> Targets:
     """Answer loss and utility of each candidate.
 
     nll, references, gain: as in soft.passage_losses. scale: nats that count as full utility; None computes it from
-    these labels (soft.utility_scale).
+    these labels (soft.utility_scale). replaced: queries with people's labels, which have no scale.
     Raises LabelError for a candidate without a label or a loss that is not finite.
     """
     losses = passage_losses(labels, nll, references, gain, source)
     by_query = [np.array([_find(losses, row, p, source) for p in row["passages"]], dtype=np.float32) for row in rows]
     without = np.array([_find(losses, row, {"passage_id": NO_PASSAGE}, source) for row in rows], dtype=np.float32)
     if scale is None:
-        scale = utility_scale(np.concatenate([base - own for own, base in zip(by_query, without, strict=True)]))
+        gains = {row["query_id"]: base - own for row, own, base in zip(rows, by_query, without, strict=True)}
+        soft = [of_query for query_id, of_query in gains.items() if query_id not in replaced]
+        scale = utility_scale(np.concatenate(soft or list(gains.values())))
     helped = [utility(own, base, scale) for own, base in zip(by_query, without, strict=True)]
     return Targets(by_query, without, helped, [np.zeros(len(own), dtype=bool) for own in by_query], scale)
 
@@ -148,22 +154,27 @@ def with_relevant(targets: Targets, rows: list[Row], human: list[Row]) -> Target
     return replace(targets, relevant=found)
 
 
-def with_people(labels: list[Row], human: list[Row], share: float, seed: int) -> tuple[list[Row], int]:
-    """Soft labels of which a share of the questions has people's labels instead, and the number of these.
+def with_people(labels: list[Row], human: list[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
+    """Soft labels of which a share of the questions has people's labels instead, and these labels of people.
 
     What people selected has a loss of 0, all else of the question FAR nats a token, no passage included: any loss on
-    soft labels then learns what it would from one relevant passage. A question of which people selected nothing keeps
-    its soft labels. Which questions these are is drawn for each by itself: those of a lower share are among them.
+    soft labels then learns what it would from one relevant passage. A question keeps its soft labels if people selected
+    nothing that has one. Which questions these are is drawn for each by itself: those of a lower share are among them.
     """
     selected = relevant_passages(human)
-    chosen = {query_id for query_id in selected if uniform(seed, query_id) < share}
+    known = {label["query_id"] for label in labels if _selects(selected, label) and label["nll_sum"] is not None}
+    chosen = {query_id for query_id in known if uniform(seed, query_id) < share}
     replaced = [
-        {**label, "nll_sum": 0.0 if label["passage_id"] in selected[query_id] else FAR * (label["n_tokens"] or 1)}
-        if (query_id := label["query_id"]) in chosen and label["nll_sum"] is not None
+        {**label, "nll_sum": 0.0 if _selects(selected, label) else FAR * (label["n_tokens"] or 1)}
+        if label["query_id"] in chosen and label["nll_sum"] is not None
         else label
         for label in labels
     ]
-    return replaced, len(chosen & {label["query_id"] for label in labels})
+    return replaced, [label for label in human if label["query_id"] in chosen]
+
+
+def _selects(selected: Mapping[str, AbstractSet[str]], label: Row) -> bool:
+    return label["passage_id"] in selected.get(label["query_id"], ())
 
 
 def _find(labels: LabelsByQuery, row: Row, passage: Row, source: str) -> float:

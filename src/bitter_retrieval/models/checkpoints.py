@@ -76,8 +76,11 @@ def is_gguf(model: str) -> bool:
 
 
 def repo_and_file(model: str) -> tuple[str, str]:
-    """Parts of owner/repo/file.gguf."""
-    owner, repo, file = model.split("/", 2)
+    """Parts of owner/repo/file.gguf. Raises CheckpointError for what is no such name."""
+    owner, _, rest = model.partition("/")
+    repo, _, file = rest.partition("/")
+    if not file:
+        raise CheckpointError(f"model {model!r}: no such file here; a hub's is named owner/repo/file.gguf.")
     return f"{owner}/{repo}", file
 
 

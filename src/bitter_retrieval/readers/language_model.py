@@ -235,7 +235,7 @@ class Reader:
 
         Several passages share what room there is (prompts.fair_shares).
         """
-        passages = [context] if isinstance(context, str) else list(context)
+        passages = [context] if isinstance(context, str) else list(context) or [""]
         offsets = self.tokenizer(
             passages, return_offsets_mapping=True, add_special_tokens=False, split_special_tokens=not self.chat
         ).offset_mapping
