@@ -144,6 +144,16 @@ def test_training_questions_without_an_answer_stay_if_they_are_wanted(tmp_path: 
         ({**FID, "ctxs": [{"title": "Ada"}]}, ["unknown layout", "keys ['title']"]),
         ({**FID, "ctxs": [{"text": "Ada", "isgold": "yes"}]}, ["isgold should be true or false", "'yes'"]),
         ({**FID, "ctxs": [{"text": "Ada", "title": 7}]}, ["title of passage 1 should be text", "7"]),
+        ({**FID, "ctxs": [{"text": "Ada", "isgold": "false"}]}, ["isgold should be true", "'false'"]),
+        ({**FID, "ctxs": "[{'text': 'Ada'}]"}, ["ctxs should be a list", "[{"]),
+        ({**FID, "answers": "[]", "target": "Ada"}, ["answers should be a list", "'[]'"]),
+        ({**FID, "answers": None, "target": "['Ada']"}, ["answers should be a list", "['Ada']"]),
+        ({**DPR, "positive_ctxs": "[]"}, ["positive_ctxs should be a list", "'[]'"]),
+        ({**TEVATRON, "answers": '["Ada"]'}, ["answers should be a list", "Ada"]),
+        ({**TRIPLET, "answers": "['Ada', 'Brenn']"}, ["answers should be a list", "Brenn"]),
+        ({**TRIPLET, "positive": "['Ada', 'Brenn']"}, ["a passage should be a list", "Brenn"]),
+        ({**TRIPLET, "negative_2": "[]"}, ["a passage should be a list", "'[]'"]),
+        ({**FLAG, "neg": "['Ada', 'Brenn']"}, ["neg should be a list", "Brenn"]),
         ({**FLAG, "pos": "Ada wrote it."}, ["pos should be a list"]),
         ({**FLAG, "neg": [None]}, ["passage 2", "None"]),
         ({**TEVATRON, "positive_passages": [7]}, ["unknown layout", "7"]),
@@ -283,6 +293,13 @@ def test_judgements_that_fit_nothing_are_named(line: str, said: str, beir: Path)
     with pytest.raises(DataFileError) as caught:
         splits(beir)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("query", [{"metadata": "{'answers': ['one']}"}, {"answers": "['one']"}])
+def test_lists_and_objects_of_beir_are_no_texts(query: Row, beir: Path) -> None:
+    write(beir / "queries.jsonl.gz", [{"_id": name, "text": name, **query} for name in "abcd"])
+    with pytest.raises(DataFileError, match=r"queries.jsonl.gz, line 3: (metadata|answers) should be"):
+        splits(beir)
 
 
 def test_judgements_without_a_header_lose_no_line(beir: Path) -> None:

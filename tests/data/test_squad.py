@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitter_retrieval.data.division import DivisionError
-from bitter_retrieval.data.squad import SquadError, from_rows, read_squad, squad_files, squad_splits
+from bitter_retrieval.data.squad import from_rows, read_squad, squad_files, squad_splits
+from bitter_retrieval.files.values import DataFileError
 from bitter_retrieval.records import CORPUS, PREPARED, Row, read_rows, write_rows
 
 SHARES = {"reader": 0.2, "train": 0.4, "validation": 0.1, "test": 0.2}  # one article of ten is in no split
@@ -194,7 +195,7 @@ def test_rows_of_a_dataset_are_those_of_its_parquet(tmp_path: Path) -> None:
     assert first == second
     bare = {name: rows[3][1][name] for name in ("id", "title", "context", "question")}
     for row in (rows[3][1] | {"title": None}, bare):
-        with pytest.raises(SquadError, match="train, row 4: '(title|answers)'"):
+        with pytest.raises(DataFileError, match="train, row 4: '(title|answers)'"):
             list(from_rows([*rows[:3], ("train, row 4", row)]))
 
 
@@ -280,7 +281,7 @@ def test_rows_and_corpus_fit_the_schemas(towns: Path, tmp_path: Path) -> None:
 
 
 def refusal(path: Path) -> str:
-    with pytest.raises(SquadError) as caught:
+    with pytest.raises(DataFileError) as caught:
         read_squad(path)
     return str(caught.value)
 
@@ -295,7 +296,7 @@ def test_errors_say_where_the_data_stand_in_params(towns: Path, tmp_path: Path) 
         squad_splits(squad_files(towns), "here", 0, 4, SHARES | {"validation": 0.04}, at="beyond")
     (tmp_path / "none").mkdir()
     for path in (tmp_path / "absent.json", tmp_path / "none"):
-        with pytest.raises(SquadError, match="[Ss]et beyond.path to"):
+        with pytest.raises(DataFileError, match="[Ss]et beyond.path to"):
             squad_files(path, "beyond")
 
 

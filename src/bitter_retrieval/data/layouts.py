@@ -62,7 +62,7 @@ def _fid(record: Row, place: Place) -> Row:
     passages = [plain_passage(item, place) for item in _list(record["ctxs"], "ctxs", place)]
     for passage, item in zip(passages, record["ctxs"], strict=True):
         if item.get("isgold") is not None:
-            passage["is_selected"] = _flag(item["isgold"], place)
+            passage["is_selected"] = values.flag(item["isgold"], "isgold", place)
     return _question(record, record["question"], answers, passages)
 
 
@@ -95,7 +95,7 @@ def _flag_embedding(record: Row, place: Place) -> Row:
 
 def _triplet(record: Row, place: Place) -> Row:
     texts = [(record["positive"], 1), *((text, 0) for text in values.negatives(record))]
-    passages = [{"text": text, "is_selected": selected} for text, selected in texts]
+    passages = [{"text": values.single(text, "a passage", place), "is_selected": selected} for text, selected in texts]
     query = record["anchor"] if "anchor" in record else record["query"]
     return _question(record, query, record.get("answers"), passages)
 
@@ -128,12 +128,6 @@ def _list(value: Any, name: str, place: Place) -> list[Any]:
     if not isinstance(value, list):
         raise values.refusal(name, "a list", value, place)
     return value
-
-
-def _flag(value: Any, place: Place) -> int:
-    if value not in (0, 1):  # True and False, too
-        raise values.refusal("isgold", "true or false", value, place)
-    return int(value)
 
 
 def titled(text: str, title: str | None, template: str = TITLED) -> str:
@@ -187,7 +181,9 @@ def beir_questions(path: Path, qrels: Path) -> Iterator[Record]:
             continue
         if absent := [passage_id for passage_id in judged[query_id] if passage_id not in texts]:
             raise DataFileError(f"{qrels}: query {query_id!r} has passage {absent[0]!r}, which corpus lacks. Add it.")
-        about = record.get("metadata") if isinstance(record.get("metadata"), dict) else {}
+        about = record.get("metadata") or {}
+        if not isinstance(about, dict):
+            raise values.refusal("metadata", "an object", about, place)
         answers = next((of[key] for of in (record, about) for key in ("answers", "answer") if of.get(key)), None)
         passages = [texts[passage_id] | {"is_selected": mark} for passage_id, mark in judged.pop(query_id).items()]
         yield place, _question(record, record["text"], answers, passages)

@@ -15,13 +15,12 @@ One question in MS MARCO's layout, and one in the simple layout:
     {"query": "which river is in warsaw", "answers": "the Vistula",
      "passages": ["Warsaw is …", {"text": "Warsaw lies on …", "passage_id": "w2", "is_selected": 1}]}
 
-files/tables.py reads the files; SQuAD's are one JSON object, or parquet in the Hugging Face layout. Whitespace around
+files/tables.py reads the files; SQuAD's are one JSON object, or rows in the Hugging Face layout. Whitespace around
 texts is stripped; a text is one passage with one id in all rows. Further passages to search are rows of passage_id and
 text.
 """
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -36,7 +35,6 @@ from bitter_retrieval.files.tables import (
     Layout,
     Place,
     Record,
-    beginning,
     check_layout,
     column_names,
     files_of_split,
@@ -47,7 +45,6 @@ from bitter_retrieval.files.tables import (
 from bitter_retrieval.files.values import DataFileError, short
 from bitter_retrieval.records import Row
 
-SQUAD = re.compile(rb'\{[^][{}]*"data"\s*:\s*\[\s*[{\]]')  # start of a file in SQuAD's JSON layout
 LEFT_OUT = (
     "empty_query",  # this and the next three: whole rows, counted under the first reason that holds
     "unanswerable",
@@ -83,8 +80,8 @@ def read_questions(path: Path, split: str | None = None, first: int = 0, last: i
     first, last: the range of rows, from 0, `last` excluded, counted over all files before any row is left out. An
     absent query_id becomes the row's place, such as train-17, so that a label leads back to its line; an absent
     group_id the query_id; an absent passage_id a hash of the text. In a SQuAD file, the range counts the questions that
-    have an answer, `left_out` counts the whole file, and an article is a group. Raises SquadError, or DataFileError,
-    also if no question is left.
+    have an answer, `left_out` counts the whole file, and an article is a group. Raises DataFileError, also if no
+    question is left.
     """
     if first < 0 or (last is not None and last <= first):
         raise DataFileError(f"{path}: rows {first} to {last} are an empty range. Give 0 <= first < last.")
@@ -101,7 +98,7 @@ def read_questions(path: Path, split: str | None = None, first: int = 0, last: i
 def file_records(files: Iterable[Path], left_out: Counter[str]) -> Iterator[Record]:
     """The records of all files in turn; counts in `left_out` the questions that SQuAD's reader leaves out."""
     return chain.from_iterable(
-        _from_squad(file, left_out) if _is_squad(file) else records(file, _layout(file)) for file in files
+        _from_squad(file, left_out) if squad.is_squad(file) else records(file, _layout(file)) for file in files
     )
 
 
@@ -109,12 +106,6 @@ def _layout(file: Path) -> Layout:
     """Which columns are read: in other people's layouts all, as some have names of their own."""
     names = column_names(file) if suffix(file) == ".parquet" else []
     return Layout((), tuple(names), QUESTION.description) if layouts.layout_of(names) else QUESTION
-
-
-def _is_squad(file: Path) -> bool:
-    if suffix(file) == ".parquet":
-        return set(squad.COLUMNS) <= set(column_names(file))
-    return SQUAD.match(beginning(file)) is not None
 
 
 def prepared_rows(

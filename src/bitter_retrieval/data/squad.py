@@ -1,7 +1,8 @@
 """SQuAD as prepared rows: articles are divided over the splits, and every question gets candidates.
 
-Reads v1.1 and v2 in SQuAD's JSON layout (https://rajpurkar.github.io/SQuAD-explorer), and parquet or a dataset in the
-Hugging Face layout. One question in the JSON layout (records.py shows the prepared row it becomes):
+Reads v1.1 and v2 in SQuAD's JSON layout (https://rajpurkar.github.io/SQuAD-explorer), and parquet, JSON or a dataset of
+the hub in the Hugging Face layout, a question a row. One question in the JSON layout (records.py shows the prepared row
+it becomes):
 
     {"data": [{"title": "Warsaw", "paragraphs": [{"context": "Warsaw lies on the Vistula …", "qas": [
         {"id": "57338", "question": "Which river?", "answers": [{"text": "the Vistula", "answer_start": 15}]}]}]}]}
@@ -10,6 +11,7 @@ A text belongs to the article in which it occurs first, so a paragraph that two 
 """
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,24 +20,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from bitter_retrieval.data.division import digest, divide, drawn
 from bitter_retrieval.data.negatives import scores_of, with_answer
-from bitter_retrieval.files.tables import data_files, suffix, unzipped
+from bitter_retrieval.files import values
+from bitter_retrieval.files.tables import Layout, beginning, column_names, data_files, records, suffix, unzipped
+from bitter_retrieval.files.values import DataFileError
+from bitter_retrieval.files.tables import (
+    Layout,
+    beginning,
+    column_names,
+    data_files,
+    records,
+    suffix,
+    unzipped,
+)
 from bitter_retrieval.files.values import DataFileError
 from bitter_retrieval.records import Row
 
 COLUMNS = ("id", "title", "context", "question", "answers")  # of the Hugging Face layout
+ROW = Layout(COLUMNS, ("is_impossible",), ", ".join(COLUMNS))
+ARTICLES = re.compile(rb'\{[^][{}]*"data"\s*:\s*\[\s*[{\]]')  # start of a file in SQuAD's JSON layout
 LEFT_OUT = ("empty_context", "empty_question", "unanswerable", "duplicate_id")  # the first that holds is counted
 
 Paragraph = tuple[str, str, str, list[Row]]  # place in the file, title, context and questions
 Parts = Mapping[str, Iterable[Paragraph]]  # by name of a file, or of a dataset's split
-
-
-class SquadError(ValueError):
-    """A file or row that cannot be used; the message has the place, the value and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class SquadQuestion:
 
 
 def read_squad(path: Path) -> tuple[list[SquadQuestion], dict[str, int]]:
-    """The questions that have an answer, in file order, and counts by name. Raises SquadError.
+    """The questions that have an answer, in file order, and counts by name. Raises DataFileError.
 
     Counted besides `questions` kept and LEFT_OUT: `duplicate_answers`, equal references removed; `misplaced_answers`,
     kept though they are not at answer_start of the context; `shared_paragraphs`, texts under several titles.
@@ -70,7 +79,7 @@ def squad_splits(
     questions_per_title: int | None = None,
     at: str = "data",
 ) -> tuple[dict[str, list[Row]], list[Row], dict[str, Any]]:
-    """Rows by split (records.PREPARED), the evaluation corpus (records.CORPUS) and an account. Raises SquadError.
+    """Rows by split (records.PREPARED), the evaluation corpus (records.CORPUS) and an account. Raises DataFileError.
 
     seed: draws titles, questions, the division and the order of the candidates.
     candidates: passages of a question: its own paragraph, then others of its split, those of its article first, each by
@@ -143,40 +152,64 @@ def _load(parts: Parts, where: str) -> tuple[list[SquadQuestion], dict[str, str]
             counts["misplaced_answers"] += len(answers) - in_place
     counts |= {"questions": len(found), "shared_paragraphs": len(shared)}
     if not found:
-        raise SquadError(f"{where}: no question is left ({counts}). Give files that have questions with answers.")
+        raise DataFileError(f"{where}: no question is left ({counts}). Give files that have questions with answers.")
     return list(found.values()), home, counts
 
 
 def _asked(qa: Row, place: str) -> tuple[str, str, list[tuple[str, Any]]]:
     """Id, question, and the answers that are not blank, each with its answer_start."""
     name, question = _take(qa, "id", str, place), _take(qa, "question", str, place).strip()
-    answers = [] if qa.get("is_impossible") else _take(qa, "answers", list, place)
+    impossible = values.flag(qa.get("is_impossible"), "is_impossible", place)
+    answers = [] if impossible else _take(qa, "answers", list, place)
     pairs = [(_take(answer, "text", str, place), answer.get("answer_start")) for answer in answers]
+    for _, start in pairs:
+        if not isinstance(start, int | None):
+            raise values.refusal("answer_start", "a whole number or null", start, place)
     return name, question, [(text, start) for text, start in pairs if text.strip()]
 
 
 def squad_files(path: Path, at: str = "data") -> Parts:
     """Paragraphs by file, of a folder or of one file, read when needed. at: where params name it, for errors."""
     if not path.exists():
-        raise SquadError(f"{path}: no such file or folder. Put SQuAD's files in data/raw/ or set {at}.path to them.")
+        raise DataFileError(f"{path}: no such file or folder. Put SQuAD's files in data/raw/ or set {at}.path to them.")
     try:
         return {file.name: _paragraphs(file) for file in data_files(path)}
     except DataFileError as error:
-        raise SquadError(f"{error} Or set {at}.path to SQuAD's files.") from error
+        raise DataFileError(f"{error} Or set {at}.path to SQuAD's files.") from error
 
 
 def _paragraphs(file: Path) -> Iterator[Paragraph]:
-    """The paragraphs of a JSON file; of parquet one per row, with its single question."""
+    """The paragraphs of a file in SQuAD's JSON layout; of rows one each, with its single question."""
+    if suffix(file) == ".parquet" and (missing := [name for name in COLUMNS if name not in column_names(file)]):
+        raise DataFileError(f"{file}: lacks the columns {missing}, has {column_names(file)}. Rename or add them.")
+    if suffix(file) == ".parquet" or _has_rows(file):
+        yield from from_rows(records(file, ROW))
+        return
     try:
-        content = pq.read_table(file) if suffix(file) == ".parquet" else json.loads(_content(file))
+        with unzipped(file) as opened:
+            content = json.loads(opened.read())
     except (ValueError, OSError) as error:  # of JSON with line and column
-        raise SquadError(f"{file}: cut off or broken ({error}). Fetch the file again.") from error
-    yield from _from_parquet(content, file) if isinstance(content, pa.Table) else _from_json(content, file)
+        raise DataFileError(f"{file}: cut off or broken ({error}). Fetch the file again.") from error
+    yield from _from_json(content, file)
 
 
-def _content(file: Path) -> bytes:
-    with unzipped(file) as content:
-        return content.read()
+def is_squad(file: Path) -> bool:
+    """Whether a file has one of SQuAD's layouts. Raises DataFileError."""
+    if suffix(file) == ".parquet":
+        return set(COLUMNS) <= set(column_names(file))
+    return ARTICLES.match(beginning(file)) is not None or _has_rows(file)
+
+
+def _has_rows(file: Path) -> bool:
+    """Whether the first record of a JSON file has the Hugging Face layout."""
+    head = beginning(file)
+    if ARTICLES.match(head) or b'"context"' not in head:  # a look at the first record can take the whole file
+        return False
+    try:
+        _, first = next(records(file, ROW), (None, None))
+    except DataFileError:
+        return False
+    return isinstance(first, dict) and set(COLUMNS) <= first.keys()
 
 
 def _from_json(content: Any, file: Path) -> Iterator[Paragraph]:
@@ -187,31 +220,27 @@ def _from_json(content: Any, file: Path) -> Iterator[Paragraph]:
             yield place, title, _take(paragraph, "context", str, place), _take(paragraph, "qas", list, place)
 
 
-def _from_parquet(table: pa.Table, file: Path) -> Iterator[Paragraph]:
-    if missing := [name for name in COLUMNS if name not in table.column_names]:
-        raise SquadError(f"{file}: lacks the columns {missing}, has {table.column_names}. Rename or add them.")
-    rows = table.select(COLUMNS).to_pylist()
-    return from_rows((f"{file}, row {number}", row) for number, row in enumerate(rows, 1))
-
-
 def from_rows(rows: Iterable[tuple[object, Row]]) -> Iterator[Paragraph]:
     """Rows of the Hugging Face layout, each with its place, as paragraphs with one question."""
     for where, row in rows:
         place = str(where)
         answers = {} if row.get("answers", "absent") is None else _take(row, "answers", dict, place)
-        pairs = zip_longest(answers.get("text") or [], answers.get("answer_start") or [])
-        qa = row | {"answers": [{"text": text, "answer_start": start} for text, start in pairs]}
+        texts, starts = ([] if answers.get(key) is None else answers[key] for key in ("text", "answer_start"))
+        for value in (texts, starts):
+            if not isinstance(value, list):
+                raise values.refusal("answers", "{text: […], answer_start: […]}", answers, place)
+        qa = row | {"answers": [{"text": text, "answer_start": start} for text, start in zip_longest(texts, starts)]}
         yield place, _take(row, "title", str, place), _take(row, "context", str, place), [qa]
 
 
 def _take(record: Any, key: str, kind: type, place: str) -> Any:
-    """record[key]. Raises SquadError if it is absent or not of `kind`; a list must hold objects."""
+    """record[key]. Raises DataFileError if it is absent or not of `kind`; a list must hold objects."""
     value = record.get(key) if isinstance(record, dict) else None
     of_objects = not isinstance(value, list) or all(isinstance(item, dict) for item in value)
     if isinstance(value, kind) and of_objects:
         return value
     found = str(record if value is None else value)[:80]
-    raise SquadError(f"{place}: {key!r} ({kind.__name__}) of SQuAD's layout expected, found {found!r}. Convert it.")
+    raise DataFileError(f"{place}: {key!r} ({kind.__name__}) of SQuAD's layout expected, found {found!r}. Convert it.")
 
 
 def _others(questions: list[SquadQuestion], home: dict[str, str], count: int) -> Iterator[list[str]]:
