@@ -10,6 +10,7 @@ Embeddings and answers are kept in .journal and not computed again.
 import argparse
 import json
 import sys
+from collections import Counter
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -123,9 +124,9 @@ def stated(arguments: argparse.Namespace, **fields: str) -> dict[str, Any]:
 def evaluate_file(arguments: argparse.Namespace) -> None:
     found = read_questions(arguments.input, arguments.split, *arguments.range)
     rows = found.rows[: arguments.examples]
-    corpus, empty = passage_texts(found.rows), 0
+    corpus, empty, fields = passage_texts(found.rows), 0, Counter[str]()
     if arguments.corpus:
-        corpus, empty = read_passages(arguments.corpus, corpus, arguments.input)
+        corpus, empty = read_passages(arguments.corpus, corpus, arguments.input, fields)
     how = ("prompt", "chat", "answer_end", "stop", "dtype", "max_length", "max_new_tokens")
     reader, settings = open_given_reader(
         arguments.reader, arguments.reader_revision, READERS, stated(arguments, **{name: name for name in how}), ASKED
@@ -147,6 +148,7 @@ def evaluate_file(arguments: argparse.Namespace) -> None:
     }
     left_out = found.left_out | {"empty_corpus_passages": empty}
     summary["counts"] |= {"readable": len(found.rows), "passages": len(corpus), "left_out": left_out}
+    summary["counts"]["left_out_fields"] = found.fields | {f"corpus.{name}": count for name, count in fields.items()}
     write_rows(arguments.output / "predictions.parquet", predictions, PREDICTIONS)
     (arguments.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     console = Console(markup=False, highlight=False)

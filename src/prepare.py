@@ -139,7 +139,7 @@ def from_squad(at: str, data: SquadData) -> Prepared:
     splits, corpus, account = squad_splits(
         parts, name_of(data), data.seed, data.candidates, vars(data.articles), *sampled, at
     )
-    return splits, corpus, {"name": name_of(data), **account}
+    return splits, corpus, {"name": name_of(data), **account, **left_alone(data)}
 
 
 def from_questions(at: str, data: QuestionData) -> Prepared:
@@ -152,7 +152,17 @@ def from_questions(at: str, data: QuestionData) -> Prepared:
     else:
         parts, further = split_files(Path(data.path))
     splits, corpus, account = question_splits(parts, name_of(data), data, further, at)
-    return splits, corpus, {"name": name_of(data), **account}
+    return splits, corpus, {"name": name_of(data), **account, **left_alone(data)}
+
+
+def left_alone(data: SquadData | QuestionData) -> dict[str, list[str]]:
+    """Folders inside the data's folder, which nobody reads; those of BEIR's layout are read."""
+    path = Path(data.path)
+    if data.hub or not path.is_dir():
+        return {}
+    inside = [one.name for one in sorted(path.iterdir()) if one.is_dir() and not one.name.startswith(".")]
+    found = [name for name in inside if name != "qrels"]
+    return {"folders_left_alone": found} if found else {}
 
 
 SOURCES: dict[str, Callable[..., Prepared]]

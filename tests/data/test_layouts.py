@@ -63,13 +63,13 @@ TRIPLET = {
 
 def write(path: Path, rows: list[Any]) -> Path:
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), path)
-    elif path.suffix == ".gz":
+    elif path.suffix.lower() == ".gz":
         path.write_bytes(gzip.compress(text.encode()))
-    elif path.suffix == ".bz2":
+    elif path.suffix.lower() == ".bz2":
         path.write_bytes(bz2.compress(text.encode()))
-    elif path.suffix == ".zst":
+    elif path.suffix.lower() == ".zst":
         with pa.output_stream(str(path), compression="zstd") as file:
             file.write(text.encode())
     else:
@@ -181,6 +181,46 @@ def test_no_file_of_a_folder_is_passed_over(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("query\tanswer\n")
     with pytest.raises(DataFileError, match=f"{name}: unknown format"):
         split_files(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ".jsonl.gz .jsonl.bz2 .json.zst .ndjson .JSONL .Parquet .JSONL.GZ".split())
+def test_each_file_of_a_folder_makes_its_split(suffix: str, tmp_path: Path) -> None:
+    for split, count in {"Train": 6, "validation": 4, "TEST": 3}.items():
+        own = [FLAG | {"query": f"{split} {number}", "pos": [f"{split} {number}"]} for number in range(count)]
+        write(tmp_path / f"{split}{suffix}", own)
+    write(tmp_path / f"Corpus{suffix}", [{"_id": f"c{number}", "text": f"Further {number}"} for number in range(50)])
+    made, corpus, _ = splits(tmp_path)
+    assert [len(made[split]) for split in ("train", "validation", "test")] == [6, 4, 3] and len(corpus) == 50 + 3 + 2
+
+
+def test_fields_that_nobody_reads_are_counted_by_name(tmp_path: Path) -> None:
+    for record, fields in (
+        (FID, {"passages.score": 1, "passages.hasanswer": 2}),
+        (DPR, {"dataset": 1, "passages.score": 1}),
+        (TEVATRON | {"note": "x"}, {"note": 1}),
+        (FLAG, {"pos_scores": 1, "prompt": 1}),
+        (TRIPLET | {"label": [1, 0]}, {"label": 1}),
+    ):
+        for name in ("a.jsonl", "a.parquet"):
+            found = read_questions(write(tmp_path / name, [record]))
+            assert found.fields == fields | ({"passages.hasanswer": 2} if record is FID else {}), (name, record)
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (FID | {"ctxs": [{"text": "Ada", "is_gold": True}]}, "'is_gold' is no known field, but 'isgold' is"),
+        (FID | {"ctxs": [{"text": "Ada", "titel": "T"}]}, "'titel' is no known field, but 'title' is"),
+        (DPR | {"groupId": "g"}, "'groupId' is no known field, but 'group_id' is"),
+        (
+            {key: DPR[key] for key in DPR if key != "hard_negative_ctxs"} | {"hard_neg_ctxs": []},
+            "'hard_neg_ctxs' is no",
+        ),
+    ],
+)
+def test_a_misspelt_field_is_refused(record: Row, said: str, tmp_path: Path) -> None:
+    with pytest.raises(DataFileError, match=f"a.jsonl, line 1: {said}"):
+        read_questions(write(tmp_path / "a.jsonl", [record]))
 
 
 def test_a_record_of_ours_with_a_key_of_others_is_ours(tmp_path: Path) -> None:
@@ -300,6 +340,24 @@ def test_lists_and_objects_of_beir_are_no_texts(query: Row, beir: Path) -> None:
     write(beir / "queries.jsonl.gz", [{"_id": name, "text": name, **query} for name in "abcd"])
     with pytest.raises(DataFileError, match=r"queries.jsonl.gz, line 3: (metadata|answers) should be"):
         splits(beir)
+
+
+@pytest.mark.parametrize("name", "qrels/a.tsv.gz qrels/a.txt qrels/a.jsonl test.jsonl corpus.tsv".split())
+def test_no_file_of_beir_is_passed_over(name: str, beir: Path) -> None:
+    (beir / name).write_text("")
+    with pytest.raises(DataFileError, match=f"{Path(name).name}: "):
+        split_files(beir)
+
+
+def test_splits_and_fields_of_beir_in_capitals_and_more(beir: Path) -> None:
+    before = splits(beir)
+    (beir / "qrels" / "train.tsv").rename(beir / "qrels" / "TRAIN.TSV")
+    (beir / "corpus.jsonl").rename(beir / "Corpus.JSONL")
+    corpus = [json.loads(line) for line in (beir / "Corpus.JSONL").read_text().splitlines()]
+    write(beir / "Corpus.JSONL", [row | {"url": "u"} for row in corpus])
+    made, searched, account = splits(beir)
+    assert (made, searched) == before[:2] and account["left_out_corpus_fields"] == {"url": 6}
+    assert account["read"]["train"]["left_out_fields"] == {"passages.url": 3}
 
 
 def test_judgements_without_a_header_lose_no_line(beir: Path) -> None:

@@ -314,6 +314,57 @@ def test_rows_of_columns_have_their_key_as_the_place(tmp_path: Path) -> None:
     assert read_passages(tmp_path / "corpus.json", {}, path) == ({"a": "A."}, 0)
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_fields_that_are_not_read_are_counted(tmp_path: Path, suffix: str) -> None:
+    passages = [{"text": "A.", "rank": 1, "is_selected": 1}, {"text": "B.", "rank": 2, "is_selected": 0}]
+    rows = [simple(number, passages=passages, id=number, note="") for number in range(3)]
+    found = read_questions(write(tmp_path / f"a{suffix}", rows))
+    assert found.fields == {"id": 3, "passages.rank": 6} and len(found.rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (
+            simple(1, passages=[{"text": "A.", "selected": 1}]),
+            "passage 1: 'selected' is no known field, but 'is_selected'",
+        ),
+        (simple(1, passages=[{"text": "A.", "isSelected": 1}]), "passage 1: 'isSelected' is no known field"),
+        (simple(1, passages=[{"text": "A.", "Title": "T"}]), "passage 1: 'Title' is no known field, but 'title'"),
+        (simple(1, passages={"passage_text": ["A."], "selected": [1]}), "passage 1: 'selected' is no known field"),
+        (simple(1, queryid=1), "'queryid' is no known field, but 'query_id' is, which is absent. Rename it"),
+        (
+            simple(1, passages=[{"text": "A.", "role": "gold"}]),
+            "role of passage 1 should be null or one of plain, hard",
+        ),
+    ],
+)
+def test_misspelt_fields_are_refused(tmp_path: Path, row: Row, said: str) -> None:
+    for name in ("a.jsonl", "a.parquet"):
+        message = refusal(write(tmp_path / name, [row]))
+        assert said in message and str(tmp_path / name) in message, message
+
+
+def test_titles_and_ids_of_ms_marcos_lists_are_kept(tmp_path: Path) -> None:
+    lists = {"passage_text": ["A.", "B."], "title": ["T", None], "passage_id": ["a", "b"], "url": ["u", "v"]}
+    found = read_questions(write(tmp_path / "a.jsonl", [simple(1, passages=lists)]))
+    assert texts(found.rows[0]) == ["T. A.", "B."] and ids(found.rows[0]) == ["a", "b"]
+    assert found.fields == {"passages.url": 2}
+    message = refusal(write(tmp_path / "a.jsonl", [simple(1, passages=lists | {"title": ["T"]})]))
+    assert "title in passages should be a list parallel to the 2 texts" in message
+
+
+def test_fields_of_squad_that_are_not_read_are_counted(tmp_path: Path) -> None:
+    content = squad("v2.0", *ASKED)
+    content["data"][0]["source"] = "wiki"
+    content["data"][0]["paragraphs"][0]["qas"][1]["plausible_answers"] = [{"text": "x", "answer_start": 0}]
+    (tmp_path / "dev.json").write_text(json.dumps(content))
+    assert read_questions(tmp_path / "dev.json").fields == {"source": 3, "plausible_answers": 1}
+    rows = [row | {"level": 1} for row in hugging_face()]
+    for name in ("rows.jsonl", "rows.parquet"):
+        assert read_questions(write(tmp_path / name, rows)).fields == {"level": 3}
+
+
 def test_parquet_of_another_layout_is_refused_with_its_columns(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", [{"question": "Q", "answers": ["x"]}])
     assert f"{path}: unknown layout, found keys ['question', 'answers']" in refusal(path)

@@ -108,6 +108,7 @@ def test_marco_goes_through_with_published_labels_alone(
     project: Path, stage: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_marco(RAW, MARCO)
+    (RAW / "older").mkdir()
     rows = [row for rows in MARCO.values() for row in rows]
     labelled = published(rows[5:], lambda row, text: len(text) / 50 if text else 3.0)
     write_rows(Path("data/published/train-00000-of-00001.parquet"), labelled)
@@ -122,6 +123,8 @@ def test_marco_goes_through_with_published_labels_alone(
     assert report["about"]["corpus"] == 35
     assert "The test questions are from data/raw: test-00000-of-00001.parquet (8)." in capsys.readouterr().out
     assert account()["source"]["read"]["train"]["left_out"]["unanswerable"] == 2
+    assert account()["source"]["read"]["train"]["left_out_fields"]["query_type"] == 33
+    assert account()["source"]["folders_left_alone"] == ["older"]
     assert json.loads(Path("metrics/reader/tiny.json").read_text())["questions"] == 0
     counted = json.loads(Path("metrics/label/theirs.json").read_text())
     assert counted["unmatched"]["train"] == {"questions": 5, "passages": 0, "empty_passages": 0}

@@ -14,7 +14,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,15 @@ import numpy as np
 from bitter_retrieval.data.division import digest, divide, drawn
 from bitter_retrieval.data.negatives import scores_of, with_answer
 from bitter_retrieval.files import values
-from bitter_retrieval.files.tables import Layout, beginning, column_names, data_files, records, suffix, unzipped
-from bitter_retrieval.files.values import DataFileError
 from bitter_retrieval.files.tables import (
     Layout,
     beginning,
     column_names,
     data_files,
     records,
+    refuse_misspelt,
     suffix,
+    unread,
     unzipped,
 )
 from bitter_retrieval.files.values import DataFileError
@@ -40,6 +40,7 @@ from bitter_retrieval.records import Row
 
 COLUMNS = ("id", "title", "context", "question", "answers")  # of the Hugging Face layout
 ROW = Layout(COLUMNS, ("is_impossible",), ", ".join(COLUMNS))
+QA = Layout((), ("id", "question", "answers", "is_impossible"), "", ("title", "context"))
 ARTICLES = re.compile(rb'\{[^][{}]*"data"\s*:\s*\[\s*[{\]]')  # start of a file in SQuAD's JSON layout
 LEFT_OUT = ("empty_context", "empty_question", "unanswerable", "duplicate_id")  # the first that holds is counted
 
@@ -59,11 +60,12 @@ class SquadQuestion:
     part: str = field(compare=False)  # the file or split it comes from
 
 
-def read_squad(path: Path) -> tuple[list[SquadQuestion], dict[str, int]]:
+def read_squad(path: Path) -> tuple[list[SquadQuestion], dict[str, Any]]:
     """The questions that have an answer, in file order, and counts by name. Raises DataFileError.
 
     Counted besides `questions` kept and LEFT_OUT: `duplicate_answers`, equal references removed; `misplaced_answers`,
-    kept though they are not at answer_start of the context; `shared_paragraphs`, texts under several titles.
+    kept though they are not at answer_start of the context; `shared_paragraphs`, texts under several titles; if there
+    are any, `left_out_fields`, questions by each field that is not read.
     """
     questions, _, counts = _load(squad_files(path), str(path))
     return questions, counts
@@ -130,16 +132,20 @@ def _sampled(
 
 def _load(parts: Parts, where: str) -> tuple[list[SquadQuestion], dict[str, str], dict[str, Any]]:
     """Questions, the article of every paragraph text in order of first occurrence, and counts."""
+    counts: dict[str, Any]
     counts = dict.fromkeys(("questions", *LEFT_OUT, "duplicate_answers", "misplaced_answers", "shared_paragraphs"), 0)
     home: dict[str, str] = {}
     shared: set[str] = set()
     found: dict[str, SquadQuestion] = {}
+    fields: Counter[str] = Counter()
     paragraphs = ((part, *paragraph) for part, of_part in parts.items() for paragraph in of_part)
     for part, place, title, context, qas in paragraphs:
         text = context.strip()
         if text and home.setdefault(text, title) != title:
             shared.add(text)
         for number, qa in enumerate(qas, 1):
+            refuse_misspelt(qa, f"{place}, question {number}", QA)
+            fields.update(unread(qa, QA.names))
             name, question, answers = _asked(qa, f"{place}, question {number}")
             references = tuple(dict.fromkeys(answer.strip() for answer, _ in answers))
             reasons = (not text, not question, not references, name in found)
@@ -151,6 +157,7 @@ def _load(parts: Parts, where: str) -> tuple[list[SquadQuestion], dict[str, str]
             in_place = sum(isinstance(start, int) and context.startswith(answer, start) for answer, start in answers)
             counts["misplaced_answers"] += len(answers) - in_place
     counts |= {"questions": len(found), "shared_paragraphs": len(shared)}
+    counts |= {"left_out_fields": dict(fields)} if fields else {}
     if not found:
         raise DataFileError(f"{where}: no question is left ({counts}). Give files that have questions with answers.")
     return list(found.values()), home, counts
@@ -180,9 +187,13 @@ def squad_files(path: Path, at: str = "data") -> Parts:
 
 def _paragraphs(file: Path) -> Iterator[Paragraph]:
     """The paragraphs of a file in SQuAD's JSON layout; of rows one each, with its single question."""
-    if suffix(file) == ".parquet" and (missing := [name for name in COLUMNS if name not in column_names(file)]):
-        raise DataFileError(f"{file}: lacks the columns {missing}, has {column_names(file)}. Rename or add them.")
-    if suffix(file) == ".parquet" or _has_rows(file):
+    if suffix(file) == ".parquet":
+        columns = column_names(file)
+        if missing := [name for name in COLUMNS if name not in columns]:
+            raise DataFileError(f"{file}: lacks the columns {missing}, has {columns}. Rename or add them.")
+        yield from from_rows(records(file, replace(ROW, needed=(), further=tuple(columns))))
+        return
+    if _has_rows(file):
         yield from from_rows(records(file, ROW))
         return
     try:
@@ -217,7 +228,14 @@ def _from_json(content: Any, file: Path) -> Iterator[Paragraph]:
         title = _take(article, "title", str, f"{file}, article {a}")
         for p, paragraph in enumerate(_take(article, "paragraphs", list, f"{file}, article {a} ({title})"), 1):
             place = f"{file}, article {a} ({title}), paragraph {p}"
-            yield place, title, _take(paragraph, "context", str, place), _take(paragraph, "qas", list, place)
+            others = _others_of(article, "title", "paragraphs") | _others_of(paragraph, "context", "qas")
+            qas = [others | qa for qa in _take(paragraph, "qas", list, place)]
+            yield place, title, _take(paragraph, "context", str, place), qas
+
+
+def _others_of(found: Row, *read: str) -> Row:
+    """Fields of an article or a paragraph that are not read, for its questions' account."""
+    return {key: found[key] for key in unread(found, (*read, *QA.names))}
 
 
 def from_rows(rows: Iterable[tuple[object, Row]]) -> Iterator[Paragraph]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 LIST = re.compile(r"""\s*(\[\s*(['"].*['"]|[-+\d.,\s]*)\s*\]|\{\s*['"].*\})\s*""", re.DOTALL)  # written as a text
+NEGATIVE = re.compile(r"negatives?|negative_\d+")
 NO_ANSWER = "No Answer Present."  # MS MARCO's mark for a question that its passages do not answer
 
 
@@ -62,7 +63,7 @@ def answers(value: Any, place: object) -> list[str]:
 
 def negatives(record: Mapping[str, Any]) -> list[Any]:
     """Values of sentence-transformers' columns negative, negative_1, … in their order, lists one by one; no nulls."""
-    named = [value for key, value in record.items() if re.fullmatch(r"negatives?|negative_\d+", key)]
+    named = [value for key, value in record.items() if NEGATIVE.fullmatch(key)]
     found = [item for value in named for item in (value if isinstance(value, list) else [value])]
     return [item for item in found if item is not None]
 
