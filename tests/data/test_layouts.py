@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitter_retrieval.data.layouts import titled
+from bitter_retrieval.data.negatives import with_answer
 from bitter_retrieval.data.question_files import read_passages, read_questions
 from bitter_retrieval.data.question_splits import question_splits, split_files
 from bitter_retrieval.data.settings import Articles, Limits, QuestionData
@@ -416,6 +417,22 @@ def test_bm25_gives_a_question_candidates(tmp_path: Path) -> None:
         assert len(same) >= 2, "passages with more words of the question come first"
     assert len({[mark for _, mark in shown(row)].index(1) for row in rows}) > 1, "the gold one has no fixed place"
     assert splits(tmp_path / "nq.jsonl", articles=SHARES, negatives="bm25") == (made, corpus, account)
+
+
+def test_answers_in_any_script_are_found_as_words() -> None:
+    passages = [{"text": text} for text in ("北京是中国的首都。", "वह कि नदी", "A cat.", "Cafés", "मैं")]
+    found = [
+        with_answer([answer], passages)
+        for answer in ("首都", "京北", "की", "कि", "cat", "ca", "cafe", "म", "中国", "?")
+    ]
+    assert found == [1, 0, 0, 1, 1, 0, 0, 0, 1, 0]
+
+
+def test_questions_without_a_matching_word_are_counted(tmp_path: Path) -> None:
+    rows = [row | {"question": "zzz" if at < 3 else row["question"]} for at, row in enumerate(nq(20))]
+    rows = [row | {"question": f"{row['question']} 0{at}"} for at, row in enumerate(rows)]
+    _, _, account = splits(write(tmp_path / "nq.jsonl", rows), articles=SHARES, negatives="bm25")
+    assert account["questions_without_matching_word"] == 3
 
 
 def test_without_bm25_questions_keep_what_they_came_with(tmp_path: Path) -> None:

@@ -199,6 +199,18 @@ def test_a_run_on_human_labels_that_nobody_gave_is_refused_before_anything_is_wr
     assert not Path("data/prepared").exists()
 
 
+def test_candidates_that_no_word_chose_are_counted_and_told(
+    project: Path, stage: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = squad()
+    write_rows(RAW / "train.parquet", [rows[0] | {"question": "zzz?"}, *rows[1:]])
+    shares = {"reader": 0, "train": 0.5, "validation": 0.25, "test": 0.25}
+    set_params({"source": "squad", "articles": shares}, LABELS, RUNS)
+    stage(prepare)
+    assert account()["source"]["questions_without_matching_word"] == 1
+    assert "data: no passage has a word of 1 questions" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("splits", "data", "said"),
     [

@@ -244,6 +244,23 @@ def test_questions_and_texts_without_words_do_not_stop_bm25(tmp_path: Path) -> N
     assert all(sorted(texts(row)) == sorted(contexts) for row in rows)
 
 
+def test_candidates_in_chinese_are_those_with_the_questions_words(tmp_path: Path) -> None:
+    """And questions of which no text has a word are counted."""
+    texts = ["华沙位于维斯瓦河畔。", "猫在家里睡觉。", "维斯瓦河很长。", "火车中午离开。"]
+    questions = ["哪条河流经华沙,维斯瓦河吗", "猫在哪里睡觉", "zzz?"]
+    paragraphs = [{"context": text, "qas": []} for text in texts]
+    for at, question in enumerate(questions):
+        paragraphs[at]["qas"].append(asked(f"q{at}", question, texts[at], texts[at][:2]))
+    path = write_json(tmp_path / "a.json", [{"title": "T", "paragraphs": paragraphs}])
+    splits, _, counts = squad_splits(squad_files(path), "here", 0, 2, {"test": 1.0})
+    assert set(texts_of(splits["test"], "q0")) == {texts[0], texts[2]}
+    assert counts["questions_without_matching_word"] == 1
+
+
+def texts_of(rows: list[Row], query_id: str) -> list[str]:
+    return next(texts(row) for row in rows if row["query_id"] == query_id)
+
+
 def test_result_hangs_on_the_seed_and_not_on_the_order_of_the_file(towns: Path, tmp_path: Path) -> None:
     first = squad_splits(squad_files(towns), "here", 0, 6, SHARES)
     assert squad_splits(squad_files(towns), "here", 0, 6, SHARES) == first

@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from bitter_retrieval.bm25 import scores_of
 from bitter_retrieval.data.division import digest, divide, drawn
-from bitter_retrieval.data.negatives import scores_of, with_answer
+from bitter_retrieval.data.negatives import WITHOUT_WORD, with_answer
 from bitter_retrieval.files import values
 from bitter_retrieval.files.tables import (
     Layout,
@@ -96,12 +97,13 @@ def squad_splits(
     questions, home, left_out = _sampled(questions, home, seed, num_titles, questions_per_title)
     counts |= left_out
     split_of = divide([question.article for question in questions], seed, shares, where, at)
-    splits, counts["from"] = {}, {}
+    splits, counts["from"], counts[WITHOUT_WORD] = {}, {}, 0
     for split in shares:
         pool = {text: title for text, title in home.items() if split_of.get(title) == split}
         mine = [question for question in questions if split_of.get(question.article) == split]
         counts["from"][split] = dict(Counter(question.part for question in mine))
-        others = _others(mine, pool, candidates - 1) if mine else []
+        others, found = _others(mine, pool, candidates - 1) if mine else ([], [])
+        counts[WITHOUT_WORD] += found.count(False)
         splits[split] = [_row(*pair, seed) for pair in zip(mine, others, strict=True)]
     rows = [row for split in splits.values() for row in split]
     corpus = [text for text, title in home.items() if split_of.get(title, "test") == "test"]
@@ -261,13 +263,19 @@ def _take(record: Any, key: str, kind: type, place: str) -> Any:
     raise DataFileError(f"{place}: {key!r} ({kind.__name__}) of SQuAD's layout expected, found {found!r}. Convert it.")
 
 
-def _others(questions: list[SquadQuestion], home: dict[str, str], count: int) -> Iterator[list[str]]:
-    """Per question, `count` texts of `home` besides its own: its article's first, then by BM25 score, then in order."""
+def _others(questions: list[SquadQuestion], home: dict[str, str], count: int) -> tuple[list[list[str]], list[bool]]:
+    """Per question, `count` texts of `home` besides its own, and whether any text has one of its words.
+
+    Its article's texts come first, then those of higher BM25 score, then in order.
+    """
     texts, titles = list(home), np.array(list(home.values()), dtype=object)
-    found = scores_of(texts, [question.question for question in questions])
-    for question, scores in zip(questions, found, strict=True):
+    others, found = [], []
+    every = scores_of(texts, [question.question for question in questions])
+    for question, scores in zip(questions, every, strict=True):
         order = np.lexsort((-scores, titles != question.article))[: count + 1]
-        yield [texts[i] for i in order if texts[i] != question.context][:count]
+        others.append([texts[i] for i in order if texts[i] != question.context][:count])
+        found.append(bool(scores.any()))
+    return others, found
 
 
 def _row(question: SquadQuestion, others: list[str], seed: int) -> Row:

@@ -123,6 +123,8 @@ def notes(summary: Summary) -> Iterator[str]:
     if unscorable := _by_shown(counts["unscorable"]):
         why = "the reader cannot score any of their references or cannot be asked (then they are empty, and wrong)"
         yield f"Answers without an NLL, as {why}: {unscorable}."
+    if lacking := counts.get("without_matching_word"):
+        yield f"No passage has a word of {lacking:,} questions: BM25 ranks the order of the file for them."
     if unlabelled := counts["without_human_label"]:
         yield f"No passage is selected for {unlabelled:,} questions: they do not count for retrieval."
     if counts["groups"] < 2:
