@@ -381,6 +381,18 @@ def test_a_split_without_questions_names_the_share_to_raise(towns: Path) -> None
             squad_splits(squad_files(towns), "here", 0, 4, shares)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_too_few_articles_are_no_matter_of_shares(tmp_path: Path, count: int) -> None:
+    path = write_json(tmp_path / "a.json", [article(number) for number in range(count)])
+    with pytest.raises(DivisionError) as caught:
+        squad_splits(squad_files(path), "here", 0, 4, SHARES)
+    said = (
+        f"here: {count} articles or groups, and each is in one split alone, so reader, train, validation, test cannot"
+    )
+    assert said in str(caught.value) and "Give data of 4 or more" in str(caught.value)
+    assert "Raise" not in str(caught.value)
+
+
 def test_the_share_that_the_message_names_is_enough(towns: Path) -> None:
     for before in (0.05, 0.15, 0.25, 0.35, 0.45):
         shares = {"reader": before + 0.1, "validation": 0.1, "test": 0.1}

@@ -129,6 +129,13 @@ def test_broken_files_are_named_with_the_line(tmp_path: Path) -> None:
         column_names(parquet)
 
 
+def test_a_value_nested_without_end_is_named(tmp_path: Path) -> None:
+    deep = "[" * 200_000
+    for start, place in (('{"name": ', ", line 1"), ('[{"name": ', "")):
+        (tmp_path / "a.json").write_text(start + deep)
+        assert f"a.json{place}: not JSON" in refusal(tmp_path / "a.json")
+
+
 def test_columns_of_other_rows_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     for odd in ({"0": 1}, [1, 2]):

@@ -69,8 +69,9 @@ def translated(record: Any, place: Place) -> Any:
 
 def _fid(record: Row, place: Place) -> Row:
     answers = record.get("answers") or record.get("target")
-    passages = [plain_passage(item, place, GOLD) for item in _list(record["ctxs"], "ctxs", place)]
-    for passage, item in zip(passages, record["ctxs"], strict=True):
+    items = _list(record["ctxs"], "ctxs", place)
+    passages = [plain_passage(item, place, GOLD) for item in items]
+    for passage, item in zip(passages, items, strict=True):
         if item.get("isgold") is not None:
             passage["is_selected"] = values.flag(item["isgold"], "isgold", place)
     return _question(record, record["question"], answers, passages)

@@ -201,7 +201,7 @@ def _paragraphs(file: Path) -> Iterator[Paragraph]:
     try:
         with unzipped(file) as opened:
             content = json.loads(opened.read())
-    except (ValueError, OSError) as error:  # of JSON with line and column
+    except (ValueError, RecursionError, OSError) as error:  # of JSON with line and column
         raise DataFileError(f"{file}: cut off or broken ({error}). Fetch the file again.") from error
     yield from _from_json(content, file)
 

@@ -230,7 +230,7 @@ def _from_json(file: Path) -> Iterator[Record]:
 def _from_whole(content: bytes, file: Path) -> Iterator[Record]:
     try:
         found = json.loads(content)
-    except ValueError as error:  # with line and column
+    except (ValueError, RecursionError) as error:  # with line and column
         raise DataFileError(f"{file}: not JSON ({error}). Fetch or write the file again.") from error
     if isinstance(found, dict):
         yield from _from_columns(found, file)
@@ -241,7 +241,7 @@ def _from_whole(content: bytes, file: Path) -> Iterator[Record]:
 def _from_line(line: bytes, place: Place) -> Record:
     try:
         return place, json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         why, shown = getattr(error, "msg", error), short(line.decode(errors="replace"))
         raise DataFileError(f"{place}: not JSON ({why}): {shown}. Write one object a line.") from error
 

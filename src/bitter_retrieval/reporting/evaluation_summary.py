@@ -117,7 +117,8 @@ def notes(summary: Summary) -> Iterator[str]:
     yield f"{asked}, groups: {counts['groups']:,}, passages searched: {counts['passages']:,}."
     left_out = [f"{name.replace('_', ' ')} {count:,}" for name, count in counts["left_out"].items() if count]
     yield f"Left out of the input: {', '.join(left_out) or 'nothing'}."
-    if fields := [f"{name} {count:,}" for name, count in counts.get("left_out_fields", {}).items()]:
+    named = counts.get("left_out_fields", {})
+    if fields := [f"{name if name.isprintable() else ascii(name)} {count:,}" for name, count in named.items()]:
         yield f"Fields that are not read: {', '.join(fields)}."
     yield f"Passages cut to fit: {_by_shown(counts['truncated']) or 'none'}."
     if unscorable := _by_shown(counts["unscorable"]):
