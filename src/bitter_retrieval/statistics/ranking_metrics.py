@@ -4,8 +4,8 @@
     {"q7": {"ndcg_10": 0.387, "mrr_10": 0.5, "recall_1": 0.0, "recall_5": 0.5, "recall_10": 0.5}}
 
 trec_eval orders passages by score and breaks ties by name, unlike our rankings. So it gets scores that fall by one
-per rank, which keep our order, and numbers in place of ids, as an id with a NUL ends the process there. The measures
-are listed in metrics.py.
+per rank, which keep our order, and numbers in place of ids, as it cuts them off at a NUL. The measures are listed in
+metrics.py.
 """
 
 from collections.abc import Collection, Mapping, Sequence
