@@ -19,11 +19,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import yaml
 
 from bitter_retrieval import lineage
 from bitter_retrieval.command_line import run_stage, track
 from bitter_retrieval.evaluation.corpus import Asked, asked_in
+from bitter_retrieval.evaluation.retrieval import without_word
 from bitter_retrieval.judging.judges import Named, judgement_key, make_judge
 from bitter_retrieval.labels.binary import selected_labels
 from bitter_retrieval.labels.disagreement import disagreement, label_errors
@@ -41,6 +43,7 @@ from bitter_retrieval.records import (
     read_rows,
     sweep,
 )
+from bitter_retrieval.records import PREDICTIONS as RECORDED
 from bitter_retrieval.reporting import plots, tables
 from bitter_retrieval.reporting.repetition import changed, sentences
 from bitter_retrieval.reporting.report import render
@@ -84,6 +87,8 @@ def main() -> None:
     account = read_account()
     report["about"] |= {"judge": judge.about, "corpus": len(corpus), "origin": origin(account, split)}
     report["about"]["processor"] = processor_name()
+    if lacking := without_matching_word():
+        report["about"]["without_matching_word"] = lacking
     if params.quantised:
         report["about"]["quantised"] = params.quantised
     if params.beyond and others:
@@ -262,6 +267,13 @@ def read_by(
         "further": found,
         "beyond": outcomes(name, (row for row in rows if row["beyond"]), beyond, verdicts),
     }
+
+
+def without_matching_word() -> int:
+    """The number of questions, from another domain too, for which BM25 found no passage with a word of theirs."""
+    schema = pa.schema([RECORDED.field(name) for name in ("query_id", "beyond", "ranked_scores")])
+    rows = read_rows(PREDICTIONS / "controls/bm25.parquet", schema)
+    return without_word({(row["beyond"], row["query_id"]): row["ranked_scores"] for row in rows}.values())
 
 
 def read_predictions(folder: str, name: str, stage: str) -> list[Row]:

@@ -20,7 +20,7 @@ from bitter_retrieval import lineage
 from bitter_retrieval.command_line import run_stage, track
 from bitter_retrieval.evaluation.answering import Shown, predict, top, without_loss
 from bitter_retrieval.evaluation.corpus import Asked, asked_in
-from bitter_retrieval.evaluation.retrieval import Ranking
+from bitter_retrieval.evaluation.retrieval import Ranking, without_word
 from bitter_retrieval.evaluation.retrievers import rank_by_bm25, rank_by_encoder
 from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.labels.binary import selected_labels
@@ -78,7 +78,14 @@ def main() -> None:
 def retrieved(part: Asked, params: Params) -> dict[str, list[Ranking]]:
     """Rankings of BM25 and of encoders before training, by control."""
     k, budget = params.evaluate.top_k, params.evaluate.batch_tokens
-    return {"bm25": rank_by_bm25(part.rows, part.corpus, k)} | {
+    by_words = rank_by_bm25(part.rows, part.corpus, k)
+    if lacking := without_word(ranking.scores for ranking in by_words):
+        print(
+            f"control bm25: no passage has a word of {lacking} of {len(part.rows)} questions: their ranking is the "
+            "order of the corpus",
+            file=sys.stderr,
+        )
+    return {"bm25": by_words} | {
         name: rank_by_encoder(ENCODERS / encoder, part.rows, part.corpus, k, budget)
         for name, encoder in params.untrained.items()
     }

@@ -10,6 +10,7 @@ Embeddings and answers are kept in .journal and not computed again.
 import argparse
 import json
 import sys
+from collections import Counter
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from bitter_retrieval.command_line import positive, prompt, row_range, run_stage
 from bitter_retrieval.data.question_files import read_passages, read_questions
 from bitter_retrieval.evaluation.answering import predict, top
 from bitter_retrieval.evaluation.given_models import open_given_reader, point_to_encoder
-from bitter_retrieval.evaluation.retrieval import Ranking
+from bitter_retrieval.evaluation.retrieval import Ranking, without_word
 from bitter_retrieval.evaluation.retrievers import rank_by_bm25, rank_by_encoder
 from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.models.memory import keep_freed_memory
@@ -123,9 +124,9 @@ def stated(arguments: argparse.Namespace, **fields: str) -> dict[str, Any]:
 def evaluate_file(arguments: argparse.Namespace) -> None:
     found = read_questions(arguments.input, arguments.split, *arguments.range)
     rows = found.rows[: arguments.examples]
-    corpus, empty = passage_texts(found.rows), 0
+    corpus, empty, fields = passage_texts(found.rows), 0, Counter[str]()
     if arguments.corpus:
-        corpus, empty = read_passages(arguments.corpus, corpus, arguments.input)
+        corpus, empty = read_passages(arguments.corpus, corpus, arguments.input, fields)
     how = ("prompt", "chat", "answer_end", "stop", "dtype", "max_length", "max_new_tokens")
     reader, settings = open_given_reader(
         arguments.reader, arguments.reader_revision, READERS, stated(arguments, **{name: name for name in how}), ASKED
@@ -147,6 +148,9 @@ def evaluate_file(arguments: argparse.Namespace) -> None:
     }
     left_out = found.left_out | {"empty_corpus_passages": empty}
     summary["counts"] |= {"readable": len(found.rows), "passages": len(corpus), "left_out": left_out}
+    if arguments.encoder == BM25:
+        summary["counts"]["without_matching_word"] = without_word(ranking.scores for ranking in rankings)
+    summary["counts"]["left_out_fields"] = found.fields | {f"corpus.{name}": count for name, count in fields.items()}
     write_rows(arguments.output / "predictions.parquet", predictions, PREDICTIONS)
     (arguments.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     console = Console(markup=False, highlight=False)

@@ -70,7 +70,7 @@ def label_file(arguments: argparse.Namespace) -> None:
     settings = Label(arguments.batch_tokens, arguments.unscorable, arguments.mlflow)
     labels = score_splits(reader, {"rows": found.rows}, settings, bar, say)["rows"]
     write_rows(arguments.output, labels, SOFT_LABELS)
-    account = {**soft_account(found.rows, labels), "left_out": found.left_out}
+    account = {**soft_account(found.rows, labels), "left_out": found.left_out, "left_out_fields": found.fields}
     if is_gguf(arguments.model):
         account["weights"] = provenance(find_gguf(arguments.model, arguments.revision))
     counted = json.dumps(account, indent=2)

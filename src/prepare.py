@@ -6,6 +6,7 @@ where every split comes from, its counts, and what was left out.
 """
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -14,6 +15,7 @@ from typing import Any
 
 from bitter_retrieval import lineage
 from bitter_retrieval.command_line import run_stage
+from bitter_retrieval.data.negatives import WITHOUT_WORD
 from bitter_retrieval.data.question_splits import Parts, question_splits, split_files
 from bitter_retrieval.data.settings import AnyData, GeneratedData, QuestionData, SquadData
 from bitter_retrieval.data.squad import Paragraph, from_rows, squad_files, squad_splits
@@ -42,6 +44,7 @@ def main() -> None:
     params = load_params()
     refuse_absent(params)
     splits, corpus, account = read_source("data", params.data)
+    warn("data", account)
     refuse_empty(splits, account, params)
     refuse_unlabelled(splits, params)
     for split in SPLITS:
@@ -49,12 +52,23 @@ def main() -> None:
     write_rows(PREPARED_FOLDER / "corpus.parquet", corpus, CORPUS)
     counted = summary(splits, corpus, account)
     beyond, corpus, account = another_domain(params.beyond)
+    warn("beyond", account)
     write_rows(PREPARED_FOLDER / "beyond.parquet", beyond, PREPARED)
     write_rows(PREPARED_FOLDER / "beyond_corpus.parquet", corpus, CORPUS)
     if params.beyond:
         counted["beyond"] = summary({"test": beyond}, corpus, account)
     METRICS.parent.mkdir(exist_ok=True)
     METRICS.write_text(json.dumps(counted, indent=2) + "\n")
+
+
+def warn(at: str, account: dict[str, Any]) -> None:
+    """Say which candidates are no better than the order of the files."""
+    if count := account.get(WITHOUT_WORD):
+        print(
+            f"{at}: no passage has a word of {count} questions: BM25 gives them the first passages of the files as "
+            "candidates",
+            file=sys.stderr,
+        )
 
 
 def refuse_absent(params: Params) -> None:
@@ -139,7 +153,7 @@ def from_squad(at: str, data: SquadData) -> Prepared:
     splits, corpus, account = squad_splits(
         parts, name_of(data), data.seed, data.candidates, vars(data.articles), *sampled, at
     )
-    return splits, corpus, {"name": name_of(data), **account}
+    return splits, corpus, {"name": name_of(data), **account, **left_alone(data)}
 
 
 def from_questions(at: str, data: QuestionData) -> Prepared:
@@ -152,7 +166,17 @@ def from_questions(at: str, data: QuestionData) -> Prepared:
     else:
         parts, further = split_files(Path(data.path))
     splits, corpus, account = question_splits(parts, name_of(data), data, further, at)
-    return splits, corpus, {"name": name_of(data), **account}
+    return splits, corpus, {"name": name_of(data), **account, **left_alone(data)}
+
+
+def left_alone(data: SquadData | QuestionData) -> dict[str, list[str]]:
+    """Folders inside the data's folder, which nobody reads; those of BEIR's layout are read."""
+    path = Path(data.path)
+    if data.hub or not path.is_dir():
+        return {}
+    inside = [one.name for one in sorted(path.iterdir()) if one.is_dir() and not one.name.startswith(".")]
+    found = [name for name in inside if name != "qrels"]
+    return {"folders_left_alone": found} if found else {}
 
 
 SOURCES: dict[str, Callable[..., Prepared]]

@@ -90,11 +90,13 @@ def falling(scores: Sequence[float]) -> list[float]:
 
 
 def name_of(identifier: str) -> str:
-    if len(identifier.split()) > 1 or identifier != identifier.strip():
+    if " " in identifier or not identifier.isprintable():
         raise RecordError(
-            f"id {identifier!r} has white space, which separates the columns of TREC's files: give the data other ids "
-            "and run `dvc repro`."
+            f"id {identifier!r} has white space, which separates the columns of TREC's files, or control characters: "
+            "give the data other ids and run `dvc repro`."
         )
+    if identifier == EMPTY:
+        raise RecordError(f"id {identifier!r} is the empty passage's in TREC's files: give the data another one.")
     return EMPTY if identifier == NO_PASSAGE else identifier
 
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitter_retrieval.data.layouts import titled
+from bitter_retrieval.data.negatives import with_answer
 from bitter_retrieval.data.question_files import read_passages, read_questions
 from bitter_retrieval.data.question_splits import question_splits, split_files
 from bitter_retrieval.data.settings import Articles, Limits, QuestionData
@@ -63,13 +64,13 @@ TRIPLET = {
 
 def write(path: Path, rows: list[Any]) -> Path:
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), path)
-    elif path.suffix == ".gz":
+    elif path.suffix.lower() == ".gz":
         path.write_bytes(gzip.compress(text.encode()))
-    elif path.suffix == ".bz2":
+    elif path.suffix.lower() == ".bz2":
         path.write_bytes(bz2.compress(text.encode()))
-    elif path.suffix == ".zst":
+    elif path.suffix.lower() == ".zst":
         with pa.output_stream(str(path), compression="zstd") as file:
             file.write(text.encode())
     else:
@@ -144,6 +145,16 @@ def test_training_questions_without_an_answer_stay_if_they_are_wanted(tmp_path: 
         ({**FID, "ctxs": [{"title": "Ada"}]}, ["unknown layout", "keys ['title']"]),
         ({**FID, "ctxs": [{"text": "Ada", "isgold": "yes"}]}, ["isgold should be true or false", "'yes'"]),
         ({**FID, "ctxs": [{"text": "Ada", "title": 7}]}, ["title of passage 1 should be text", "7"]),
+        ({**FID, "ctxs": [{"text": "Ada", "isgold": "false"}]}, ["isgold should be true", "'false'"]),
+        ({**FID, "ctxs": "[{'text': 'Ada'}]"}, ["ctxs should be a list", "[{"]),
+        ({**FID, "answers": "[]", "target": "Ada"}, ["answers should be a list", "'[]'"]),
+        ({**FID, "answers": None, "target": "['Ada']"}, ["answers should be a list", "['Ada']"]),
+        ({**DPR, "positive_ctxs": "[]"}, ["positive_ctxs should be a list", "'[]'"]),
+        ({**TEVATRON, "answers": '["Ada"]'}, ["answers should be a list", "Ada"]),
+        ({**TRIPLET, "answers": "['Ada', 'Brenn']"}, ["answers should be a list", "Brenn"]),
+        ({**TRIPLET, "positive": "['Ada', 'Brenn']"}, ["a passage should be a list", "Brenn"]),
+        ({**TRIPLET, "negative_2": "[]"}, ["a passage should be a list", "'[]'"]),
+        ({**FLAG, "neg": "['Ada', 'Brenn']"}, ["neg should be a list", "Brenn"]),
         ({**FLAG, "pos": "Ada wrote it."}, ["pos should be a list"]),
         ({**FLAG, "neg": [None]}, ["passage 2", "None"]),
         ({**TEVATRON, "positive_passages": [7]}, ["unknown layout", "7"]),
@@ -171,6 +182,46 @@ def test_no_file_of_a_folder_is_passed_over(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("query\tanswer\n")
     with pytest.raises(DataFileError, match=f"{name}: unknown format"):
         split_files(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ".jsonl.gz .jsonl.bz2 .json.zst .ndjson .JSONL .Parquet .JSONL.GZ".split())
+def test_each_file_of_a_folder_makes_its_split(suffix: str, tmp_path: Path) -> None:
+    for split, count in {"Train": 6, "validation": 4, "TEST": 3}.items():
+        own = [FLAG | {"query": f"{split} {number}", "pos": [f"{split} {number}"]} for number in range(count)]
+        write(tmp_path / f"{split}{suffix}", own)
+    write(tmp_path / f"Corpus{suffix}", [{"_id": f"c{number}", "text": f"Further {number}"} for number in range(50)])
+    made, corpus, _ = splits(tmp_path)
+    assert [len(made[split]) for split in ("train", "validation", "test")] == [6, 4, 3] and len(corpus) == 50 + 3 + 2
+
+
+def test_fields_that_nobody_reads_are_counted_by_name(tmp_path: Path) -> None:
+    for record, fields in (
+        (FID, {"passages.score": 1, "passages.hasanswer": 2}),
+        (DPR, {"dataset": 1, "passages.score": 1}),
+        (TEVATRON | {"note": "x"}, {"note": 1}),
+        (FLAG, {"pos_scores": 1, "prompt": 1}),
+        (TRIPLET | {"label": [1, 0]}, {"label": 1}),
+    ):
+        for name in ("a.jsonl", "a.parquet"):
+            found = read_questions(write(tmp_path / name, [record]))
+            assert found.fields == fields | ({"passages.hasanswer": 2} if record is FID else {}), (name, record)
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (FID | {"ctxs": [{"text": "Ada", "is_gold": True}]}, "'is_gold' is no known field, but 'isgold' is"),
+        (FID | {"ctxs": [{"text": "Ada", "titel": "T"}]}, "'titel' is no known field, but 'title' is"),
+        (DPR | {"groupId": "g"}, "'groupId' is no known field, but 'group_id' is"),
+        (
+            {key: DPR[key] for key in DPR if key != "hard_negative_ctxs"} | {"hard_neg_ctxs": []},
+            "'hard_neg_ctxs' is no",
+        ),
+    ],
+)
+def test_a_misspelt_field_is_refused(record: Row, said: str, tmp_path: Path) -> None:
+    with pytest.raises(DataFileError, match=f"a.jsonl, line 1: {said}"):
+        read_questions(write(tmp_path / "a.jsonl", [record]))
 
 
 def test_a_record_of_ours_with_a_key_of_others_is_ours(tmp_path: Path) -> None:
@@ -285,6 +336,31 @@ def test_judgements_that_fit_nothing_are_named(line: str, said: str, beir: Path)
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("query", [{"metadata": "{'answers': ['one']}"}, {"answers": "['one']"}])
+def test_lists_and_objects_of_beir_are_no_texts(query: Row, beir: Path) -> None:
+    write(beir / "queries.jsonl.gz", [{"_id": name, "text": name, **query} for name in "abcd"])
+    with pytest.raises(DataFileError, match=r"queries.jsonl.gz, line 3: (metadata|answers) should be"):
+        splits(beir)
+
+
+@pytest.mark.parametrize("name", "qrels/a.tsv.gz qrels/a.txt qrels/a.jsonl test.jsonl corpus.tsv".split())
+def test_no_file_of_beir_is_passed_over(name: str, beir: Path) -> None:
+    (beir / name).write_text("")
+    with pytest.raises(DataFileError, match=f"{Path(name).name}: "):
+        split_files(beir)
+
+
+def test_splits_and_fields_of_beir_in_capitals_and_more(beir: Path) -> None:
+    before = splits(beir)
+    (beir / "qrels" / "train.tsv").rename(beir / "qrels" / "TRAIN.TSV")
+    (beir / "corpus.jsonl").rename(beir / "Corpus.JSONL")
+    corpus = [json.loads(line) for line in (beir / "Corpus.JSONL").read_text().splitlines()]
+    write(beir / "Corpus.JSONL", [row | {"url": "u"} for row in corpus])
+    made, searched, account = splits(beir)
+    assert (made, searched) == before[:2] and account["left_out_corpus_fields"] == {"url": 6}
+    assert account["read"]["train"]["left_out_fields"] == {"passages.url": 3}
+
+
 def test_judgements_without_a_header_lose_no_line(beir: Path) -> None:
     (beir / "qrels" / "train.tsv").write_text("a\t0\t1\nb\t2\t1\n")
     assert [row["query_id"] for row in splits(beir)[0]["train"]] == ["a", "b"]
@@ -341,6 +417,22 @@ def test_bm25_gives_a_question_candidates(tmp_path: Path) -> None:
         assert len(same) >= 2, "passages with more words of the question come first"
     assert len({[mark for _, mark in shown(row)].index(1) for row in rows}) > 1, "the gold one has no fixed place"
     assert splits(tmp_path / "nq.jsonl", articles=SHARES, negatives="bm25") == (made, corpus, account)
+
+
+def test_answers_in_any_script_are_found_as_words() -> None:
+    passages = [{"text": text} for text in ("北京是中国的首都。", "वह कि नदी", "A cat.", "Cafés", "मैं")]
+    found = [
+        with_answer([answer], passages)
+        for answer in ("首都", "京北", "की", "कि", "cat", "ca", "cafe", "म", "中国", "?")
+    ]
+    assert found == [1, 0, 0, 1, 1, 0, 0, 0, 1, 0]
+
+
+def test_questions_without_a_matching_word_are_counted(tmp_path: Path) -> None:
+    rows = [row | {"question": "zzz" if at < 3 else row["question"]} for at, row in enumerate(nq(20))]
+    rows = [row | {"question": f"{row['question']} 0{at}"} for at, row in enumerate(rows)]
+    _, _, account = splits(write(tmp_path / "nq.jsonl", rows), articles=SHARES, negatives="bm25")
+    assert account["questions_without_matching_word"] == 3
 
 
 def test_without_bm25_questions_keep_what_they_came_with(tmp_path: Path) -> None:

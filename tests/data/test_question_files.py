@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitter_retrieval.data.question_files import LEFT_OUT, read_passages, read_questions
-from bitter_retrieval.data.squad import SquadError
+from bitter_retrieval.data.squad import read_squad
 from bitter_retrieval.files.values import DataFileError
 from bitter_retrieval.records import PREPARED, Row, read_rows, write_rows
 
@@ -272,6 +272,12 @@ SURROGATE = "\ud800"
         (simple(1, passages=[{"text": None}]), ["text of passage 1", "None"]),
         (simple(1, passages=[{"text": "A.", "passage_id": ""}]), ["passage_id of passage 1", "''"]),
         (simple(1, passages=[{"text": "A.", "is_selected": "yes"}]), ["is_selected of passage 1", "'yes'"]),
+        (simple(1, passages=[{"text": "A.", "is_selected": "0"}]), ["is_selected of passage 1", "'0'"]),
+        (simple(1, passages=[{"text": "A.", "is_selected": "true"}]), ["is_selected of passage 1", "'true'"]),
+        (marco(1, ["x"], ["A.", "B."], ["0", "1"]), ["is_selected of passage 1", "'0'"]),
+        (marco(1, "['x', 'y']", ["A."], [1]), ["answers should be a list and not the text of one", "['x', 'y']"]),
+        (simple(1, answers="[]"), ["answers should be a list and not the text of one", "'[]'"]),
+        (simple(1, passages="['A.', 'B.']"), ["passages should be a list", "['A.', 'B.']"]),
         (marco(1, ["x"], ["A.", "B."], [1]), ["2 passage_text and 1 is_selected are not parallel"]),
         (marco(1, ["x"], ["A.", "B."], [1, 2]), ["is_selected of passage 2", "2"]),
         (simple(1, passages={"passage_text": "A."}), ["passage_text and is_selected should be lists", "'A.'"]),
@@ -306,6 +312,57 @@ def test_rows_of_columns_have_their_key_as_the_place(tmp_path: Path) -> None:
     assert f"{path}: not JSON" in refusal(path)
     (tmp_path / "corpus.json").write_text(columns({"passage_id": "a", "text": "A."}))
     assert read_passages(tmp_path / "corpus.json", {}, path) == ({"a": "A."}, 0)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_fields_that_are_not_read_are_counted(tmp_path: Path, suffix: str) -> None:
+    passages = [{"text": "A.", "rank": 1, "is_selected": 1}, {"text": "B.", "rank": 2, "is_selected": 0}]
+    rows = [simple(number, passages=passages, id=number, note="") for number in range(3)]
+    found = read_questions(write(tmp_path / f"a{suffix}", rows))
+    assert found.fields == {"id": 3, "passages.rank": 6} and len(found.rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (
+            simple(1, passages=[{"text": "A.", "selected": 1}]),
+            "passage 1: 'selected' is no known field, but 'is_selected'",
+        ),
+        (simple(1, passages=[{"text": "A.", "isSelected": 1}]), "passage 1: 'isSelected' is no known field"),
+        (simple(1, passages=[{"text": "A.", "Title": "T"}]), "passage 1: 'Title' is no known field, but 'title'"),
+        (simple(1, passages={"passage_text": ["A."], "selected": [1]}), "passage 1: 'selected' is no known field"),
+        (simple(1, queryid=1), "'queryid' is no known field, but 'query_id' is, which is absent. Rename it"),
+        (
+            simple(1, passages=[{"text": "A.", "role": "gold"}]),
+            "role of passage 1 should be null or one of plain, hard",
+        ),
+    ],
+)
+def test_misspelt_fields_are_refused(tmp_path: Path, row: Row, said: str) -> None:
+    for name in ("a.jsonl", "a.parquet"):
+        message = refusal(write(tmp_path / name, [row]))
+        assert said in message and str(tmp_path / name) in message, message
+
+
+def test_titles_and_ids_of_ms_marcos_lists_are_kept(tmp_path: Path) -> None:
+    lists = {"passage_text": ["A.", "B."], "title": ["T", None], "passage_id": ["a", "b"], "url": ["u", "v"]}
+    found = read_questions(write(tmp_path / "a.jsonl", [simple(1, passages=lists)]))
+    assert texts(found.rows[0]) == ["T. A.", "B."] and ids(found.rows[0]) == ["a", "b"]
+    assert found.fields == {"passages.url": 2}
+    message = refusal(write(tmp_path / "a.jsonl", [simple(1, passages=lists | {"title": ["T"]})]))
+    assert "title in passages should be a list parallel to the 2 texts" in message
+
+
+def test_fields_of_squad_that_are_not_read_are_counted(tmp_path: Path) -> None:
+    content = squad("v2.0", *ASKED)
+    content["data"][0]["source"] = "wiki"
+    content["data"][0]["paragraphs"][0]["qas"][1]["plausible_answers"] = [{"text": "x", "answer_start": 0}]
+    (tmp_path / "dev.json").write_text(json.dumps(content))
+    assert read_questions(tmp_path / "dev.json").fields == {"source": 3, "plausible_answers": 1}
+    rows = [row | {"level": 1} for row in hugging_face()]
+    for name in ("rows.jsonl", "rows.parquet"):
+        assert read_questions(write(tmp_path / name, rows)).fields == {"level": 3}
 
 
 def test_parquet_of_another_layout_is_refused_with_its_columns(tmp_path: Path) -> None:
@@ -367,6 +424,50 @@ def test_squad_in_parquet(tmp_path: Path) -> None:
     assert [row["query_id"] for row in found.rows] == ["a", "c"] and found.left_out["unanswerable"] == 1
 
 
+@pytest.mark.parametrize("flag", ["false", "0", "", 2])
+def test_a_flag_of_squad_that_is_a_text_is_refused(tmp_path: Path, flag: Any) -> None:
+    content = squad("v2.0", *ASKED)
+    content["data"][0]["paragraphs"][0]["qas"][2]["is_impossible"] = flag
+    (tmp_path / "dev.json").write_text(json.dumps(content))
+    assert f"question 3: is_impossible should be true or false, is {flag!r}" in refusal(tmp_path / "dev.json")
+
+
+def hugging_face() -> list[Row]:
+    return [
+        {"id": name, "title": "Warsaw", "context": "The river is the Vistula.", "question": question}
+        | {"answers": {"text": answers, "answer_start": [0] * len(answers)}}
+        for name, question, answers in ASKED
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"answers": "{'text': ['Vistula'], 'answer_start': [17]}"}, "'answers' (dict)"),
+        ({"answers": {"text": "Vistula", "answer_start": [17]}}, "answers should be {text: […]"),
+        ({"answers": {"text": ["Vistula"], "answer_start": "[17]"}}, "answers should be {text: […]"),
+        ({"answers": {"text": ["Vistula"], "answer_start": ["17"]}}, "answer_start should be a whole number or null"),
+        ({"is_impossible": "False"}, "is_impossible should be true or false, is 'False'"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_flags_and_lists_of_squads_rows_are_no_texts(tmp_path: Path, suffix: str, changed: Row, said: str) -> None:
+    rows = [row | changed for row in hugging_face()]
+    assert said in refusal(write(tmp_path / f"dev{suffix}", rows))
+
+
+@pytest.mark.parametrize("name", ["dev.jsonl", "dev.json", "dev.JSONL", "array.json", "columns.json", "dev.parquet"])
+def test_squad_in_rows_of_any_format(tmp_path: Path, name: str) -> None:
+    file, rows = tmp_path / name, hugging_face()
+    write(file, rows, array=name == "array.json")
+    if name == "columns.json":
+        file.write_text(columns(*rows))
+    found = read_questions(file)
+    assert [row["query_id"] for row in found.rows] == ["a", "c"] and found.left_out["unanswerable"] == 1
+    assert found.rows[0]["group_id"] == "Warsaw" and found.rows[0]["answers"] == ["Vistula", "the Vistula"]
+    assert [question.id for question in read_squad(file)[0]] == ["a", "c"]
+
+
 def test_squad_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     path = tmp_path / "dev.json"
     for text, says in [
@@ -375,7 +476,7 @@ def test_squad_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         (json.dumps(squad("v2.0", ("b", "Who?", []))), "no question is left"),
     ]:
         path.write_text(text)
-        with pytest.raises(SquadError) as caught:
+        with pytest.raises(DataFileError) as caught:
             read_questions(path)
         assert str(path) in str(caught.value) and says in str(caught.value)
 

@@ -108,6 +108,7 @@ def test_marco_goes_through_with_published_labels_alone(
     project: Path, stage: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_marco(RAW, MARCO)
+    (RAW / "older").mkdir()
     rows = [row for rows in MARCO.values() for row in rows]
     labelled = published(rows[5:], lambda row, text: len(text) / 50 if text else 3.0)
     write_rows(Path("data/published/train-00000-of-00001.parquet"), labelled)
@@ -122,6 +123,8 @@ def test_marco_goes_through_with_published_labels_alone(
     assert report["about"]["corpus"] == 35
     assert "The test questions are from data/raw: test-00000-of-00001.parquet (8)." in capsys.readouterr().out
     assert account()["source"]["read"]["train"]["left_out"]["unanswerable"] == 2
+    assert account()["source"]["read"]["train"]["left_out_fields"]["query_type"] == 33
+    assert account()["source"]["folders_left_alone"] == ["older"]
     assert json.loads(Path("metrics/reader/tiny.json").read_text())["questions"] == 0
     counted = json.loads(Path("metrics/label/theirs.json").read_text())
     assert counted["unmatched"]["train"] == {"questions": 5, "passages": 0, "empty_passages": 0}
@@ -194,6 +197,18 @@ def test_a_run_on_human_labels_that_nobody_gave_is_refused_before_anything_is_wr
     with pytest.raises(ParamsError, match="runs: asked would learn from .* people selected, but none of train's"):
         stage(prepare)
     assert not Path("data/prepared").exists()
+
+
+def test_candidates_that_no_word_chose_are_counted_and_told(
+    project: Path, stage: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = squad()
+    write_rows(RAW / "train.parquet", [rows[0] | {"question": "zzz?"}, *rows[1:]])
+    shares = {"reader": 0, "train": 0.5, "validation": 0.25, "test": 0.25}
+    set_params({"source": "squad", "articles": shares}, LABELS, RUNS)
+    stage(prepare)
+    assert account()["source"]["questions_without_matching_word"] == 1
+    assert "data: no passage has a word of 1 questions" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

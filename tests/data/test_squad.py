@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitter_retrieval.data.division import DivisionError
-from bitter_retrieval.data.squad import SquadError, from_rows, read_squad, squad_files, squad_splits
+from bitter_retrieval.data.squad import from_rows, read_squad, squad_files, squad_splits
+from bitter_retrieval.files.values import DataFileError
 from bitter_retrieval.records import CORPUS, PREPARED, Row, read_rows, write_rows
 
 SHARES = {"reader": 0.2, "train": 0.4, "validation": 0.1, "test": 0.2}  # one article of ten is in no split
@@ -194,7 +195,7 @@ def test_rows_of_a_dataset_are_those_of_its_parquet(tmp_path: Path) -> None:
     assert first == second
     bare = {name: rows[3][1][name] for name in ("id", "title", "context", "question")}
     for row in (rows[3][1] | {"title": None}, bare):
-        with pytest.raises(SquadError, match="train, row 4: '(title|answers)'"):
+        with pytest.raises(DataFileError, match="train, row 4: '(title|answers)'"):
             list(from_rows([*rows[:3], ("train, row 4", row)]))
 
 
@@ -243,6 +244,23 @@ def test_questions_and_texts_without_words_do_not_stop_bm25(tmp_path: Path) -> N
     assert all(sorted(texts(row)) == sorted(contexts) for row in rows)
 
 
+def test_candidates_in_chinese_are_those_with_the_questions_words(tmp_path: Path) -> None:
+    """And questions of which no text has a word are counted."""
+    texts = ["华沙位于维斯瓦河畔。", "猫在家里睡觉。", "维斯瓦河很长。", "火车中午离开。"]
+    questions = ["哪条河流经华沙,维斯瓦河吗", "猫在哪里睡觉", "zzz?"]
+    paragraphs = [{"context": text, "qas": []} for text in texts]
+    for at, question in enumerate(questions):
+        paragraphs[at]["qas"].append(asked(f"q{at}", question, texts[at], texts[at][:2]))
+    path = write_json(tmp_path / "a.json", [{"title": "T", "paragraphs": paragraphs}])
+    splits, _, counts = squad_splits(squad_files(path), "here", 0, 2, {"test": 1.0})
+    assert set(texts_of(splits["test"], "q0")) == {texts[0], texts[2]}
+    assert counts["questions_without_matching_word"] == 1
+
+
+def texts_of(rows: list[Row], query_id: str) -> list[str]:
+    return next(texts(row) for row in rows if row["query_id"] == query_id)
+
+
 def test_result_hangs_on_the_seed_and_not_on_the_order_of_the_file(towns: Path, tmp_path: Path) -> None:
     first = squad_splits(squad_files(towns), "here", 0, 6, SHARES)
     assert squad_splits(squad_files(towns), "here", 0, 6, SHARES) == first
@@ -280,7 +298,7 @@ def test_rows_and_corpus_fit_the_schemas(towns: Path, tmp_path: Path) -> None:
 
 
 def refusal(path: Path) -> str:
-    with pytest.raises(SquadError) as caught:
+    with pytest.raises(DataFileError) as caught:
         read_squad(path)
     return str(caught.value)
 
@@ -295,7 +313,7 @@ def test_errors_say_where_the_data_stand_in_params(towns: Path, tmp_path: Path) 
         squad_splits(squad_files(towns), "here", 0, 4, SHARES | {"validation": 0.04}, at="beyond")
     (tmp_path / "none").mkdir()
     for path in (tmp_path / "absent.json", tmp_path / "none"):
-        with pytest.raises(SquadError, match="[Ss]et beyond.path to"):
+        with pytest.raises(DataFileError, match="[Ss]et beyond.path to"):
             squad_files(path, "beyond")
 
 
@@ -361,6 +379,18 @@ def test_a_split_without_questions_names_the_share_to_raise(towns: Path) -> None
     for shares in (SHARES | {"train": 0.9}, SHARES | {"train": -0.1}):
         with pytest.raises(DivisionError, match="their sum at most 1"):
             squad_splits(squad_files(towns), "here", 0, 4, shares)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_too_few_articles_are_no_matter_of_shares(tmp_path: Path, count: int) -> None:
+    path = write_json(tmp_path / "a.json", [article(number) for number in range(count)])
+    with pytest.raises(DivisionError) as caught:
+        squad_splits(squad_files(path), "here", 0, 4, SHARES)
+    said = (
+        f"here: {count} articles or groups, and each is in one split alone, so reader, train, validation, test cannot"
+    )
+    assert said in str(caught.value) and "Give data of 4 or more" in str(caught.value)
+    assert "Raise" not in str(caught.value)
 
 
 def test_the_share_that_the_message_names_is_enough(towns: Path) -> None:

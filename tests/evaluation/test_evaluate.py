@@ -141,6 +141,12 @@ def test_references_that_no_reader_can_score_are_told(
     assert "control bm25: 4 of 24 answers have no answer loss" in told
 
 
+def test_questions_of_which_no_passage_has_a_word_are_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows("data/prepared/test.parquet", [*ROWS[:5], ROWS[5] | {"query": "zzz?"}], PREPARED)
+    control.main()
+    assert "control bm25: no passage has a word of 1 of 6 questions: their ranking is" in capsys.readouterr().err
+
+
 def test_only_the_corpus_of_the_size_is_searched(
     predict: Callable[[], list[Row]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,6 +162,18 @@ def test_without_selected_passages_nothing_is_said_of_retrieval(folder: Path, ev
     assert summary["encoder"] == {"model": "bm25"} and rows[0]["ranked_scores"][0] > 0
 
 
+def test_questions_without_a_matching_word_and_fields_that_are_not_read_are_told(
+    folder: Path, evaluated: Evaluated
+) -> None:
+    write_lines("odd.jsonl", [*(row | {"note": "x"} for row in ROWS[:5]), ROWS[5] | {"query": "zzz?"}])
+    write_lines("more.jsonl", [{"passage_id": "more", "text": "More.", "url": "u"}])
+    given = ("--input", "odd.jsonl", "--corpus", "more.jsonl", "--shown", 1)
+    summary, _, told = evaluated(*given, *SHORT, encoder="bm25")
+    assert summary["counts"]["without_matching_word"] == 1 and "No passage has a word of 1 questions: BM25" in told
+    assert summary["counts"]["left_out_fields"] == {"note": 5, "corpus.url": 1}
+    assert "Fields that are not read: note 5, corpus.url 1." in told
+
+
 def test_references_that_the_reader_cannot_score_are_counted(folder: Path, evaluated: Evaluated) -> None:
     write_lines("long.jsonl", [*ROWS[:5], ROWS[5] | {"answers": [LONG]}])
     given = ("--input", "long.jsonl", "--shown", 1, 3, "--max-length", 90)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bitter_retrieval.evaluation import retrieval
-from bitter_retrieval.evaluation.retrieval import Ranking, RetrievalError, rank_by_bm25, rank_by_vectors
+from bitter_retrieval.evaluation.retrieval import Ranking, RetrievalError, rank_by_bm25, rank_by_vectors, without_word
 
 IDS = [f"p{number}" for number in (7, 3, 9, 1, 4, 8, 0, 2, 6, 5)]  # ids in another order than places
 TEXTS = [
@@ -194,6 +194,48 @@ def test_bm25_is_the_formula() -> None:
         [wanted] = slow([row], IDS, [own], len(IDS))
         assert ranking.ids == wanted.ids and ranking.candidate_ranks == wanted.candidate_ranks, query
     assert found[5].ids == IDS  # nothing found: the order of the corpus
+
+
+CHINESE = [("华沙位于维斯瓦河畔。", "哪条河流经华沙"), ("东京是日本的首都。", "日本的首都是什么")]
+JAPANESE = [("東京タワーは高い。", "タワーの高さは"), ("ネコは魚を食べる。", "ｈｏｗ：ﾈｺは何を食べますか")]
+THAI = [("กรุงเทพมหานครเป็นเมืองหลวง", "เมืองหลวงคืออะไร"), ("แมวกินปลา", "ปลาอะไร")]
+HINDI = [("दिल्ली भारत की राजधानी है।", "राजधानी क्या है"), ("गंगा एक नदी है", "नदी कौन सी")]
+MIXED = [("请用PyTorch的DataLoader加载数据。", "DataLoader怎么用"), ("The Vistula is a river.", "vistula是什么")]
+
+
+@pytest.mark.parametrize("pairs", [CHINESE, JAPANESE, THAI, HINDI, MIXED])
+def test_bm25_finds_words_of_any_script(pairs: list[tuple[str, str]]) -> None:
+    texts = [*TEXTS, *(text for text, _ in pairs)]
+    ids = [str(place) for place in range(len(texts))]
+    found = rank_by_bm25([query for _, query in pairs], texts, ids, [[]] * len(pairs), k=3)
+    assert [ranking.ids[0] for ranking in found] == ids[len(TEXTS) :]
+    assert without_word(ranking.scores for ranking in found) == 0
+
+
+def test_bm25_does_not_take_one_vowel_for_another() -> None:
+    [ranking] = rank_by_bm25(["की नदि"], ["वह कि नाद", "x"], ["a", "b"], [[]], k=2)
+    assert without_word([ranking.scores]) == 1
+    [composed] = rank_by_bm25(["ता\u0301 u\u0308ber"], ["über alles", "uber"], ["a", "b"], [[]], k=2)
+    assert composed.ids[0] == "a" and composed.scores[0] > 0
+
+
+def test_a_foreign_name_in_a_passage_changes_no_figure_of_plain_questions() -> None:
+    foreign = [f"{text} 樞密院 नदी" for text in TEXTS]
+    scores = [bm25(query, foreign) for query in QUERIES]
+    for row, ranking in zip(scores, rank_by_bm25(QUERIES, foreign, IDS, [[]] * len(QUERIES), k=10), strict=True):
+        by_id = dict(zip(IDS, row, strict=True))
+        assert ranking.scores == pytest.approx([by_id[passage] for passage in ranking.ids], rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("texts", [["?", "!"], ["", ""], ["😀", "."]])
+def test_queries_without_a_matching_word_are_counted(texts: list[str]) -> None:
+    found = rank_by_bm25(["stew", "?", "", "華"], texts, ["a", "b"], [["b"]] * 4, k=2)
+    assert [ranking.ids for ranking in found] == [["a", "b"]] * 4 and [one.candidate_ranks for one in found] == [
+        [2]
+    ] * 4
+    assert without_word(ranking.scores for ranking in found) == 4
+    found = rank_by_bm25(["stew", "goat", "none such"], TEXTS, IDS, [[]] * 3, k=2)
+    assert without_word(ranking.scores for ranking in found) == 1
 
 
 def test_bm25_keeps_the_best() -> None:

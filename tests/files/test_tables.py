@@ -17,6 +17,8 @@ from bitter_retrieval.files.tables import (
     files_of_split,
     of_split,
     records,
+    unread,
+    unread_columns,
 )
 from bitter_retrieval.files.values import DataFileError
 
@@ -78,6 +80,30 @@ def test_a_layout_is_of_objects_that_hold_what_is_needed(tmp_path: Path) -> None
             check_layout(found, tmp_path, LAYOUT)
 
 
+@pytest.mark.parametrize("name", ["colors", "Colour", "COLOUR", "colour_", "colur"])
+def test_a_misspelt_key_is_refused(tmp_path: Path, name: str) -> None:
+    found = ROWS[0] | {name: "red"}
+    said = rf"here: {name!r} is no known field, but 'colour' is, which is absent. Rename it"
+    with pytest.raises(DataFileError, match=said):
+        check_layout(found, "here", LAYOUT)
+    check_layout(found | {"colour": None}, "here", LAYOUT)
+
+
+def test_other_keys_are_told_if_they_hold_something() -> None:
+    found = ROWS[0] | {"hue": 1, "note": "", "tags": [], "about": {}, "none": None, "empty": "[]", "zero": 0}
+    check_layout(found, "here", LAYOUT)
+    assert unread(found, LAYOUT.names) == ["weight", "hue", "zero"]
+    one_of = Layout((), (), "", ("docid", "_id"))
+    check_layout({"_id": 1, "doc_id": 2, "ids": 3, "pid": 4}, "here", one_of)
+    with pytest.raises(DataFileError, match="'doc_id' is no known field, but 'docid' is"):
+        check_layout({"doc_id": 2}, "here", one_of)
+
+
+def test_columns_that_are_not_read_are_counted(tmp_path: Path) -> None:
+    assert unread_columns(write(tmp_path / "a.parquet"), LAYOUT) == {"weight": 2}
+    assert unread_columns(write(tmp_path / "a.jsonl"), LAYOUT) == {}
+
+
 def test_how_a_file_begins_is_told_without_blanks(tmp_path: Path) -> None:
     assert beginning(write(tmp_path / "a.jsonl")).startswith(b'{"name": "A"')
 
@@ -101,6 +127,13 @@ def test_broken_files_are_named_with_the_line(tmp_path: Path) -> None:
     parquet.write_bytes(b"")
     with pytest.raises(DataFileError, match="cut off or broken"):
         column_names(parquet)
+
+
+def test_a_value_nested_without_end_is_named(tmp_path: Path) -> None:
+    deep = "[" * 200_000
+    for start, place in (('{"name": ', ", line 1"), ('[{"name": ', "")):
+        (tmp_path / "a.json").write_text(start + deep)
+        assert f"a.json{place}: not JSON" in refusal(tmp_path / "a.json")
 
 
 def test_columns_of_other_rows_are_refused(tmp_path: Path) -> None:
@@ -133,6 +166,19 @@ def folder(tmp_path: Path) -> Path:
 def test_a_split_of_a_folder_is_its_files_in_name_order(folder: Path, split: str, names: list[str]) -> None:
     assert [file.name for file in files_of_split(folder, split)] == names
     assert [file.name for file in data_files(folder) if of_split(file, split)] == names
+
+
+@pytest.mark.parametrize("name", ["TEST.jsonl", "Test.JSONL", "my_Test.json.GZ", "test-1.NDJSON", "tEST.Parquet"])
+def test_capitals_do_not_matter(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("")
+    assert [file.name for split in ("test", "Test") for file in files_of_split(tmp_path, split)] == [name, name]
+
+
+def test_a_link_to_nothing_is_no_file_to_pass_over(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text("")
+    (tmp_path / "test.jsonl").symlink_to(tmp_path / "gone.jsonl")
+    with pytest.raises(DataFileError, match=r"test.jsonl: a link to nothing.*dvc pull"):
+        data_files(tmp_path)
 
 
 def told(path: Path, split: str | None = None) -> str:

@@ -5,13 +5,16 @@ from typing import Any
 
 import pytest
 
-from bitter_retrieval.files.values import DataFileError, answers, given, identifier, text
+from bitter_retrieval.files.values import DataFileError, answers, flag, given, identifier, single, text
 
 
 def test_values_that_are_meant() -> None:
     assert (text(" A. ", "text", "here"), text(" ", "text", "here")) == ("A.", "")
     assert [identifier(value, "id", "here") for value in ("a", 7, None)] == ["a", "7", None]
     assert [answers(value, "here") for value in ("a ", ["a", " "], None)] == [["a"], ["a", ""], []]
+    assert [flag(value, "f", "here") for value in (True, 0, None, 1.0)] == [True, False, None, True]
+    assert answers("[sic] x", "here") == ["[sic] x"] and answers(["[1]", "[]"], "here") == ["[1]", "[]"]
+    assert single(["a"], "n", "here") == ["a"] and single("f(x) = {1, 2}[0]", "n", "here") == "f(x) = {1, 2}[0]"
     assert given(["", "a", "No Answer Present.", "b"]) == ["a", "b"]
 
 
@@ -31,3 +34,18 @@ def test_other_values_are_refused_with_their_place(check: Callable[[Any], Any], 
     with pytest.raises(DataFileError) as caught:
         check(value)
     assert str(caught.value).startswith("f, line 2: ") and said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["[]", " [ ] ", "['x', 'y']", '["x"]', "['x' 'y']", "[1912]", "[1.5, 2]", "{'text': ['x']}", "['it\\'s\\n']"],
+)
+def test_a_list_that_is_a_text_is_no_answer(value: str) -> None:
+    with pytest.raises(DataFileError, match=r"f, line 2: answers should be a list and not the text of one.*Correct"):
+        answers(value, "f, line 2")
+
+
+@pytest.mark.parametrize("value", ["false", "true", "0", "1", "", 2, -1, [0], {}])
+def test_a_flag_that_is_a_text_is_no_flag(value: Any) -> None:
+    with pytest.raises(DataFileError, match="f, line 2: isgold should be true or false, is"):
+        flag(value, "isgold", "f, line 2")

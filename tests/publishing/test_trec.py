@@ -96,7 +96,17 @@ def test_scores_fall_and_only_ties_move() -> None:
     np.testing.assert_allclose(found, scores, rtol=1e-6, atol=1e-40)
 
 
-@pytest.mark.parametrize("name", ["a b", "a\tb", " a", "a\n"])
-def test_an_id_with_white_space_is_refused(name: str) -> None:
-    with pytest.raises(RecordError, match="white space"):
+@pytest.mark.parametrize(
+    "name", ["a b", "a\tb", " a", "a\n", "a\xa0b", "a\0b", "\x1b[31mred", "a\u2028b", "\u202egnp.exe"]
+)
+def test_an_id_with_white_space_or_control_characters_is_refused(name: str) -> None:
+    with pytest.raises(RecordError, match="white space.*or control characters: give the data other ids"):
         trec.name_of(name)
+
+
+def test_other_ids_stay_as_they_are_and_none_is_the_empty_passages() -> None:
+    for name in ("../../etc/passwd", "a|b", "<script>", "[red]", "नदी", "水", "e\u0301", "😀", "Q0", "#", "x" * 9999):
+        assert trec.name_of(name) == name
+    assert trec.name_of("") == "no-passage"
+    with pytest.raises(RecordError, match="is the empty passage's"):
+        trec.name_of("no-passage")

@@ -98,6 +98,19 @@ def test_a_control_without_answers_of_a_reader_is_told() -> None:
     assert made["systems"]["infonce_a"]["scores"]["reader_b"]["harm"]["mean"] == 1 / 8
 
 
+def test_questions_that_bm25_cannot_rank_are_told_before_the_tables() -> None:
+    """Each counts once, however many readers answer it."""
+    made, page = compared()
+    assert "without_matching_word" not in made["about"] and "No passage has a word" not in page
+    nothing = {"ranked_scores": [0.0, 0.0]}
+    path = Path("data/predictions/controls/bm25.parquet")
+    change(path, lambda rows: [row | (nothing if row["query_id"] in ("q1", "q3") else {}) for row in rows])
+    made, page = compared()
+    assert made["about"]["without_matching_word"] == 2
+    assert any(said.startswith("No passage has a word of 2 questions: BM25") for said in wording.warnings(made))
+    assert "No passage has a word of 2 questions" in page
+
+
 def test_answers_without_a_loss_are_told() -> None:
     assert "Answers without an NLL" not in compared()[1]
 

@@ -50,6 +50,13 @@ def test_the_order_of_a_ranking_counts_and_no_passages_name() -> None:
         assert ranking_metrics({"q": ranking}, {"q": {"b"}})["q"]["mrr_10"] == 0.5
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\0", "", " ", "\x1b[31m", "/etc", "नदी", "😀", "\u202e", "x" * 100_000])
+def test_any_id_will_do(name: str) -> None:
+    """trec_eval cuts ids off at a NUL: those of two passages may become one, and a question is then unknown."""
+    found = ranking_metrics({name: ["other", name], "q": [name]}, {name: {name, f"{name}2"}, "q": {"other"}})
+    assert found[name] == pytest.approx(slow(["other", name], {name, f"{name}2"})) and found["q"]["mrr_10"] == 0
+
+
 def test_nothing_ranked_is_nothing_measured() -> None:
     assert ranking_metrics({}, {"q": {"a"}}) == {} == ranking_metrics({"q": ["a"]}, {"q": set()})
     assert set(ranking_metrics({"q": ["a"]}, {"q": {"a"}})["q"]) == {row.name for row in of_family("ranking")}

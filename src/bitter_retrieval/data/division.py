@@ -29,6 +29,12 @@ def divide(groups: Iterable[str], seed: int, shares: dict[str, float], where: st
     where: the data's name in errors; at: where params describe the data. Raises DivisionError.
     """
     order = drawn(groups, seed)
+    wanted = [split for split, share in shares.items() if share]
+    if len(order) < len(wanted):
+        raise DivisionError(
+            f"{where}: {len(order)} articles or groups, and each is in one split alone, so {', '.join(wanted)} cannot "
+            f"all have one. Give data of {len(wanted)} or more, or set shares of {at}.articles to 0."
+        )
     # Rounded half up. Sums of shares may miss a half by their rounding error, for which 1e-9 makes up.
     ends = [int(len(order) * share + 0.5 + 1e-9) for share in accumulate(shares.values())]
     if ends != sorted(ends) or ends[-1] > len(order):

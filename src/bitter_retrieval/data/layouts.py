@@ -15,12 +15,23 @@ part of its text, written as settings.TITLED says.
 import csv
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bitter_retrieval.data.settings import TITLED
 from bitter_retrieval.files import values
-from bitter_retrieval.files.tables import Layout, Place, Record, check_layout, data_files, records, stem
+from bitter_retrieval.files.tables import (
+    Layout,
+    Place,
+    Record,
+    check_layout,
+    data_files,
+    records,
+    refuse_misspelt,
+    stem,
+    unread,
+)
 from bitter_retrieval.files.values import DataFileError, short
 from bitter_retrieval.records import Row
 
@@ -31,38 +42,38 @@ DESCRIPTION = (
     "positive_passages, negative_passages), FlagEmbedding's (query, pos, neg), sentence-transformers' (anchor, "
     "positive, negative), each with answers"
 )
-PASSAGE = Layout(("text",), (*IDS, "title"), "a passage of text, with title and id or without")
-# Keys that say which layout a record has: all of a set.
-MARKS: dict[frozenset[str], str] = {
-    frozenset({"question", "ctxs"}): "fid",
-    frozenset({"question", "positive_ctxs"}): "dpr",
-    frozenset({"query", "positive_passages"}): "tevatron",
-    frozenset({"query", "pos"}): "flag_embedding",
-    frozenset({"anchor", "positive"}): "triplet",
-    frozenset({"query", "positive"}): "triplet",
-}
+PASSAGE = Layout(("text",), ("title",), "a passage of text, with title and id or without", IDS)
+GOLD = replace(PASSAGE, further=("title", "isgold"))
 
 
-def layout_of(keys: Iterable[str]) -> str | None:
+def layout_of(keys: Iterable[str]) -> Layout | None:
     """The layout of a record, or of a table's columns, with these keys; None if it is ours, or unknown."""
     found = set(keys)
     if {"query", "passages"} <= found:
         return None
-    return next((name for marks, name in MARKS.items() if marks <= found), None)
+    return next((layout for layout in READ if found.issuperset(layout.needed)), None)
 
 
 def translated(record: Any, place: Place) -> Any:
-    """A record in the simple layout; one of ours, or of no layout, as it is. Raises DataFileError."""
+    """A record in the simple layout; one of ours, or of no layout, as it is. Raises DataFileError.
+
+    Fields that its layout does not have stay in it and in its passages.
+    """
     layout = layout_of(record) if isinstance(record, dict) else None
-    return record if layout is None else READ[layout](record, place)
+    if layout is None:
+        return record
+    refuse_misspelt(record, place, layout)
+    others = {key: record[key] for key in record if key not in layout.names and not values.NEGATIVE.fullmatch(key)}
+    return others | READ[layout](record, place)
 
 
 def _fid(record: Row, place: Place) -> Row:
     answers = record.get("answers") or record.get("target")
-    passages = [plain_passage(item, place) for item in _list(record["ctxs"], "ctxs", place)]
-    for passage, item in zip(passages, record["ctxs"], strict=True):
+    items = _list(record["ctxs"], "ctxs", place)
+    passages = [plain_passage(item, place, GOLD) for item in items]
+    for passage, item in zip(passages, items, strict=True):
         if item.get("isgold") is not None:
-            passage["is_selected"] = _flag(item["isgold"], place)
+            passage["is_selected"] = values.flag(item["isgold"], "isgold", place)
     return _question(record, record["question"], answers, passages)
 
 
@@ -95,31 +106,44 @@ def _flag_embedding(record: Row, place: Place) -> Row:
 
 def _triplet(record: Row, place: Place) -> Row:
     texts = [(record["positive"], 1), *((text, 0) for text in values.negatives(record))]
-    passages = [{"text": text, "is_selected": selected} for text, selected in texts]
+    passages = [{"text": values.single(text, "a passage", place), "is_selected": selected} for text, selected in texts]
     query = record["anchor"] if "anchor" in record else record["query"]
     return _question(record, query, record.get("answers"), passages)
 
 
-READ: dict[str, Callable[[Row, Place], Row]] = {
-    "fid": _fid,
-    "dpr": _dpr,
-    "tevatron": _tevatron,
-    "flag_embedding": _flag_embedding,
-    "triplet": _triplet,
+QUERY_IDS = ("query_id", "qid", "id", "_id")
+
+
+def _layout(needed: tuple[str, ...], *further: str) -> Layout:
+    return Layout(needed, ("answers", "group_id", *further), DESCRIPTION, QUERY_IDS)
+
+
+# By the keys that say which layout a record has: all that are needed. The first that fits is taken.
+READ: dict[Layout, Callable[[Row, Place], Row]] = {
+    _layout(("question", "ctxs"), "target"): _fid,
+    _layout(("question", "positive_ctxs"), "negative_ctxs", "hard_negative_ctxs"): _dpr,
+    _layout(("query", "positive_passages"), "negative_passages"): _tevatron,
+    _layout(("query", "pos"), "neg"): _flag_embedding,
+    _layout(("anchor", "positive")): _triplet,
+    _layout(("query", "positive")): _triplet,
 }
 
 
 def _question(record: Row, query: Any, answers: Any, passages: list[Row]) -> Row:
-    query_id = next((record[key] for key in ("query_id", "qid", "id", "_id") if record.get(key) is not None), None)
+    query_id = next((record[key] for key in QUERY_IDS if record.get(key) is not None), None)
     fields = {"query": query, "answers": answers, "passages": passages, "query_id": query_id}
     return fields | {"group_id": record.get("group_id")}
 
 
 def plain_passage(item: Any, place: Place, layout: Layout = PASSAGE) -> Row:
-    """A passage of ours, not yet checked: text, and title and passage_id or None. Raises DataFileError."""
+    """A passage of ours, not yet checked, with title and passage_id or None; fields that the layout lacks stay in it.
+
+    Raises DataFileError.
+    """
     check_layout(item, place, layout)
     passage_id = next((item[key] for key in IDS if item.get(key) not in (None, "")), None)
-    return {"text": item["text"], "title": item.get("title"), "passage_id": passage_id}
+    others = {key: item[key] for key in item if key not in layout.names}
+    return others | {"text": item["text"], "title": item.get("title"), "passage_id": passage_id}
 
 
 def _list(value: Any, name: str, place: Place) -> list[Any]:
@@ -128,12 +152,6 @@ def _list(value: Any, name: str, place: Place) -> list[Any]:
     if not isinstance(value, list):
         raise values.refusal(name, "a list", value, place)
     return value
-
-
-def _flag(value: Any, place: Place) -> int:
-    if value not in (0, 1):  # True and False, too
-        raise values.refusal("isgold", "true or false", value, place)
-    return int(value)
 
 
 def titled(text: str, title: str | None, template: str = TITLED) -> str:
@@ -146,8 +164,9 @@ def titled(text: str, title: str | None, template: str = TITLED) -> str:
 
 # -- BEIR ------------------------------------------------------------------------------------------------------------
 
-QUERY = Layout(("_id", "text"), ("answers", "answer", "metadata", "group_id"), "_id, text and answers")
+QUERY = Layout(("_id", "text"), ("metadata", "group_id"), "_id, text and answers", ("answers", "answer"))
 DOCUMENT = Layout(("_id", "text"), ("title",), "_id, title and text")
+JUDGEMENTS = ".tsv"
 
 
 def is_beir(path: Path) -> bool:
@@ -156,16 +175,22 @@ def is_beir(path: Path) -> bool:
 
 
 def beir_splits(path: Path) -> dict[str, Path]:
-    """Files of qrels/ by split. Raises DataFileError."""
-    splits = {file.stem: file for file in sorted((path / "qrels").glob("*.tsv"))}
-    if not splits:
+    """Files of qrels/ by split. Raises DataFileError for any other file, there or beside corpus and queries."""
+    files = sorted(file for file in (path / "qrels").iterdir() if not file.name.startswith("."))
+    for file in files:
+        if file.suffix.lower() != JUDGEMENTS:
+            raise DataFileError(f"{file}: not a <split>.tsv, as BEIR's folders have. Unpack or convert it, or move it.")
+    if not files:
         raise DataFileError(f"{path / 'qrels'}: no <split>.tsv here. BEIR's folders have one for each split.")
-    return splits
+    for file in data_files(path):
+        if stem(file).lower() not in ("corpus", "queries"):
+            raise DataFileError(f"{file}: neither corpus nor queries, which a folder of BEIR has. Move it away.")
+    return {file.stem.lower(): file for file in files}
 
 
 def beir_file(path: Path, name: str) -> Path:
     """corpus or queries of a folder. Raises DataFileError unless there is one such file."""
-    found = [file for file in data_files(path) if stem(file) == name]
+    found = [file for file in data_files(path) if stem(file).lower() == name]
     if len(found) != 1:
         raise DataFileError(f"{path}: {len(found)} files {name}.jsonl. A folder of BEIR has corpus and queries.")
     return found[0]
@@ -179,24 +204,27 @@ def beir_questions(path: Path, qrels: Path) -> Iterator[Record]:
     wanted = {passage_id for marks in judged.values() for passage_id in marks}
     texts: dict[str, Row] = {}
     for place, record in records(beir_file(path, "corpus"), DOCUMENT):
-        if (found := _id(record, place)) in wanted:
+        if (found := _id(record, place, DOCUMENT)) in wanted:
             texts[found] = plain_passage(record, place)
     for place, record in records(beir_file(path, "queries"), QUERY):
-        query_id = _id(record, place)
+        query_id = _id(record, place, QUERY)
         if query_id not in judged:
             continue
         if absent := [passage_id for passage_id in judged[query_id] if passage_id not in texts]:
             raise DataFileError(f"{qrels}: query {query_id!r} has passage {absent[0]!r}, which corpus lacks. Add it.")
-        about = record.get("metadata") if isinstance(record.get("metadata"), dict) else {}
+        about = record.get("metadata") or {}
+        if not isinstance(about, dict):
+            raise values.refusal("metadata", "an object", about, place)
         answers = next((of[key] for of in (record, about) for key in ("answers", "answer") if of.get(key)), None)
         passages = [texts[passage_id] | {"is_selected": mark} for passage_id, mark in judged.pop(query_id).items()]
-        yield place, _question(record, record["text"], answers, passages)
+        others = {key: record[key] for key in unread(record, QUERY.names)}
+        yield place, others | _question(record, record["text"], answers, passages)
     if judged:
         raise DataFileError(f"{qrels}: query {short(next(iter(judged)))} is not in queries. Add it, or drop its lines.")
 
 
-def _id(record: Any, place: Place) -> str:
-    check_layout(record, place, QUERY)
+def _id(record: Any, place: Place, layout: Layout) -> str:
+    check_layout(record, place, layout)
     found = values.identifier(record["_id"], "_id", place)
     if found is None:
         raise values.refusal("_id", "text or a whole number", found, place)

@@ -1,43 +1,31 @@
-"""Candidates by BM25, for questions that come with too few passages to tell apart.
+"""Candidates by BM25, for questions that come with too few passages to tell apart."""
 
-    scores_of(["Warsaw lies on …", "Krakow is …"], ["which river is in warsaw"])    one array: [1.3, 0.0]
-
-Lucene's BM25 over words of two letters or more; no stemming and no stop words.
-"""
-
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import numpy as np
 
+from bitter_retrieval.bm25 import scores_of, words_of
 from bitter_retrieval.data.division import digest
 from bitter_retrieval.records import Row
 
-
-def scores_of(texts: Sequence[str], questions: Sequence[str]) -> Iterator[np.ndarray]:
-    """Per question, the score of each text [texts]. bm25s.retrieve is not used, as it breaks ties arbitrarily."""
-    import bm25s
-
-    index = bm25s.BM25(method="lucene", backend="numpy")
-    index.index(bm25s.tokenize(texts, stopwords=None, allow_empty=False, show_progress=False), show_progress=False)
-    tokens = bm25s.tokenize(questions, stopwords=None, return_ids=False, show_progress=False)
-    for words in tokens:
-        yield index.get_scores_from_ids(index.get_tokens_ids(words))
+WITHOUT_WORD = "questions_without_matching_word"  # their candidates are those that come first in the files
 
 
 def add_negatives(rows: Sequence[Row], texts: Mapping[str, str], count: int, seed: int) -> dict[str, int]:
     """Give prepared rows that have fewer candidates others of the texts, up to `count`; each row's are then shuffled.
 
     texts: by passage_id. An added passage counts as not selected where people selected another. Returns counts:
-    candidates added, those of them that contain a reference answer, and rows that still have too few.
+    candidates added, those of them that contain a reference answer, rows that still have too few, and WITHOUT_WORD.
     """
     short = [row for row in rows if len(row["passages"]) < count]
     ids = list(texts)
     counts = dict.fromkeys(("mined_candidates", "mined_candidates_with_answer", "questions_with_fewer_candidates"), 0)
+    counts[WITHOUT_WORD] = 0
     if not short:
         return counts
     for row, scores in zip(short, scores_of(list(texts.values()), [row["query"] for row in short]), strict=True):
+        counts[WITHOUT_WORD] += not scores.any()
         own = {passage["passage_id"] for passage in row["passages"]}
         order = np.argsort(-scores, kind="stable")[: count + len(own)]
         added = [ids[place] for place in order if ids[place] not in own][: count - len(own)]
@@ -59,4 +47,4 @@ def with_answer(answers: Sequence[str], passages: Sequence[Row]) -> int:
 
 @cache
 def _words(text: str) -> str:
-    return " " + " ".join(re.findall(r"\w+", text.casefold())) + " "
+    return f" {' '.join(words_of(text))} "

@@ -15,13 +15,12 @@ One question in MS MARCO's layout, and one in the simple layout:
     {"query": "which river is in warsaw", "answers": "the Vistula",
      "passages": ["Warsaw is …", {"text": "Warsaw lies on …", "passage_id": "w2", "is_selected": 1}]}
 
-files/tables.py reads the files; SQuAD's are one JSON object, or parquet in the Hugging Face layout. Whitespace around
+files/tables.py reads the files; SQuAD's are one JSON object, or rows in the Hugging Face layout. Whitespace around
 texts is stripped; a text is one passage with one id in all rows. Further passages to search are rows of passage_id and
 text.
 """
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -36,18 +35,19 @@ from bitter_retrieval.files.tables import (
     Layout,
     Place,
     Record,
-    beginning,
     check_layout,
     column_names,
     files_of_split,
     records,
+    refuse_misspelt,
     stem,
     suffix,
+    unread,
+    unread_columns,
 )
 from bitter_retrieval.files.values import DataFileError, short
 from bitter_retrieval.records import Row
 
-SQUAD = re.compile(rb'\{[^][{}]*"data"\s*:\s*\[\s*[{\]]')  # start of a file in SQuAD's JSON layout
 LEFT_OUT = (
     "empty_query",  # this and the next three: whole rows, counted under the first reason that holds
     "unanswerable",
@@ -61,10 +61,26 @@ LEFT_OUT = (
 )
 
 
+ROLES = ("plain", "hard", "hedged", "lure", "mention", "other", "twin")  # of the generated world's passages
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What is not used of the files that are read."""
+
+    counts: Counter[str]  # by LEFT_OUT
+    fields: Counter[str]  # records by each field that holds something and is not read; passages, by passages.<field>
+
+
+def nothing_left_out(reasons: Iterable[str] = LEFT_OUT) -> LeftOut:
+    return LeftOut(Counter(dict.fromkeys(reasons, 0)), Counter())
+
+
 @dataclass(frozen=True)
 class ReadQuestions:
     rows: list[Row]  # records.PREPARED, in file order
     left_out: dict[str, int]  # counts by LEFT_OUT
+    fields: dict[str, int]  # LeftOut.fields
 
 
 QUESTION = Layout(
@@ -74,7 +90,8 @@ QUESTION = Layout(
     "{passage_text: […], is_selected: […]}; or SQuAD's, {data: [{title, paragraphs: […]}]} or columns "
     f"{', '.join(squad.COLUMNS)}; or {layouts.DESCRIPTION}",
 )
-PASSAGE = Layout(("text",), (*layouts.IDS, "title"), "passage_id (or _id, docid) and text, with a title or without")
+CANDIDATE = Layout(("text",), ("title", "passage_id", "is_selected", "role"), "text, passage_id, title, is_selected")
+PASSAGE = replace(layouts.PASSAGE, description="passage_id (or _id, docid) and text, with a title or without")
 
 
 def read_questions(path: Path, split: str | None = None, first: int = 0, last: int | None = None) -> ReadQuestions:
@@ -83,44 +100,41 @@ def read_questions(path: Path, split: str | None = None, first: int = 0, last: i
     first, last: the range of rows, from 0, `last` excluded, counted over all files before any row is left out. An
     absent query_id becomes the row's place, such as train-17, so that a label leads back to its line; an absent
     group_id the query_id; an absent passage_id a hash of the text. In a SQuAD file, the range counts the questions that
-    have an answer, `left_out` counts the whole file, and an article is a group. Raises SquadError, or DataFileError,
-    also if no question is left.
+    have an answer, `left_out` counts the whole file, and an article is a group. Raises DataFileError, also if no
+    question is left.
     """
     if first < 0 or (last is not None and last <= first):
         raise DataFileError(f"{path}: rows {first} to {last} are an empty range. Give 0 <= first < last.")
-    left_out = Counter(dict.fromkeys(LEFT_OUT, 0))
+    left_out = nothing_left_out()
     asked = islice(file_records(files_of_split(path, split), left_out), first, last)
     found = (row for _, row in prepared_rows(asked, PassageIds(), left_out))
     rows = [row | {"group_id": row["group_id"] or row["query_id"]} for row in found]
     if not rows:
         asked_for = f"rows {first} to {'the end' if last is None else last}"
-        raise DataFileError(f"{path}: no question is left of {asked_for} ({dict(left_out)}). Give other rows.")
-    return ReadQuestions(rows, dict(left_out))
+        raise DataFileError(f"{path}: no question is left of {asked_for} ({dict(left_out.counts)}). Give other rows.")
+    return ReadQuestions(rows, dict(left_out.counts), dict(left_out.fields))
 
 
-def file_records(files: Iterable[Path], left_out: Counter[str]) -> Iterator[Record]:
-    """The records of all files in turn; counts in `left_out` the questions that SQuAD's reader leaves out."""
+def file_records(files: Iterable[Path], left_out: LeftOut) -> Iterator[Record]:
+    """The records of all files in turn; counts in `left_out` what SQuAD's reader leaves out."""
     return chain.from_iterable(
-        _from_squad(file, left_out) if _is_squad(file) else records(file, _layout(file)) for file in files
+        _from_squad(file, left_out) if squad.is_squad(file) else records(file, _layout(file)) for file in files
     )
 
 
 def _layout(file: Path) -> Layout:
-    """Which columns are read: in other people's layouts all, as some have names of their own."""
-    names = column_names(file) if suffix(file) == ".parquet" else []
-    return Layout((), tuple(names), QUESTION.description) if layouts.layout_of(names) else QUESTION
-
-
-def _is_squad(file: Path) -> bool:
-    if suffix(file) == ".parquet":
-        return set(squad.COLUMNS) <= set(column_names(file))
-    return SQUAD.match(beginning(file)) is not None
+    """All columns: other people's have names of their own, and those that are not used are counted."""
+    if suffix(file) != ".parquet":
+        return QUESTION
+    names = column_names(file)
+    check_layout(dict.fromkeys(names), file, layouts.layout_of(names) or QUESTION)
+    return Layout((), tuple(names), QUESTION.description)
 
 
 def prepared_rows(
     found: Iterable[Record],
     ids: "PassageIds",
-    left_out: Counter[str],
+    left_out: LeftOut,
     repeated: bool = False,
     template: str = TITLED,
     unanswered: bool = False,
@@ -134,38 +148,47 @@ def prepared_rows(
     asked: dict[str, Place] = {}
     for place, record in found:
         ours = layouts.translated(record, place)
-        row, counts = _prepared(ours, place, ids, template, unanswered, local=ours is not record)
+        row, counts = _prepared(ours, place, ids, template, unanswered, left_out.fields, local=ours is not record)
         if row is not None and (other := asked.setdefault(row["query_id"], place)) != place:
             if not repeated:
                 raise DataFileError(
                     f"{other}, and {place} have the same query_id {short(row['query_id'])}. Give each its own."
                 )
             row, counts = None, Counter(["duplicate_id"])
-        left_out.update(counts)
+        left_out.counts.update(counts)
         if row is not None:
             yield place, row
 
 
-def read_passages(path: Path, known: Mapping[str, str], source: Path) -> tuple[dict[str, str], int]:
+def read_passages(
+    path: Path, known: Mapping[str, str], source: Path, fields: Counter[str] | None = None
+) -> tuple[dict[str, str], int]:
     """further_passages of a file, or of a folder's only file, and the number of empty texts."""
-    texts, counts = further_passages(files_of_split(path, None), known, source)
+    texts, counts = further_passages(files_of_split(path, None), known, source, fields=fields)
     return texts, counts["empty"]
 
 
 def further_passages(
-    files: Iterable[Path], known: Mapping[str, str], source: Path, template: str = TITLED
+    files: Iterable[Path],
+    known: Mapping[str, str],
+    source: Path,
+    template: str = TITLED,
+    fields: Counter[str] | None = None,
 ) -> tuple[dict[str, str], dict[str, int]]:
     """Texts by passage_id: the `known` ones, which come from the file `source`, then the further ones of the files.
 
-    A text keeps its first id. Counts `empty` texts, which are left out, and `repeated` ones, which are already there.
-    Raises DataFileError.
+    A text keeps its first id. Counts `empty` texts, which are left out, and `repeated` ones, which are already there;
+    in `fields`, passages by each field that is not read. Raises DataFileError.
     """
+    fields = Counter() if fields is None else fields
     ids, texts, counts = PassageIds(), dict(known), {"empty": 0, "repeated": 0}
     for passage_id, text in known.items():
         ids.claim(text, passage_id, source)
     for file in files:
+        fields.update(unread_columns(file, PASSAGE))
         for place, record in records(file, PASSAGE):
             passage = layouts.plain_passage(record, place, PASSAGE)
+            fields.update(unread(record, PASSAGE.names))
             if not {*layouts.IDS} & record.keys():
                 check_layout(record, place, replace(PASSAGE, needed=("passage_id", "text")))
             name = values.identifier(passage["passage_id"], "passage_id", place)
@@ -182,9 +205,10 @@ def further_passages(
     return texts, counts
 
 
-def _from_squad(file: Path, left_out: Counter[str]) -> Iterator[Record]:
+def _from_squad(file: Path, left_out: LeftOut) -> Iterator[Record]:
     questions, counts = squad.read_squad(file)
-    left_out.update(
+    left_out.fields.update(counts.pop("left_out_fields", {}))
+    left_out.counts.update(
         empty_query=counts["empty_question"],
         unanswerable=counts["unanswerable"],
         no_passages=counts["empty_context"],
@@ -198,10 +222,17 @@ def _from_squad(file: Path, left_out: Counter[str]) -> Iterator[Record]:
 
 
 def _prepared(
-    record: Any, place: Place, ids: "PassageIds", template: str, unanswered: bool, local: bool
+    record: Any,
+    place: Place,
+    ids: "PassageIds",
+    template: str,
+    unanswered: bool,
+    fields: Counter[str],
+    local: bool,
 ) -> tuple[Row | None, Counter[str]]:
     """The prepared row, None if it is left out, and the number of parts left out by reason.
 
+    fields: counts the fields that are not read, LeftOut.fields.
     local: a passage's id may be its place in the question, and then another passage's elsewhere.
     """
     if isinstance(record, dict) and "query_type" in record:  # MS MARCO's, whose evaluation files have no answers
@@ -210,7 +241,8 @@ def _prepared(
     query = values.text(record["query"], "query", place)
     answers = values.answers(record["answers"], place)
     items = _candidates(record["passages"], place)
-    candidates = [_candidate(item, number, place, template) for number, item in enumerate(items, 1)]
+    candidates = [_candidate(item, number, place, template, fields) for number, item in enumerate(items, 1)]
+    fields.update(unread(record, QUESTION.names))
     query_id = values.identifier(record.get("query_id"), "query_id", place) or f"{stem(place.file)}-{place.number}"
     group_id = values.identifier(record.get("group_id"), "group_id", place)
     given = values.given(answers)
@@ -219,8 +251,8 @@ def _prepared(
         return None, Counter(["empty_query" if not query else "no_passages" if given or unanswered else "unanswerable"])
     references = list(dict.fromkeys(given))
     passages, replaced = _passages(shown, place, ids, local)
-    fields = {"query_id": query_id, "group_id": group_id, "query": query, "answers": references, "passages": passages}
-    return fields, Counter(
+    row = {"query_id": query_id, "group_id": group_id, "query": query, "answers": references, "passages": passages}
+    return row, Counter(
         empty_answers=len(answers) - len(given),
         duplicate_answers=len(given) - len(references),
         empty_passages=len(candidates) - len(shown),
@@ -273,37 +305,44 @@ def _hash(text: str) -> str:
 
 
 def _candidates(passages: Any, place: Place) -> list[Any]:
-    """The passages as one list; MS MARCO's parallel lists are zipped."""
+    """The passages as one list; MS MARCO's parallel lists are zipped, with those that nobody reads."""
     if isinstance(passages, dict) and "passage_text" in passages:
         texts, marks = passages["passage_text"], passages.get("is_selected")
         if not isinstance(texts, list) or not isinstance(marks, list | None):
             raise values.refusal("passage_text and is_selected", "lists", passages, place)
-        marks = [None] * len(texts) if marks is None else marks
-        if len(texts) != len(marks):
+        if marks is not None and len(texts) != len(marks):
             lengths = f"{len(texts)} passage_text and {len(marks)} is_selected"
             raise DataFileError(f"{place}: {lengths} are not parallel. Give one is_selected for each text, or none.")
-        return [{"text": text, "is_selected": mark} for text, mark in zip(texts, marks, strict=True)]
+        lists = {name: value for name, value in passages.items() if value is not None}
+        for name, value in lists.items():
+            if not isinstance(value, list) or len(value) != len(texts):
+                raise values.refusal(f"{name} in passages", f"a list parallel to the {len(texts)} texts", value, place)
+        return [dict(zip(lists, item, strict=True)) for item in zip(*lists.values(), strict=True)]
     if not isinstance(passages, list | None):
         raise values.refusal("passages", "a list, or {passage_text: […], is_selected: […]}", passages, place)
     return passages or []
 
 
-def _candidate(item: Any, number: int, place: Place, template: str) -> Row:
+def _candidate(item: Any, number: int, place: Place, template: str, fields: Counter[str]) -> Row:
     """A prepared row's passage, whose passage_id may still be None."""
     name = f"passage {number}"
     item = {"text": item} if isinstance(item, str) else item
-    if isinstance(item, dict) and "passage_text" in item:
-        item = {"text": item["passage_text"]} | item
+    if isinstance(item, dict) and "passage_text" in item and "text" not in item:
+        item = {"text" if key == "passage_text" else key: value for key, value in item.items()}
     if not isinstance(item, dict) or "text" not in item:
         raise values.refusal(name, "a text or {text, passage_id, is_selected}", item, place)
+    refuse_misspelt(item, f"{place}, {name}", CANDIDATE)
+    fields.update(f"passages.{key}" for key in unread(item, CANDIDATE.names))
     text = values.text(item["text"], f"text of {name}", place)
     title = None if item.get("title") is None else values.text(item["title"], f"title of {name}", place)
     mark = item.get("is_selected")
     if mark not in (None, -1, 0, 1):
         raise values.refusal(f"is_selected of {name}", "0, 1 or null", mark, place)
+    if item.get("role") not in (None, *ROLES):
+        raise values.refusal(f"role of {name}", f"null or one of {', '.join(ROLES)}", item["role"], place)
     return {
         "passage_id": values.identifier(item.get("passage_id"), f"passage_id of {name}", place),
         "text": layouts.titled(text, title, template),
         "is_selected": None if mark in (None, -1) else int(mark),  # -1: the test split of MS MARCO v2.1, not annotated
-        "role": values.identifier(item.get("role"), f"role of {name}", place),
+        "role": item.get("role"),
     }

@@ -22,7 +22,15 @@ from typing import Any, NamedTuple
 from bitter_retrieval.data.division import digest, divide
 from bitter_retrieval.data.layouts import beir_file, beir_questions, beir_splits, is_beir
 from bitter_retrieval.data.negatives import add_negatives
-from bitter_retrieval.data.question_files import LEFT_OUT, PassageIds, file_records, further_passages, prepared_rows
+from bitter_retrieval.data.question_files import (
+    LEFT_OUT,
+    LeftOut,
+    PassageIds,
+    file_records,
+    further_passages,
+    nothing_left_out,
+    prepared_rows,
+)
 from bitter_retrieval.data.settings import Limits, QuestionData
 from bitter_retrieval.files.tables import Record, data_files, of_split, stem
 from bitter_retrieval.files.values import DataFileError
@@ -33,7 +41,7 @@ ALIASES = {"val": "validation", "dev": "validation", "eval": "test"}  # other na
 FIRST = ("test", "validation", "train", "reader")  # a group in several splits stays in the first of these
 REASONS = (*LEFT_OUT, "group_elsewhere", "split_without_human_label", "not_drawn")  # not_drawn: by limits or shares
 
-Parts = Mapping[str, Callable[[Counter[str]], Iterable[Record]]]  # by name; reading one counts what is left out
+Parts = Mapping[str, Callable[[LeftOut], Iterable[Record]]]  # by name; reading one counts what is left out
 
 
 class _Drawn(NamedTuple):
@@ -65,13 +73,13 @@ def split_files(path: Path) -> tuple[Parts, list[Path]]:
     return {split: partial(file_records, own) for split, own in named.items() if own}, corpus
 
 
-def _beir(path: Path, qrels: Path, left_out: Counter[str]) -> Iterable[Record]:
+def _beir(path: Path, qrels: Path, left_out: LeftOut) -> Iterable[Record]:
     return beir_questions(path, qrels)
 
 
 def _splits_of(file: Path) -> set[str]:
     """All splits that a file's name may say; an alias counts only as a whole word."""
-    words = re.split(r"[^A-Za-z0-9]+", stem(file))
+    words = re.split(r"[^a-z0-9]+", stem(file).lower())
     return {split for split in SPLITS if of_split(file, split)} | {ALIASES[word] for word in words if word in ALIASES}
 
 
@@ -103,12 +111,14 @@ def question_splits(
     splits = reading.apart(splits)
     rows = {split: [one.row for one in splits[split]] for split in SPLITS}
     texts = passage_texts([one.row for one in sorted(searched, key=_place)])
-    texts, further = further_passages(corpus, texts, Path(where), data.passage)
+    fields: Counter[str] = Counter()
+    texts, further = further_passages(corpus, texts, Path(where), data.passage, fields)
     account: dict[str, Any] = {
         "from": {split: dict(Counter(one.file for one in splits[split])) for split in SPLITS},
         "read": reading.account(splits),
     }
     account |= {f"{what}_corpus_passages": count for what, count in further.items()}
+    account |= {"left_out_corpus_fields": dict(fields)} if fields else {}
     if data.negatives == "bm25":
         pool = passage_texts([row for split in SPLITS for row in rows[split]]) | texts
         account |= add_negatives([row for split in SPLITS for row in rows[split]], pool, data.candidates, data.seed)
@@ -122,13 +132,15 @@ class _Reading:
         self.parts, self.data = parts, data
         self.ids = PassageIds()
         self.left_out: dict[str, Counter[str]] = {}
+        self.fields: dict[str, Counter[str]] = {}
         self.kept: Counter[str] = Counter()
 
     def rows(self, part: str) -> Iterator[_Drawn]:
         """The rows of a part; none if it is absent."""
         if part not in self.parts:
             return
-        left_out = self.left_out[part] = Counter(dict.fromkeys(REASONS, 0))
+        left_out = nothing_left_out(REASONS)
+        self.left_out[part], self.fields[part] = left_out.counts, left_out.fields
         again = self.data.source == "msmarco"  # whose files may repeat a query_id
         first: dict[str, str] = {}  # group_id of each group's first row
         dials = self.data.passage, self.data.unanswered == "train"
@@ -168,6 +180,7 @@ class _Reading:
             left_out["not_drawn"] = self.kept[part] - used[part] - elsewhere
         return {
             part: {"questions": self.kept[part], "used": used[part], "left_out": dict(left_out)}
+            | ({"left_out_fields": dict(self.fields[part])} if self.fields[part] else {})
             for part, left_out in self.left_out.items()
         }
 

@@ -7,13 +7,15 @@ into integer keys of score and place, of which no two tie. That takes about 300 
 of vectors more.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from bitter_retrieval.bm25 import scores_of
 
 QUERIES_AT_ONCE = 256  # sides of a block of scores; a corpus within one block is one product
 PASSAGES_AT_ONCE = 32_768
@@ -53,24 +55,18 @@ def rank_by_vectors(
 def rank_by_bm25(
     queries: Sequence[str], passages: Sequence[str], ids: Sequence[str], candidates: Sequence[Sequence[str]], k: int
 ) -> list[Ranking]:
-    """Rank the corpus by BM25 (Lucene's variant, k1 1.5, b 0.75), without stop words or stemming.
-
-    Words are lower-cased and have two letters or more; for a query without any, all passages tie.
-    """
-    import bm25s
-
-    tokens = bm25s.tokenize(list(passages), stopwords=None, show_progress=False)
-    index = bm25s.BM25(method="lucene")
-    index.index(tokens, show_progress=False)
-    asked = bm25s.tokenize(list(queries), stopwords=None, return_ids=False, show_progress=False)
+    """Rank the corpus by BM25 (bm25.py). All passages tie, with score 0, for a query without a word of theirs."""
     own = _places(ids, candidates, len(queries))
-    nothing = np.zeros(len(ids), dtype=np.float32)  # bm25s fails on a query without words
     rankings = []
-    for at, words in enumerate(asked):
-        scores = torch.from_numpy(index.get_scores(words) if words else nothing)[None]
+    for at, scores in enumerate(scores_of(passages, queries)):
         one = slice(at, at + 1)
-        rankings += _rankings(_known(scores), own[one], ids, candidates[one], k)
+        rankings += _rankings(_known(torch.from_numpy(scores)[None]), own[one], ids, candidates[one], k)
     return rankings
+
+
+def without_word(scores: Iterable[Sequence[float]]) -> int:
+    """The number of BM25's rankings, by their scores, for which no passage has a word of the query."""
+    return sum(not any(one) for one in scores)
 
 
 def _known(scores: Tensor) -> Scores:

@@ -4,14 +4,17 @@
     (train.jsonl, line 1)    {"query": "which river is in warsaw", "answers": ["the Vistula"]}
 
 An object of columns is {"query": {"0": "…", …}, …}, as in MS MARCO v2.1 and as pandas writes it. A folder's file is of
-a split if its name contains the split's name. A file of a folder is read or refused: none is passed over in silence.
+a split if its name contains the split's name, in capitals or not. A file of a folder is read or refused: none is passed
+over in silence. Of fields that nobody reads the names are told (unread), so that they can be counted.
 """
 
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -48,13 +51,47 @@ class Layout:
     needed: tuple[str, ...]
     further: tuple[str, ...]  # read if present; other columns of parquet are not read
     description: str  # the layout in words, for errors
+    one_of: tuple[str, ...] = ()  # the first of them that is present is read
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*self.needed, *self.further, *self.one_of)
 
 
-def check_layout(found: Any, place: Place | Path, layout: Layout) -> None:
-    """Raise DataFileError unless `found` is an object with all needed keys."""
+def check_layout(found: Any, place: object, layout: Layout) -> None:
+    """Raise DataFileError unless `found` is an object with all needed keys, and no misspelt one."""
     if not isinstance(found, dict) or any(key not in found for key in layout.needed):
         keys = f"keys {list(found)}"[:200] if isinstance(found, dict) else f"no object but {short(found)}"
         raise DataFileError(f"{place}: unknown layout, found {keys}. Known: {layout.description}. Rename or add keys.")
+    refuse_misspelt(found, place, layout)
+
+
+def refuse_misspelt(found: Mapping[str, Any], place: object, layout: Layout) -> None:
+    """Raise DataFileError for a key that is none of the layout's but close to one, which is absent: a `selected` that
+    nobody reads would be labels lost. Any other key is let be, as the files of this field are full of them."""
+    one_of = () if any(name in found for name in layout.one_of) else layout.one_of
+    absent = tuple(name for name in (*layout.further, *one_of) if name not in found)
+    for name in found:
+        if name not in layout.names and (meant := _meant(name, absent)):
+            raise DataFileError(
+                f"{place}: {name!r} is no known field, but {meant!r} is, which is absent. Rename it; if it means "
+                "something else, give it another name or remove it."
+            )
+
+
+@cache
+def _meant(name: str, known: tuple[str, ...]) -> str | None:
+    """The known name that another spelling of it means, such as isSelected or selected for is_selected."""
+    plain = {re.sub(r"[\W_]", "", one).lower(): one for one in known}
+    found = re.sub(r"[\W_]", "", name).lower()
+    close = get_close_matches(found, [one for one in plain if min(len(one), len(found)) > 3], n=1, cutoff=0.8)
+    return plain.get(found) or (plain[close[0]] if close else None)
+
+
+def unread(found: Mapping[str, Any], names: Container[str]) -> list[str]:
+    """Keys that are none of the names and hold something."""
+    empty: tuple[Any, ...] = (None, "", "[]", [], {})  # MS MARCO v2.1 has "[]" as a text
+    return [key for key, value in found.items() if key not in names and value not in empty]
 
 
 # -- files of a folder -----------------------------------------------------------------------------------------------
@@ -68,9 +105,11 @@ def data_files(path: Path) -> list[Path]:
     if not path.exists():
         raise DataFileError(f"{path}: no such file or folder. Give a data file ({KNOWN}).")
     inside = sorted(path.iterdir()) if path.is_dir() else [path]
-    files = [file for file in inside if file.is_file() and not file.name.startswith(".")]
+    files = [file for file in inside if not (file.is_dir() or file.name.startswith("."))]
     files = [file for file in files if path.is_file() or file.suffix.lower() not in BESIDE]
     for file in files:
+        if not file.is_file():
+            raise DataFileError(f"{file}: a link to nothing, or no file. Fetch it (`dvc pull`) or move it away.")
         if not suffix(file):
             raise DataFileError(
                 f"{file}: unknown format {file.suffix!r}. Unpack or convert it ({KNOWN}), or move it away."
@@ -108,7 +147,8 @@ def files_of_split(path: Path, split: str | None) -> list[Path]:
 
 
 def of_split(file: Path, split: str) -> bool:
-    return file.name.startswith(split) or split in re.split(r"[^A-Za-z0-9]+", stem(file))
+    name = stem(file).lower()
+    return name.startswith(split.lower()) or split.lower() in re.split(r"[^a-z0-9]+", name)
 
 
 # -- records of a file -----------------------------------------------------------------------------------------------
@@ -128,6 +168,14 @@ def column_names(file: Path) -> list[str]:
         return pq.read_schema(file).names
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise _broken(file, error) from error
+
+
+def unread_columns(file: Path, layout: Layout) -> dict[str, int]:
+    """The rows of a parquet file by each column that the layout does not read; of JSON none. Raises DataFileError."""
+    if suffix(file) != ".parquet":
+        return {}
+    rows = pq.read_metadata(file).num_rows
+    return dict.fromkeys((name for name in column_names(file) if name not in layout.names), rows)
 
 
 def beginning(file: Path) -> bytes:
@@ -152,7 +200,7 @@ def _from_parquet(file: Path, layout: Layout) -> Iterator[Record]:
         with pq.ParquetFile(file) as table:
             names = table.schema_arrow.names
             check_layout(dict.fromkeys(names), file, layout)
-            columns = [name for name in (*layout.needed, *layout.further) if name in names]
+            columns = [name for name in layout.names if name in names]
             batches = table.iter_batches(BATCH, columns=columns)
             for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
                 yield Place(file, "row", number), row
@@ -182,7 +230,7 @@ def _from_json(file: Path) -> Iterator[Record]:
 def _from_whole(content: bytes, file: Path) -> Iterator[Record]:
     try:
         found = json.loads(content)
-    except ValueError as error:  # with line and column
+    except (ValueError, RecursionError) as error:  # with line and column
         raise DataFileError(f"{file}: not JSON ({error}). Fetch or write the file again.") from error
     if isinstance(found, dict):
         yield from _from_columns(found, file)
@@ -193,7 +241,7 @@ def _from_whole(content: bytes, file: Path) -> Iterator[Record]:
 def _from_line(line: bytes, place: Place) -> Record:
     try:
         return place, json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         why, shown = getattr(error, "msg", error), short(line.decode(errors="replace"))
         raise DataFileError(f"{place}: not JSON ({why}): {shown}. Write one object a line.") from error
 

@@ -117,10 +117,15 @@ def notes(summary: Summary) -> Iterator[str]:
     yield f"{asked}, groups: {counts['groups']:,}, passages searched: {counts['passages']:,}."
     left_out = [f"{name.replace('_', ' ')} {count:,}" for name, count in counts["left_out"].items() if count]
     yield f"Left out of the input: {', '.join(left_out) or 'nothing'}."
+    named = counts.get("left_out_fields", {})
+    if fields := [f"{name if name.isprintable() else ascii(name)} {count:,}" for name, count in named.items()]:
+        yield f"Fields that are not read: {', '.join(fields)}."
     yield f"Passages cut to fit: {_by_shown(counts['truncated']) or 'none'}."
     if unscorable := _by_shown(counts["unscorable"]):
         why = "the reader cannot score any of their references or cannot be asked (then they are empty, and wrong)"
         yield f"Answers without an NLL, as {why}: {unscorable}."
+    if lacking := counts.get("without_matching_word"):
+        yield f"No passage has a word of {lacking:,} questions: BM25 ranks the order of the file for them."
     if unlabelled := counts["without_human_label"]:
         yield f"No passage is selected for {unlabelled:,} questions: they do not count for retrieval."
     if counts["groups"] < 2:

@@ -212,7 +212,7 @@ def readings(report: Figures) -> dict[str | int, Figures]:
 def warnings(report: Figures) -> list[str]:
     """Sentences to read before the tables, as they limit what the tables show."""
     unexpected = [f"Not as expected: {said}." for said, expected in _checks(report) if not expected]
-    return _silent(report) + unexpected
+    return _silent(report) + _without_words(report) + unexpected
 
 
 def checks(report: Figures) -> list[str]:
@@ -245,6 +245,13 @@ def _negative(primary: str, name: str, found: Figures) -> str:
     untrained = found["untrained"]
     learnt = f", which is {_beside(untrained, 'the encoder before training')}" if untrained else ""
     return f"{primary} is {_beside(found['primary'], name)}{learnt}"
+
+
+def _without_words(report: Figures) -> list[str]:
+    """A warning if BM25, as a baseline, could not rank some questions."""
+    lacking = report["about"].get("without_matching_word")
+    ranked = "BM25 ranks the order of the corpus for them, and its scores show that much less"
+    return [f"No passage has a word of {lacking} questions: {ranked}."] if lacking else []
 
 
 def _silent(report: Figures) -> list[str]:

@@ -4,7 +4,8 @@
     {"q7": {"ndcg_10": 0.387, "mrr_10": 0.5, "recall_1": 0.0, "recall_5": 0.5, "recall_10": 0.5}}
 
 trec_eval orders passages by score and breaks ties by name, unlike our rankings. So it gets scores that fall by one
-per rank, which keep our order. The measures are listed in metrics.py.
+per rank, which keep our order, and numbers in place of ids, as it cuts them off at a NUL. The measures are listed in
+metrics.py.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,9 +20,13 @@ def ranking_metrics(
     from ir_measures import iter_calc, parse_measure
 
     measures = {parse_measure(row.measure): row.name for row in of_family("ranking")}
-    labels = {query: dict.fromkeys(relevant[query], 1) for query in rankings if relevant.get(query)}
-    run = {query: {passage: -float(at) for at, passage in enumerate(rankings[query])} for query in labels}
-    found: dict[str, dict[str, float]] = {query: {} for query in labels}
+    queries = [query for query in rankings if relevant.get(query)]
+    labels, run = {}, {}
+    for number, query in enumerate(queries):
+        place = {passage: at for at, passage in enumerate(dict.fromkeys([*rankings[query], *relevant[query]]))}
+        labels[str(number)] = {str(place[passage]): 1 for passage in relevant[query]}
+        run[str(number)] = {str(place[passage]): -float(at) for at, passage in enumerate(rankings[query])}
+    found: dict[str, dict[str, float]] = {query: {} for query in queries}
     for one in iter_calc(list(measures), labels, run):
-        found[one.query_id][measures[one.measure]] = float(one.value)
+        found[queries[int(one.query_id)]][measures[one.measure]] = float(one.value)
     return found
