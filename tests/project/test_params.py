@@ -107,7 +107,7 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"data": None}, "data", ["must be a mapping", "None"]),
     # types
     ({"train/learning_rate": "1e-3"}, "train.learning_rate", ["'1e-3'", "write 0.001, without quotes"]),
-    ({"train/learning_rate": "1e-5"}, "train.learning_rate", ["write 1.0e-05"]),
+    ({"train/learning_rate": "1e-5"}, "train.learning_rate", ["write 1e-05, without quotes"]),
     ({"train/epochs": "3"}, "train.epochs", ["a whole number", "write 3,"]),
     ({"train/epochs": 3.0}, "train.epochs", ["a whole number", "3.0 (float)"]),
     ({"train/epochs": True}, "train.epochs", ["a whole number", "True (bool)"]),

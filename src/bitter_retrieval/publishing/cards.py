@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from huggingface_hub import CardData
 
 from bitter_retrieval.lineage import SOURCES
 from bitter_retrieval.reporting.tables import markdown_table
+from bitter_retrieval.typed_yaml import write_yaml
 
 TAG = "bitter-retrieval"  # by which the Hub finds what this project has published
 QUESTION = (
@@ -61,7 +61,7 @@ def _provenance(origin: Origin) -> Iterator[str]:
     if origin.licence == "unknown":
         yield "No licence has been stated; those of the data and the models used apply in any case."
     yield "Settings, from params.yaml:"
-    shown = yaml.safe_dump(portable(origin.settings), sort_keys=False, allow_unicode=True, width=110)
+    shown = write_yaml(portable(origin.settings), width=110)
     yield f"```yaml\n{shown}```"
     if origin.hashes:
         yield "Files read and written (dvc.lock, MD5):"
