@@ -37,10 +37,14 @@ Entry = TypeVar("Entry")
 
 
 def named(section: str, entries: Mapping[str, Entry]) -> tuple[str, Entry]:
-    """The name given as a stage's only argument, and its entry of params.yaml. Raises ParamsError if it has none."""
+    """The name given as a stage's only argument, and its entry of params.yaml. Raises ParamsError if it has none.
+
+    DVC gives the stage's name with it: label@reader_a.
+    """
     parser = ArgumentParser()
     parser.add_argument("name", help=f"one of {section} in params.yaml: {', '.join(entries)}")
-    name = one_of(parser.parse_args().name, entries, f"params.yaml: {section}")
+    given = parser.parse_args().name
+    name = one_of(given.partition("@")[2] or given, entries, f"params.yaml: {section}")
     return name, entries[name]
 
 
