@@ -18,7 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bitter_retrieval.command_line import positive, prompt, row_range, run_stage, track
+from bitter_retrieval.command_line import check_output, positive, prompt, row_range, run_stage, track
 from bitter_retrieval.data.question_files import read_passages, read_questions
 from bitter_retrieval.evaluation.answering import predict, top
 from bitter_retrieval.evaluation.given_models import open_given_reader, point_to_encoder
@@ -121,6 +121,9 @@ def stated(arguments: argparse.Namespace, **fields: str) -> dict[str, Any]:
 
 
 def evaluate_file(arguments: argparse.Namespace) -> None:
+    models = (arguments.encoder, arguments.reader, READERS / arguments.reader)
+    written = arguments.output / "predictions.parquet", arguments.output / "summary.json"
+    check_output(written, [arguments.input, arguments.corpus, *models])
     found = read_questions(arguments.input, arguments.split, *arguments.range)
     rows = found.rows[: arguments.examples]
     corpus, empty = passage_texts(found.rows), 0
@@ -147,8 +150,8 @@ def evaluate_file(arguments: argparse.Namespace) -> None:
     }
     left_out = found.left_out | {"empty_corpus_passages": empty}
     summary["counts"] |= {"readable": len(found.rows), "passages": len(corpus), "left_out": left_out}
-    write_rows(arguments.output / "predictions.parquet", predictions, PREDICTIONS)
-    (arguments.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_rows(written[0], predictions, PREDICTIONS)
+    written[1].write_text(json.dumps(summary, indent=2) + "\n")
     console = Console(markup=False, highlight=False)
     console.print(f"{arguments.encoder} and {arguments.reader} on {arguments.input}", soft_wrap=True)
     for part in evaluation_summary.tables(summary):

@@ -7,10 +7,12 @@
 It decides no result: no stage of dvc.yaml lists it.
 """
 
+import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
@@ -67,6 +69,39 @@ def row_range(text: str) -> tuple[int, int | None]:
     if not colon:
         raise ArgumentTypeError(f"write FIRST:LAST, such as 0:1000, got {text!r}")
     return int(first or 0), int(last) if last else None
+
+
+# -- files that a command writes -----------------------------------------------------------------------------------
+
+
+class OutputError(ValueError):
+    """A file that must not, or cannot, be written."""
+
+
+def check_output(files: Iterable[Path], inputs: Iterable[Path | str | None]) -> None:
+    """Raise OutputError if one of the files that a command will write is an input, or cannot be written.
+
+    Called before the work. An input is a file or a folder with all that is in it; None, ids and absent ones are none.
+    A former result may be replaced.
+    """
+    given = [Path(path) for path in inputs if path is not None and Path(path).exists()]
+    for file in files:
+        for one in given:
+            if one.is_dir() and file.parent.exists() and file.parent.samefile(one):
+                raise OutputError(f"{file}: would lie in the input folder {one}. Name another place by --output.")
+            if file.exists() and any(file.samefile(part) for part in _files(one)):
+                raise OutputError(f"{file}: is an input ({one}), which is never written over. Name another --output.")
+        if file.is_dir():
+            raise OutputError(f"{file}: is a folder, and a file is to be written there. Name another --output.")
+        place = next(folder for folder in file.absolute().parents if os.path.lexists(folder))
+        if not place.is_dir():
+            raise OutputError(f"{place}: is no folder, so {file} cannot be written. Name another --output.")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise OutputError(f"{place}: may not be written to. Allow it, or name another --output.")
+
+
+def _files(path: Path) -> Iterable[Path]:
+    return (file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
 # -- progress; nothing if stderr is a file or a pipe ---------------------------------------------------------------
