@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from bitter_retrieval.command_line import check_output, run_stage
 from bitter_retrieval.params import Params, load_params
+from bitter_retrieval.plain_text import plain
 from bitter_retrieval.records import (
     BINARY_LABELS,
     NO_PASSAGE,
@@ -91,10 +92,10 @@ def falling(scores: Sequence[float]) -> list[float]:
 
 
 def name_of(identifier: str) -> str:
-    if len(identifier.split()) > 1 or identifier != identifier.strip():
+    if len(identifier.split()) > 1 or identifier != identifier.strip() or identifier != plain(identifier):
         raise RecordError(
-            f"id {identifier!r} has white space, which separates the columns of TREC's files: give the data other ids "
-            "and run `dvc repro`."
+            f"id {identifier!r} has white space, which separates the columns of TREC's files, or a control character: "
+            "give the data other ids and run `dvc repro`."
         )
     return EMPTY if identifier == NO_PASSAGE else identifier
 

@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from bitter_retrieval.parameter_types import PROMPT, is_prompt
+from bitter_retrieval.plain_text import PlainConsole, plain
 from bitter_retrieval.typed_yaml import one_of
 
 
@@ -30,7 +30,7 @@ def run_stage(main: Callable[[], object]) -> None:
     except (ValueError, RuntimeError) as error:
         if not type(error).__module__.startswith("bitter_retrieval"):
             raise
-        sys.exit(f"error: {error}")
+        sys.exit(plain(f"error: {error}"))
 
 
 # -- arguments; argparse prints their errors -----------------------------------------------------------------------
@@ -124,12 +124,12 @@ def track(iterable: Iterable[Item], description: str, total: int | None = None, 
 def bar(description: str, total: int | None = None, unit: str = "it") -> Iterator[Advance]:
     """A bar over `total` units; yields a function that counts some of them as done."""
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         Done(),
         Rate(unit),
         TimeRemainingColumn(elapsed_when_finished=True),
-        console=Console(stderr=True),
+        console=PlainConsole(stderr=True),
         disable=not sys.stderr.isatty(),
     ) as progress:
         task = progress.add_task(description, total=total)
@@ -138,7 +138,7 @@ def bar(description: str, total: int | None = None, unit: str = "it") -> Iterato
 
 def say(line: str) -> None:
     """One line on stderr, without markup."""
-    Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
+    PlainConsole(stderr=True).print(line, soft_wrap=True)
 
 
 class Done(ProgressColumn):

@@ -104,7 +104,7 @@ def _unprintable(character: str) -> bool:
 
 def write_yaml(tree: Mapping[str, Any], width: int = 120) -> str:
     """`tree` as text that read_yaml and DVC read as `tree` again; keys keep their order."""
-    yaml = YAML(typ="safe")
+    yaml: Any = YAML(typ="safe")  # its attributes are typed by their defaults
     yaml.default_flow_style, yaml.allow_unicode, yaml.width = False, True, width
     yaml.sort_base_mapping_type_on_output = False
     yaml.representer.ignore_aliases = lambda _: True

@@ -15,6 +15,7 @@ from typing import Any
 from huggingface_hub import CardData
 
 from bitter_retrieval.lineage import SOURCES
+from bitter_retrieval.plain_text import plain
 from bitter_retrieval.reporting.tables import markdown_table
 from bitter_retrieval.typed_yaml import write_yaml
 
@@ -45,7 +46,7 @@ class Origin:
 def page(data: CardData, repo: str, parts: Iterable[str], origin: Origin) -> str:
     """The whole card: metadata for the Hub, paragraphs, and where it all comes from."""
     head = f"---\n{data.to_yaml()}\n---\n\n# {repo}"
-    return "\n\n".join([head, *parts, *_provenance(origin)]) + "\n"
+    return plain("\n\n".join([head, *parts, *_provenance(origin)]) + "\n")
 
 
 def _provenance(origin: Origin) -> Iterator[str]:
@@ -62,7 +63,8 @@ def _provenance(origin: Origin) -> Iterator[str]:
         yield "No licence has been stated; those of the data and the models used apply in any case."
     yield "Settings, from params.yaml:"
     shown = write_yaml(portable(origin.settings), width=110)
-    yield f"```yaml\n{shown}```"
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", shown)), default=0))  # a prompt may hold one
+    yield f"{fence}yaml\n{shown}{fence}"
     if origin.hashes:
         yield "Files read and written (dvc.lock, MD5):"
         yield markdown_table(["file", "MD5"], [[portable(path), md5] for path, md5 in origin.hashes.items()])
