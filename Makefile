@@ -10,6 +10,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 .PHONY: repro test lint types models gemma constraints clean-venv
 
 repro: $(VENV)/installed
+	$(BIN)/python src/unlock.py
 	$(BIN)/dvc repro
 	$(BIN)/python src/compare.py --show
 	$(BIN)/python src/compare.py --repeat

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bitter_retrieval.command_line import positive, run_stage, track
+from bitter_retrieval.command_line import check_output, positive, run_stage, track
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import load_params
 from bitter_retrieval.readers.answer_loss import Scorer, Triple
@@ -58,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     keep_freed_memory()
     name = one_of(options.reader, load_params().readers, "params.yaml: readers")
+    if options.output:
+        check_output([options.output], ["params.yaml", ROWS, READERS / name])
     reader = load_reader(READERS / name)
     questions = shown(read_rows(ROWS, PREPARED))[: options.questions]
     if not questions:
@@ -66,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     page = told(name, len(questions), found)
     print(page)
     if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(page + "\n", encoding="utf-8")
 
 

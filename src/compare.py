@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import yaml
 
 from bitter_retrieval import lineage
 from bitter_retrieval.command_line import run_stage, track
@@ -61,6 +60,7 @@ from bitter_retrieval.statistics.outcomes import (
 )
 from bitter_retrieval.statistics.statistics import Design
 from bitter_retrieval.statistics.utility import Known
+from bitter_retrieval.typed_yaml import parse_yaml, read_yaml
 
 PREPARED_DIR, LABELS, PREDICTIONS = Path("data/prepared"), Path("data/labels"), Path("data/predictions")
 LOCK = Path("dvc.lock")
@@ -132,7 +132,7 @@ def repeat() -> None:
     if known is None:
         print(f"{file} is not in the last commit: there is nothing to compare with.")
         return
-    other = changed(*map(yaml.safe_load, (LOCK.read_text(encoding="utf-8"), lock))) if lock and LOCK.is_file() else []
+    other = changed(read_yaml(LOCK), parse_yaml(lock, f"HEAD:{LOCK}")) if lock and LOCK.is_file() else []
     if other:
         print(f"Parameters differ from those of the committed run: {', '.join(other)}.")
     for sentence in sentences(json.loads(file.read_text(encoding="utf-8")), json.loads(known)):

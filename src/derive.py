@@ -49,7 +49,9 @@ def mined(folder: Path, rows: dict[str, list[Row]], settings: MinedNegatives, la
     source = Path(settings.needs)
     folder.mkdir(parents=True, exist_ok=True)
     for split in SPLITS:
-        shutil.copyfile(source / f"{split}.parquet", folder / f"{split}.parquet")
+        partial = folder / f".{split}.partial"
+        shutil.copyfile(source / f"{split}.parquet", partial)
+        partial.replace(folder / f"{split}.parquet")  # what is there may be a link to the source, or into DVC's cache
     labels, soft = read_labels(source / "train.parquet")
     questions = with_labelled(rows["train"], labels)
     known = positives(labels, soft, source.name)

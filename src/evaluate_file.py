@@ -17,9 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rich.console import Console
-
-from bitter_retrieval.command_line import positive, prompt, row_range, run_stage, track
+from bitter_retrieval.command_line import check_output, positive, prompt, row_range, run_stage, track
 from bitter_retrieval.data.question_files import read_passages, read_questions
 from bitter_retrieval.evaluation.answering import predict, top
 from bitter_retrieval.evaluation.given_models import open_given_reader, point_to_encoder
@@ -27,6 +25,7 @@ from bitter_retrieval.evaluation.retrieval import Ranking, without_word
 from bitter_retrieval.evaluation.retrievers import rank_by_bm25, rank_by_encoder
 from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.models.memory import keep_freed_memory
+from bitter_retrieval.plain_text import PlainConsole
 from bitter_retrieval.readers.language_model import ReaderSettings
 from bitter_retrieval.records import PREDICTIONS, Row, passage_texts, write_rows
 from bitter_retrieval.reporting import evaluation_summary
@@ -122,6 +121,9 @@ def stated(arguments: argparse.Namespace, **fields: str) -> dict[str, Any]:
 
 
 def evaluate_file(arguments: argparse.Namespace) -> None:
+    models = (arguments.encoder, arguments.reader, READERS / arguments.reader)
+    written = arguments.output / "predictions.parquet", arguments.output / "summary.json"
+    check_output(written, [arguments.input, arguments.corpus, *models])
     found = read_questions(arguments.input, arguments.split, *arguments.range)
     rows = found.rows[: arguments.examples]
     corpus, empty, fields = passage_texts(found.rows), 0, Counter[str]()
@@ -151,9 +153,9 @@ def evaluate_file(arguments: argparse.Namespace) -> None:
     if arguments.encoder == BM25:
         summary["counts"]["without_matching_word"] = without_word(ranking.scores for ranking in rankings)
     summary["counts"]["left_out_fields"] = found.fields | {f"corpus.{name}": count for name, count in fields.items()}
-    write_rows(arguments.output / "predictions.parquet", predictions, PREDICTIONS)
-    (arguments.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    console = Console(markup=False, highlight=False)
+    write_rows(written[0], predictions, PREDICTIONS)
+    written[1].write_text(json.dumps(summary, indent=2) + "\n")
+    console = PlainConsole()
     console.print(f"{arguments.encoder} and {arguments.reader} on {arguments.input}", soft_wrap=True)
     for part in evaluation_summary.tables(summary):
         console.print(part, soft_wrap=True)
@@ -172,10 +174,10 @@ def retrieve_given(
     )
     if arguments.encoder == BM25:
         return rank_by_bm25(rows, corpus, top_k), {"model": BM25}
-    with TemporaryDirectory(prefix=f"{Path(arguments.encoder).name}-") as pointer:
+    with TemporaryDirectory() as pointer:
         given = Path(pointer), arguments.encoder, arguments.encoder_revision
         folder, what = point_to_encoder(*given, usage, preset(arguments.encoder), partial(print, file=sys.stderr))
-        return rank_by_encoder(folder, rows, corpus, top_k, arguments.batch_tokens), what
+        return rank_by_encoder(folder, rows, corpus, top_k, arguments.batch_tokens, arguments.encoder), what
 
 
 def preset(encoder: str) -> dict[str, Any]:

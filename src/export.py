@@ -8,12 +8,13 @@ the files) and prints what was left out. An existing folder is not written to.
 """
 
 import argparse
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bitter_retrieval.command_line import run_stage
+from bitter_retrieval.command_line import check_output, run_stage
 from bitter_retrieval.labels.soft import LabelError
 from bitter_retrieval.labels.targets import HUMAN_FILE
 from bitter_retrieval.params import load_params
@@ -33,8 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not found:
         raise LabelError(f"{LABELS / source}: no labels here. Run `dvc repro`, or `dvc pull {LABELS / source}`.")
     folder: Path = options.output or EXPORTS / f"{source}-{options.to}"
-    if folder.exists():
+    if os.path.lexists(folder):
         raise LabelError(f"{folder}: is there already. Move it away, or name another folder by --output.")
+    check_output([folder / "new"], [LABELS / source])
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         for split, file in found.items():

@@ -15,8 +15,6 @@ from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-
 from bitter_retrieval.command_line import bar, run_stage
 from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.judging.judges import (
@@ -34,6 +32,7 @@ from bitter_retrieval.judging.judges import (
 from bitter_retrieval.judging.settings import GeminiParams, LlmParams
 from bitter_retrieval.models.settings import is_hub_id
 from bitter_retrieval.params import Params, load_params
+from bitter_retrieval.plain_text import PlainConsole
 from bitter_retrieval.records import JUDGEMENTS, Row, read_rows, sweep, write_rows
 
 PREPARED_FOLDER = Path("data/prepared")
@@ -42,7 +41,7 @@ RUNS = Path("data/predictions/runs")
 CONTROLS = Path("data/predictions/controls")
 JUDGED = Path("data/judgements.parquet")
 
-console = Console(highlight=False)
+console = PlainConsole()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -59,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def judge_all(judge: Judge, params: Params) -> None:
     for swept in sweep(RUNS, params.runs):
-        console.print(f"Removed {swept}: params.yaml declares no such run.")
+        console.print(f"Removed {swept}: params.yaml declares no such run.", soft_wrap=True)
     answers = asked(params)
     with bar(f"judge {judge.name}", len(answers), "answers") as advance:
         rows = judgements(judge, answers, lambda judged: advance(len(judged)))
@@ -133,9 +132,9 @@ def report(judge: Judge, rows: list[Row]) -> None:
     said = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in VERDICTS)
     console.print(f"Judge {judge.name}: {judge.about}.\n{len(rows):,} distinct answers: {said}.", soft_wrap=True)
     for reason, count in Counter(row["reason"] for row in rows if row["reason"]).most_common():
-        console.print(f"  missing, {count:,}: {reason}", markup=False, soft_wrap=True)
+        console.print(f"  missing, {count:,}: {reason}", soft_wrap=True)
     if judge.account():
-        console.print(f"  {judge.account()}", markup=False, soft_wrap=True)
+        console.print(f"  {judge.account()}", soft_wrap=True)
 
 
 if __name__ == "__main__":

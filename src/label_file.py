@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from bitter_retrieval.command_line import bar, positive, prompt, row_range, run_stage, say
+from bitter_retrieval.command_line import bar, check_output, positive, prompt, row_range, run_stage, say
 from bitter_retrieval.data.question_files import read_questions
 from bitter_retrieval.labels.scored import score_splits, soft_account
 from bitter_retrieval.labels.settings import Label
@@ -62,6 +62,8 @@ def label_file(arguments: argparse.Namespace) -> None:
     from bitter_retrieval.readers.gguf import find_gguf, provenance
     from bitter_retrieval.readers.language_model import ReaderSettings, open_reader
 
+    counts_file = arguments.output.parent / f"{arguments.output.stem}.account.json"
+    check_output([arguments.output, counts_file], [arguments.input, arguments.model])
     found = read_questions(arguments.input, arguments.split, *arguments.range)
     asked = ReaderSettings(
         arguments.prompt, arguments.dtype, arguments.max_length, 0, arguments.chat, arguments.answer_end
@@ -74,7 +76,7 @@ def label_file(arguments: argparse.Namespace) -> None:
     if is_gguf(arguments.model):
         account["weights"] = provenance(find_gguf(arguments.model, arguments.revision))
     counted = json.dumps(account, indent=2)
-    arguments.output.with_suffix(".account.json").write_text(counted + "\n")
+    counts_file.write_text(counted + "\n")
     print(counted)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from bitter_retrieval.command_line import run_stage
+from bitter_retrieval.command_line import check_output, run_stage
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.records import (
     BINARY_LABELS,
@@ -37,13 +37,14 @@ EMPTY = "no-passage"  # name of the empty passage, as names cannot be empty
 def main() -> None:
     arguments = parse()
     params = load_params()
-    rows = [row for row in read_rows(predictions(arguments.name, params), RANKED) if not row["beyond"]]
     source = arguments.labels or params.compare.human_source
-    labels = read_rows(LABELS / source / f"{params.evaluate.split}.parquet", BINARY_LABELS)
-    files = {f"{source}.qrels": qrels(labels)}
+    inputs = predictions(arguments.name, params), LABELS / source / f"{params.evaluate.split}.parquet"
+    rows = [row for row in read_rows(inputs[0], RANKED) if not row["beyond"]]
+    files = {f"{source}.qrels": qrels(read_rows(inputs[1], BINARY_LABELS))}
     for seed in sorted({row["seed"] for row in rows}):
         run = f"{arguments.name}-seed{seed}"
         files[f"{run}.run"] = run_lines(run, [row for row in rows if row["seed"] == seed])
+    check_output([arguments.output / name for name in files], inputs)
     arguments.output.mkdir(parents=True, exist_ok=True)
     for name, lines in files.items():
         (arguments.output / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -33,10 +33,8 @@ from difflib import get_close_matches, unified_diff
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bitter_retrieval.params import load_params, parse_params
-from bitter_retrieval.typed_yaml import ParamsError, read_yaml
+from bitter_retrieval.typed_yaml import ParamsError, read_yaml, write_yaml
 
 PROFILES = Path("profiles")
 PRESETS = PROFILES / "presets.yaml"
@@ -90,7 +88,7 @@ def render(name: str) -> str:
     parse_params(tree, " over ".join(f"profiles/{link}.yaml" for link in chain))
     head = f"# Written by `python src/use_profile.py {name}`: {_first_comment(path)}\n"
     head += f"# Profiles, the first wins: {', '.join(chain)}. docs/params.md explains every field.\n\n"
-    return head + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=120)
+    return head + write_yaml(tree)
 
 
 def profile_path(name: str) -> Path:

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from bitter_retrieval.typed_yaml import read_yaml, write_yaml
+
 REPOSITORY = Path(__file__).parents[1]
 COPIED = ("src", "profiles", "dvc.yaml", "data/raw/README.md", ".dvcignore")
 TREE = dict[str, Any]
@@ -29,9 +31,9 @@ class Workspace:
         self.dvc("init", "--no-scm", "--quiet")
 
     def edit(self, change: Callable[[TREE], object]) -> None:
-        tree = yaml.safe_load((self.folder / "params.yaml").read_text())
+        tree = read_yaml(self.folder / "params.yaml")
         change(tree)
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+        (self.folder / "params.yaml").write_text(write_yaml(tree))
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         """DVC in a new session; it receives interrupts even if the shell runs in the background and ignores them."""

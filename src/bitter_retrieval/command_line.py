@@ -7,17 +7,19 @@
 It decides no result: no stage of dvc.yaml lists it.
 """
 
+import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from bitter_retrieval.parameter_types import PROMPT, is_prompt
+from bitter_retrieval.plain_text import PlainConsole, plain
 from bitter_retrieval.typed_yaml import one_of
 
 
@@ -28,7 +30,7 @@ def run_stage(main: Callable[[], object]) -> None:
     except (ValueError, RuntimeError) as error:
         if not type(error).__module__.startswith("bitter_retrieval"):
             raise
-        sys.exit(f"error: {error}")
+        sys.exit(plain(f"error: {error}"))
 
 
 # -- arguments; argparse prints their errors -----------------------------------------------------------------------
@@ -37,10 +39,14 @@ Entry = TypeVar("Entry")
 
 
 def named(section: str, entries: Mapping[str, Entry]) -> tuple[str, Entry]:
-    """The name given as a stage's only argument, and its entry of params.yaml. Raises ParamsError if it has none."""
+    """The name given as a stage's only argument, and its entry of params.yaml. Raises ParamsError if it has none.
+
+    DVC gives the stage's name with it: label@reader_a.
+    """
     parser = ArgumentParser()
     parser.add_argument("name", help=f"one of {section} in params.yaml: {', '.join(entries)}")
-    name = one_of(parser.parse_args().name, entries, f"params.yaml: {section}")
+    given = parser.parse_args().name
+    name = one_of(given.partition("@")[2] or given, entries, f"params.yaml: {section}")
     return name, entries[name]
 
 
@@ -65,6 +71,39 @@ def row_range(text: str) -> tuple[int, int | None]:
     return int(first or 0), int(last) if last else None
 
 
+# -- files that a command writes -----------------------------------------------------------------------------------
+
+
+class OutputError(ValueError):
+    """A file that must not, or cannot, be written."""
+
+
+def check_output(files: Iterable[Path], inputs: Iterable[Path | str | None]) -> None:
+    """Raise OutputError if one of the files that a command will write is an input, or cannot be written.
+
+    Called before the work. An input is a file or a folder with all that is in it; None, ids and absent ones are none.
+    A former result may be replaced.
+    """
+    given = [Path(path) for path in inputs if path is not None and Path(path).exists()]
+    for file in files:
+        for one in given:
+            if one.is_dir() and file.parent.exists() and file.parent.samefile(one):
+                raise OutputError(f"{file}: would lie in the input folder {one}. Name another place by --output.")
+            if file.exists() and any(file.samefile(part) for part in _files(one)):
+                raise OutputError(f"{file}: is an input ({one}), which is never written over. Name another --output.")
+        if file.is_dir():
+            raise OutputError(f"{file}: is a folder, and a file is to be written there. Name another --output.")
+        place = next(folder for folder in file.absolute().parents if os.path.lexists(folder))
+        if not place.is_dir():
+            raise OutputError(f"{place}: is no folder, so {file} cannot be written. Name another --output.")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise OutputError(f"{place}: may not be written to. Allow it, or name another --output.")
+
+
+def _files(path: Path) -> Iterable[Path]:
+    return (file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
 # -- progress; nothing if stderr is a file or a pipe ---------------------------------------------------------------
 
 Item = TypeVar("Item")
@@ -85,12 +124,12 @@ def track(iterable: Iterable[Item], description: str, total: int | None = None, 
 def bar(description: str, total: int | None = None, unit: str = "it") -> Iterator[Advance]:
     """A bar over `total` units; yields a function that counts some of them as done."""
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         Done(),
         Rate(unit),
         TimeRemainingColumn(elapsed_when_finished=True),
-        console=Console(stderr=True),
+        console=PlainConsole(stderr=True),
         disable=not sys.stderr.isatty(),
     ) as progress:
         task = progress.add_task(description, total=total)
@@ -99,7 +138,7 @@ def bar(description: str, total: int | None = None, unit: str = "it") -> Iterato
 
 def say(line: str) -> None:
     """One line on stderr, without markup."""
-    Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
+    PlainConsole(stderr=True).print(line, soft_wrap=True)
 
 
 class Done(ProgressColumn):

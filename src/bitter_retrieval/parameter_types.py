@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from bitter_retrieval.typed_yaml import Rule
 
-NAME = "made of a-z, 0-9, _ and - (it names files and params; a dot nests in DVC's params)"
-Name = Annotated[str, Rule(lambda text: re.fullmatch("[a-z0-9_-]+", text) is not None, NAME)]
+NAME = "made of a-z, 0-9, _ and -, no - first, at most 100 (it names files and params; a dot nests in DVC's params)"
+Name = Annotated[str, Rule(lambda text: re.fullmatch("[a-z0-9_][a-z0-9_-]{0,99}", text) is not None, NAME)]
 Text = Annotated[str, Rule(lambda text: text.strip() != "", "text that is not blank")]
 Count = Annotated[int, Rule(lambda number: number >= 1, "at least 1")]
 CountOrZero = Annotated[int, Rule(lambda number: number >= 0, "0 or more")]

@@ -4,17 +4,20 @@
         tracker.log(0, {"loss/kl": 1.9, "learning_rate": 1e-4})
 
 The store is `mlflow.db` in the main repo's root (ignored by git), even if DVC runs a stage in a copy. To view it:
-`.venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db`.
+`.venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db`. MLFLOW_TRACKING_URI, if set, names another store. A store
+that fails, at whatever moment, ends a curve with one line on stderr, never the work.
 """
 
 import hashlib
 import json
 import logging
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -54,7 +57,11 @@ def open_tracker(
     """Start an MLflow run, or the null object. Nested params are flattened; the commit and DVC's names become tags."""
     if not enabled:
         return Tracker()
-    return MlflowTracker(experiment, run_name, _flat(params), {**_provenance(), **tags})
+    try:
+        return MlflowTracker(experiment, run_name, _flat(params), {**_provenance(), **tags})
+    except Exception as error:  # MLflow, its database layer and a full disk raise many types
+        print(f"MLflow: no curves of {run_name} ({_line(error)}). The work goes on without.", file=sys.stderr)
+        return Tracker()
 
 
 class MlflowTracker(Tracker):
@@ -94,7 +101,7 @@ class MlflowTracker(Tracker):
             call()
         except Exception as error:  # MLflow, its database layer and a full disk raise many types
             self._lost = True
-            print(f"MLflow: the rest of this curve is not logged ({error}).", file=sys.stderr)
+            print(f"MLflow: the rest of this curve is not logged ({_line(error)}).", file=sys.stderr)
 
     def _log_params(self, params: Mapping[str, str]) -> None:
         from mlflow.entities import Param
@@ -104,20 +111,36 @@ class MlflowTracker(Tracker):
 
 
 def _open_store(root: Path, experiment: str) -> tuple["MlflowClient", str]:
-    """A client of the store under `root`, and the experiment's id. Of concurrent processes, one creates the store."""
+    """A client of the store, and the experiment's id. Of concurrent processes, one creates the store under `root`."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # seven wait for minutes on a server that is down
     from mlflow import MlflowClient
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    store = root / "mlflow.db"
+    elsewhere, store = os.environ.get("MLFLOW_TRACKING_URI"), root / "mlflow.db"
     with FileLock(root / "mlflow.db.lock"):
-        if not store.exists():
-            _create_store(store)
-        client = MlflowClient(_uri(store))
+        if not elsewhere:
+            _check_store(store)
+        client = MlflowClient(elsewhere or _uri(store))
         found = client.get_experiment_by_name(experiment)
         if found is not None:
             return client, found.experiment_id
-        return client, client.create_experiment(experiment, (root / "mlruns").as_uri())
+        return client, client.create_experiment(experiment, None if elsewhere else (root / "mlruns").as_uri())
+
+
+def _check_store(store: Path) -> None:
+    """Create the store if it is absent. Raises if MLflow could not use it, which would try again for an hour."""
+    if odd := {*str(store)} & {*"?%#"}:
+        raise ValueError(f"{store}: no name of a store holds {min(odd)}; name another by MLFLOW_TRACKING_URI")
+    if not store.exists():
+        _create_store(store)
+    if not os.access(store, os.W_OK):
+        raise PermissionError(f"{store}: may not be written to; allow it, or name another by MLFLOW_TRACKING_URI")
+    try:
+        with closing(sqlite3.connect(store, timeout=WAIT)) as database:
+            database.execute("SELECT version_num FROM alembic_version").fetchall()
+    except sqlite3.Error as error:
+        raise ValueError(f"{store}: {error}; move it away, for a new one") from error
 
 
 def _create_store(store: Path) -> None:
@@ -129,6 +152,10 @@ def _create_store(store: Path) -> None:
     unfinished = store.with_name(f"{store.name}.partial")
     MlflowClient(_uri(unfinished)).search_experiments()
     unfinished.replace(store)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _uri(store: Path) -> str:

@@ -5,18 +5,30 @@
 
 Supports dataclasses, str, int, float, bool, Literal, list, dict, X | None, Annotated with a Rule, and unions of
 dataclasses that differ in a Literal field of the same name ("kind").
+
+YAML is read and written as DVC does it, by ruamel.yaml in version 1.2: `010` is ten, `2e-05` a number, `yes` and `3:12`
+are texts. Otherwise DVC would see another value, or no change, where a stage sees one.
 """
 
 import dataclasses
+import io
 import math
+import re
+import sys
 import types
-from collections.abc import Callable, Iterable
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import YAMLError
+
+NODES = 1_000_000  # a few lines of aliases to aliases can stand for billions of values
+SHOWN = 300  # characters of a wrong value in an error
 
 
 class ParamsError(ValueError):
@@ -31,30 +43,74 @@ class Rule:
     wanted: str
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key written twice; PyYAML silently keeps the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if str(key.value) in seen:
-                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} is written twice", problem_mark=key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
 def read_yaml(path: Path | str) -> dict[str, Any]:
     """The nested dict of a YAML file. Raises ParamsError if it is absent, invalid, or no mapping of sections."""
     try:
-        with open(path, encoding="utf-8") as file:
-            tree = yaml.load(file, _Loader)
+        text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file. `python src/use_profile.py default` writes params.yaml.") from None
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path}: not valid YAML: {error}") from None
+    except UnicodeDecodeError as error:
+        where = f"byte {error.start + 1:,} is {error.object[error.start]:#04x}"
+        raise ParamsError(f"{path}: not UTF-8 ({where}). Save it as UTF-8; DVC reads no other encoding.") from None
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot be read ({error.strerror}).") from None
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, source: Path | str) -> dict[str, Any]:
+    """The nested dict of YAML text, which errors call `source`; aliases are copies. Raises ParamsError."""
+    try:
+        tree = _copied(YAML(typ="safe").load(text), "", (), iter(range(NODES)))
+    except DuplicateKeyError as error:
+        twice = re.search('key "(.*)" with value', str(error.problem), re.DOTALL)
+        named = f"key {twice[1]!r}" if twice else "a key"
+        line = error.problem_mark.line + 1
+        raise ParamsError(f"{source}: line {line}: {named} is written twice; remove one of them.") from None
+    except YAMLError as error:
+        raise ParamsError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ParamsError(f"{source}: nested too deeply; no section needs a dozen levels.") from None
+    except ParamsError as error:
+        raise ParamsError(f"{source}: {str(error).removeprefix(': ')}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # of a tag or a date
+        raise ParamsError(f"{source}: a value is not what YAML takes it for ({error}); put it in quotes.") from None
     if not isinstance(tree, dict):
-        raise ParamsError(f"{path}: holds {tree!r}, not sections such as `data:` and `runs:`.")
+        raise ParamsError(f"{source}: holds {_shown(tree)}, not sections such as `data:` and `runs:`.")
     return tree
+
+
+def _copied(value: Any, at: str, above: tuple[Any, ...], budget: Iterator[int]) -> Any:
+    """`value` without shared parts. Raises ParamsError if it holds itself, too much, or characters that are no text."""
+    if next(budget, None) is None:
+        raise ParamsError(f"{at}: aliases (*) multiply to over {NODES:,} values; write out what is meant.")
+    if any(value is one for one in above):
+        raise ParamsError(f"{at}: an alias (*) holds itself; write out what is meant.")
+    if isinstance(value, dict):
+        return {
+            _copied(key, at, above, budget): _copied(item, _dot(at, key), (*above, value), budget)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_copied(item, f"{at}[{i}]", (*above, value), budget) for i, item in enumerate(value)]
+    if isinstance(value, str) and (bad := next(filter(_unprintable, value), None)) is not None:
+        raise ParamsError(f"{at}: holds the character {bad!r}, which is no text; remove it.")
+    return value
+
+
+def _unprintable(character: str) -> bool:
+    """A control character, such as a terminal's ESC, or half a pair of UTF-16; not a tab or a line break."""
+    return character not in "\t\n\r" and unicodedata.category(character) in ("Cc", "Cs")
+
+
+def write_yaml(tree: Mapping[str, Any], width: int = 120) -> str:
+    """`tree` as text that read_yaml and DVC read as `tree` again; keys keep their order."""
+    yaml: Any = YAML(typ="safe")  # its attributes are typed by their defaults
+    yaml.default_flow_style, yaml.allow_unicode, yaml.width = False, True, width
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.representer.ignore_aliases = lambda _: True
+    text = io.StringIO()
+    yaml.dump(tree, text)
+    return text.getvalue()
 
 
 def build(kind: Any, value: Any, at: str) -> Any:
@@ -76,7 +132,9 @@ def build(kind: Any, value: Any, at: str) -> Any:
         return {build(args[0], key, at): build(args[1], item, _dot(at, key)) for key, item in items}
     if origin is list:
         return [build(args[0], item, f"{at}[{i}]") for i, item in enumerate(_checked(list, value, at))]
-    return _checked(kind, float(value) if kind is float and type(value) is int else value, at)
+    if kind is float and type(value) is int:
+        value = float(value) if abs(value) <= sys.float_info.max else math.inf
+    return _checked(kind, value, at)
 
 
 def _build_kind(options: list[Any], value: Any, at: str) -> Any:
@@ -124,7 +182,7 @@ def _build_section(kind: Any, value: Any, at: str, named: str = "") -> Any:
 def _build_ruled(kind: Any, rule: Rule, value: Any, at: str) -> Any:
     built = build(kind, value, at)
     if not rule.holds(built):
-        raise ParamsError(f"{at}: must be {rule.wanted}, got {value!r}.")
+        raise ParamsError(f"{at}: must be {rule.wanted}, got {_shown(value)}.")
     return built
 
 
@@ -134,26 +192,39 @@ NOUNS |= {dict: "a mapping of keys to values", list: "a list"}
 
 def _checked(kind: type, value: Any, at: str) -> Any:
     if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
-        got = f"{value!r} ({type(value).__name__})"
-        raise ParamsError(f"{at}: must be {NOUNS[kind]}, got {got}.{_number_remedy(kind, value)}")
+        got = f"{_shown(value)} ({type(value).__name__})"
+        raise ParamsError(f"{at}: must be {NOUNS[kind]}, got {got}.{_remedy(kind, value)}")
     return value
 
 
-def _number_remedy(kind: type, value: Any) -> str:
-    """How to write a number that YAML read as text: YAML 1.1 needs a dot and a sign, 1.0e-3."""
+def _remedy(kind: type, value: Any) -> str:
+    """How to write a number or a truth value that YAML 1.2 reads as text."""
+    if type(value) is not str:
+        return ""
+    if kind is bool and value.lower() in TRUTH:
+        return f" YAML 1.2 reads it as text: write {TRUTH[value.lower()]}."
     try:
-        number = kind(float(value)) if kind in (int, float) and type(value) is str else math.nan
+        number = kind(float(value)) if kind in (int, float) else math.nan
     except (ValueError, OverflowError):
         return ""
     if not math.isfinite(number) or number != float(value):
         return ""
-    return f" YAML reads it as text: write {yaml.safe_dump(number).split()[0]}, without quotes."
+    return f" YAML reads it as text: write {number!r}, without quotes."
+
+
+TRUTH = dict.fromkeys(("yes", "on", "y", "true"), "true") | dict.fromkeys(("no", "off", "n", "false"), "false")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def one_of(value: Any, legal: Iterable[str], at: str) -> str:
     """`value`, which must be among `legal`. Raises ParamsError beginning with `at`."""
     if value not in (legal := list(legal)):
-        raise ParamsError(f"{at}: {value!r} is none of {', '.join(legal) or '(nothing)'}.{nearest(value, legal)}")
+        listed = ", ".join(map(str, legal)) or "(nothing)"
+        raise ParamsError(f"{at}: {_shown(value)} is none of {listed}.{nearest(value, legal)}")
     return value
 
 

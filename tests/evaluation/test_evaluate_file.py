@@ -114,6 +114,14 @@ def test_a_file_is_evaluated(folder: Path, evaluated: Evaluated) -> None:
     assert "No passage is selected for 1 questions" in told and "Left out of the input: nothing." in told
 
 
+def test_texts_that_lose_their_tail_are_told_with_the_name_that_was_given(
+    evaluated: Evaluated, models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    evaluated("--encoder-max-length", 4, *SHORT)
+    said = [record.getMessage() for record in caplog.records if "lost their tail" in record.getMessage()]
+    assert said and all(line.startswith(f"{models / 'bert'}: ") for line in said)
+
+
 def test_what_was_done_once_is_not_done_again_outside_dvc_either(
     evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
 ) -> None:

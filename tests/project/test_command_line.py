@@ -9,7 +9,7 @@ import pytest
 import tiny
 import yaml
 
-from bitter_retrieval.command_line import run_stage
+from bitter_retrieval.command_line import named, run_stage
 
 HARD = {"kind": "mined", "needs": "data/labels/human", "encoder": "models/encoders/mini", "per_query": 2, "depth": 9}
 NAMED = {  # by stage: the section, a name that is mistyped, and what was meant
@@ -48,6 +48,15 @@ def test_a_name_that_params_do_not_have_is_told_with_the_nearest(stage: str, mon
     told = ended(stage, mistyped, monkeypatch=monkeypatch)
     assert told.startswith(f"error: params.yaml: {section}: {mistyped!r} is none of ")
     assert told.endswith(f" Did you mean {meant!r}?")
+
+
+@pytest.mark.parametrize("given", ["label@humn", "label@x@human", "humn"])
+def test_a_stage_takes_its_name_as_dvc_gives_it(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = given.removeprefix("label@")
+    told = ended("label", given, monkeypatch=monkeypatch)
+    assert told.startswith(f"error: params.yaml: labels: {name!r} is none of ")
+    monkeypatch.setattr(sys, "argv", ["label.py", "label@human"])
+    assert named("labels", {"human": 1}) == ("human", 1)
 
 
 @pytest.mark.parametrize("stage", NAMED)

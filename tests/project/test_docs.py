@@ -16,7 +16,7 @@ from bitter_retrieval.params import parse_params
 from bitter_retrieval.records import PREPARED, read_rows
 from bitter_retrieval.training import losses
 from bitter_retrieval.training.settings import Loss
-from bitter_retrieval.typed_yaml import ParamsError, read_yaml
+from bitter_retrieval.typed_yaml import ParamsError, parse_yaml, read_yaml
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
@@ -32,7 +32,7 @@ def example(page: str, language: str, place: int = 0) -> str:
 def test_your_own_record_and_its_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     mine = yaml.safe_load(example("own_data.md", "yaml"))
-    tree = use_profile.merge(yaml.safe_load(use_profile.render(mine.pop("base"))), mine)
+    tree = use_profile.merge(parse_yaml(use_profile.render(mine.pop("base")), "a profile"), mine)
     record = json.loads(example("own_data.md", "json"))
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(yaml.safe_dump(tree))
@@ -60,7 +60,7 @@ def test_your_own_record_and_its_profile(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_profile_for_data_without_human_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     mine, instead = (yaml.safe_load(example("own_data.md", "yaml", place)) for place in (0, 1))
-    base = yaml.safe_load(use_profile.render(mine.pop("base")))
+    base = parse_yaml(use_profile.render(mine.pop("base")), "a profile")
     trees = [use_profile.merge(base, part) for part in (mine, mine | instead)]
     monkeypatch.chdir(tmp_path)
     with_human_labels, without = (parse_params(tree, "docs") for tree in trees)

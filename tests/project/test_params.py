@@ -23,7 +23,7 @@ from bitter_retrieval.lineage import is_soft, losses_of
 from bitter_retrieval.models.settings import is_hub_id
 from bitter_retrieval.params import load_params, parse_params
 from bitter_retrieval.training.settings import LOSSES
-from bitter_retrieval.typed_yaml import ParamsError
+from bitter_retrieval.typed_yaml import ParamsError, parse_yaml
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = ROOT / "profiles" / "default.yaml"
@@ -107,7 +107,7 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"data": None}, "data", ["must be a mapping", "None"]),
     # types
     ({"train/learning_rate": "1e-3"}, "train.learning_rate", ["'1e-3'", "write 0.001, without quotes"]),
-    ({"train/learning_rate": "1e-5"}, "train.learning_rate", ["write 1.0e-05"]),
+    ({"train/learning_rate": "1e-5"}, "train.learning_rate", ["write 1e-05, without quotes"]),
     ({"train/epochs": "3"}, "train.epochs", ["a whole number", "write 3,"]),
     ({"train/epochs": 3.0}, "train.epochs", ["a whole number", "3.0 (float)"]),
     ({"train/epochs": True}, "train.epochs", ["a whole number", "True (bool)"]),
@@ -673,7 +673,7 @@ def test_one_alternative_keeps_nothing_of_another(
     section, _, field = at.partition("/")
     changes = {"base": base, section: {field: entry} if field else entry}
     Path("profiles/mine.yaml").write_text(yaml.safe_dump(changes))
-    wanted, found = (yaml.safe_load(use_profile.render(name)) for name in (base, "mine"))
+    wanted, found = (parse_yaml(use_profile.render(name), "a profile") for name in (base, "mine"))
     assert found == wanted | {section: wanted[section] | {field: entry} if field else entry}
 
 

@@ -78,7 +78,7 @@ def test_a_changed_weight_and_an_added_run_rerun_what_they_affect(workspace: Wor
 
     workspace.edit(change)
     ran, _ = workspace.repro()
-    assert ran == {"train@kl_a", "evaluate@kl_a", "train@added", "evaluate@added", "judge", "compare"}
+    assert ran == {"check", "train@kl_a", "evaluate@kl_a", "train@added", "evaluate@added", "judge", "compare"}
 
 
 def test_annotator_noise_reruns_no_reader_and_no_soft_label(workspace: Workspace) -> None:
@@ -90,7 +90,15 @@ def test_annotator_noise_reruns_no_reader_and_no_soft_label(workspace: Workspace
 
     workspace.edit(change)
     ran, _ = workspace.repro()
-    assert ran == {"label@human", "train@infonce_human", "evaluate@infonce_human", "control", "judge", "compare"}
+    assert ran == {
+        "check",
+        "label@human",
+        "train@infonce_human",
+        "evaluate@infonce_human",
+        "control",
+        "judge",
+        "compare",
+    }
     assert {file.stem for file in (workspace.folder / "data/predictions/runs").iterdir()} == {"infonce_human", "kl_a"}
     assert "up to date" in workspace.dvc("status")
 

@@ -19,6 +19,7 @@ from workspace import REPOSITORY, Workspace
 import use_profile
 from bitter_retrieval.params import load_params
 from bitter_retrieval.records import PREDICTIONS, PREPARED, SOFT_LABELS, read_rows
+from bitter_retrieval.typed_yaml import parse_yaml
 
 STAGES = ("prepare", "reader", "encoder", "label", "derive", "mix", "train", "evaluate", "control", "judge", "compare")
 
@@ -38,7 +39,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def laptop(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with profile laptop, unchanged except the ids, which are files and folders."""
     monkeypatch.chdir(REPOSITORY)
-    tree = yaml.safe_load(use_profile.render("laptop"))
+    tree = parse_yaml(use_profile.render("laptop"), "a profile")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     for section in ("data", "beyond"):
@@ -102,7 +103,7 @@ def test_without_a_network_the_first_stage_of_msmarco_qwen3_says_what_to_do(tmp_
     names |= {"train": params.runs, "evaluate": params.runs}
     for stage in STAGES:
         for name in names.get(stage, [] if stage in ("derive", "mix") else [None]):
-            assert f"> python src/{stage}.py{f' {name}' if name else ''}\n" in listed
+            assert f"Running stage '{stage}{f'@{name}' if name else ''}'" in listed
     began = time.monotonic()
     process = workspace.start("repro", HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path / "cache"))
     output, _ = process.communicate()

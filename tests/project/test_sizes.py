@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 import use_profile
 from bitter_retrieval.models.batching import ALIGNED
 from bitter_retrieval.params import Params, parse_params
+from bitter_retrieval.typed_yaml import parse_yaml
 
 REPOSITORY = Path(__file__).parents[2]
 OTHERWISE = range(193, 384)  # inner dimensions of products that are another sum there
@@ -17,7 +17,7 @@ FEWEST = 12  # columns
 @pytest.fixture(params=["default", "losses", "spread", "confirm", "more_training"])
 def params(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Params:
     monkeypatch.chdir(REPOSITORY)
-    return parse_params(yaml.safe_load(use_profile.render(request.param)), request.param)
+    return parse_params(parse_yaml(use_profile.render(request.param), "a profile"), request.param)
 
 
 def test_inner_dimensions(params: Params) -> None:

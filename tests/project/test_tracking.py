@@ -4,9 +4,12 @@ Making a store takes MLflow several seconds, so one store, made by two processes
 """
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -96,6 +99,98 @@ def test_a_store_that_fails_ends_the_curve_and_not_the_work(
         for step in range(3000):
             tracker.log(step, {"loss": 1.0})
     assert capsys.readouterr().err == "MLflow: the rest of this curve is not logged (database is locked).\n"
+
+
+def curve(name: str) -> None:
+    with open_tracker(True, "train", name, {}, {}) as tracker:
+        for step in range(1500):
+            tracker.log(step, {"loss": 1.0})
+
+
+def of_version(store: Path, other: Path) -> None:
+    """A store that another version of MLflow has made."""
+    shutil.copy(store, other)
+    with closing(sqlite3.connect(other)) as database:
+        database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+        database.commit()
+
+
+def cut(store: Path, other: Path) -> None:
+    other.write_bytes(store.read_bytes()[: store.stat().st_size // 2])
+
+
+BROKEN: dict[str, Callable[[Path, Path], object]] = {
+    "older": of_version,
+    "cut in half": cut,
+    "with an overwritten header": lambda store, other: other.write_bytes(b"x" * 100 + store.read_bytes()[100:]),
+    "empty": lambda store, other: other.write_bytes(b""),
+    "a folder": lambda store, other: other.mkdir(),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_store_that_is_broken_costs_one_line_and_not_the_work(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    BROKEN[how](root / "mlflow.db", tmp_path / "mlflow.db")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    began = time.monotonic()
+    curve("kl/seed0")
+    assert time.monotonic() - began < 30, "MLflow alone would try again and again"
+    said = capsys.readouterr().err
+    assert said.startswith("MLflow: ") and said.count("\n") == 1 and "kl/seed0" in said or "rest of this curve" in said
+
+
+def test_a_store_that_may_not_be_written_costs_one_line(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As root may write to every file, the system is made to say no."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    shutil.copy(root / "mlflow.db", tmp_path / "mlflow.db")
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "mlflow.db")
+    curve("kl")
+    said = capsys.readouterr().err
+    assert said.startswith("MLflow: no curves of kl (") and "may not be written to" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("odd", ["50%", "what?", "a#b"])
+def test_a_path_that_is_no_address_costs_one_line_and_leaves_nothing_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], odd: str
+) -> None:
+    (tmp_path / odd).mkdir()
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / odd))
+    curve("kl")
+    said = capsys.readouterr().err
+    assert said.startswith("MLflow: no curves of kl (") and "MLFLOW_TRACKING_URI" in said and said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == [odd] and not (tmp_path / odd / "mlflow.db").exists()
+
+
+def test_a_spaced_path_and_one_beyond_ascii_are_addresses(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "größe und maß"
+    folder.mkdir()
+    shutil.copy(root / "mlflow.db", folder / "mlflow.db")
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    curve("spaced")
+    assert capsys.readouterr().err == ""
+    assert ask(folder, "SELECT COUNT(*) FROM metrics JOIN runs USING (run_uuid) WHERE name = 'spaced'") == [(1500,)]
+
+
+def test_another_store_is_used_if_the_environment_names_it(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    shutil.copy(root / "mlflow.db", tmp_path / "theirs/mlflow.db")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/theirs/mlflow.db")
+    curve("elsewhere")
+    assert ask(tmp_path / "theirs", "SELECT status FROM runs WHERE name = 'elsewhere'") == [("FINISHED",)]
+    assert not (tmp_path / "mlflow.db").exists() and capsys.readouterr().err == ""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    curve("down")
+    said = capsys.readouterr().err
+    assert said.startswith("MLflow: no curves of down (") and said.count("\n") == 1
 
 
 def test_no_artifact_would_land_outside_the_root(root: Path) -> None:

@@ -153,3 +153,10 @@ def test_the_commit_and_whether_it_is_all(tmp_path: Path, monkeypatch: pytest.Mo
     assert commit() == head
     (tmp_path / "params.yaml").write_text("a: 2\n")
     assert commit() == f"{head}-dirty"
+
+
+def test_a_lock_without_stages_is_one_of_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for left in ("schema: '2.0'\n", "schema: '2.0'\nstages:\n"):
+        Path("dvc.lock").write_text(left)
+        assert read_lock() == {}

@@ -19,6 +19,7 @@ from bitter_retrieval.studies import experiments, map_plot, replication
 from bitter_retrieval.studies.confirmation import analyse, break_even, design, wanted
 from bitter_retrieval.studies.confirmation_page import markdown
 from bitter_retrieval.studies.replication import ReplicationError, figures
+from bitter_retrieval.typed_yaml import parse_yaml
 
 ROOT = Path(__file__).parents[2]
 LEVELS = {"infonce_human_00": 0.0, "infonce_human_10": 0.1, "infonce_human_20": 0.2, "infonce_human_40": 0.4}
@@ -29,7 +30,7 @@ ERRORS |= {"reader_a": 0.05, "noisy_1": 0.1, "noisy_2": 0.2, "noisy_3": 0.4}
 @pytest.fixture
 def params(monkeypatch: pytest.MonkeyPatch) -> Params:
     monkeypatch.chdir(ROOT)
-    return parse_params(yaml.safe_load(use_profile.render("confirm")), "confirm")
+    return parse_params(parse_yaml(use_profile.render("confirm"), "a profile"), "confirm")
 
 
 def world(params: Params, number: int, readers: tuple[str, ...] = ("reader_a",)) -> dict[str, Any]:
@@ -126,7 +127,7 @@ def test_one_world_or_no_errors_are_refused(params: Params) -> None:
 
 def test_params_without_a_map_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    other = parse_params(yaml.safe_load(use_profile.render("spread")), "spread")
+    other = parse_params(parse_yaml(use_profile.render("spread"), "a profile"), "spread")
     with pytest.raises(ReplicationError, match="a map needs .*use_profile.py confirm"):
         wanted(other, 2)
 
@@ -182,7 +183,7 @@ def test_the_map_is_interpolated_between_its_cells() -> None:
 def known(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The worlds that DVC knows, to be filled; in a folder with profile confirm."""
     seeds: list[int] = []
-    tree = yaml.safe_load(use_profile.render("confirm"))
+    tree = parse_yaml(use_profile.render("confirm"), "a profile")
 
     def dvc(*arguments: str) -> str:
         if arguments[:3] == ("exp", "run", "--queue"):

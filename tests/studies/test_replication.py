@@ -8,7 +8,6 @@ from typing import Any
 
 import comparison_world
 import pytest
-import yaml
 from scipy.stats import nct, t
 from study_reports import experiment, report, with_settings
 
@@ -27,6 +26,7 @@ from bitter_retrieval.studies.replication import (
     unfinished,
     worlds_needed,
 )
+from bitter_retrieval.typed_yaml import parse_yaml
 
 ROOT = Path(__file__).parents[2]
 KEPT = Path("confirm.json")
@@ -74,7 +74,7 @@ def leaves(tree: Any, at: str = "") -> Iterator[tuple[str, Any]]:
 @pytest.mark.parametrize("profile", ["default", "confirm", "spread"])
 def test_a_world_has_seeds_of_its_own_for_all_that_is_drawn(profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    tree = yaml.safe_load(use_profile.render(profile))
+    tree = parse_yaml(use_profile.render(profile), "a profile")
     made = [seeds(parse_params(tree, profile), number) for number in (101, 102)]
     written = {key for key, value in leaves(tree) if key.rpartition(".")[2] in ("seed", "seeds") and value is not None}
     drawn = {key.lstrip("+") for key in made[0]}
@@ -85,7 +85,7 @@ def test_a_world_has_seeds_of_its_own_for_all_that_is_drawn(profile: str, monkey
 
 def test_what_shares_a_seed_in_the_profile_shares_it_in_a_world(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    found = seeds(parse_params(yaml.safe_load(use_profile.render("spread")), "spread"), 201)
+    found = seeds(parse_params(parse_yaml(use_profile.render("spread"), "a profile"), "spread"), 201)
     fits = [found[f"readers.reader_{number}.fit.seed"] for number in range(4)]
     assert fits == ["201000", "201001", "201002", "201003"] and found["train.seeds"] == "[201000]"
 
@@ -97,7 +97,7 @@ def test_other_data_than_unseen_worlds_are_refused(
     changes: dict[str, Any], why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    params = parse_params(yaml.safe_load(use_profile.render("confirm")), "confirm")
+    params = parse_params(parse_yaml(use_profile.render("confirm"), "a profile"), "confirm")
     assert first_world(params, "confirm") == 101
     with pytest.raises(ReplicationError, match=rf"{why}.*`python src/use_profile.py confirm`"):
         first_world(replace(params, data=replace(params.data, **changes)), "confirm")

@@ -6,13 +6,13 @@ from typing import Any
 import markdown_tables
 import numpy as np
 import pytest
-import yaml
 from study_reports import report
 
 import use_profile
 from bitter_retrieval.params import Params, parse_params
 from bitter_retrieval.studies.replication import ReplicationError, detectable, figures, worlds_needed
 from bitter_retrieval.studies.spread import analyse, components, fits, markdown, sd_of_a_world, wanted
+from bitter_retrieval.typed_yaml import parse_yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def params(monkeypatch: pytest.MonkeyPatch) -> Params:
     monkeypatch.chdir(ROOT)
-    return parse_params(yaml.safe_load(use_profile.render("spread")), "spread")
+    return parse_params(parse_yaml(use_profile.render("spread"), "a profile"), "spread")
 
 
 def found(params: Params, cells: np.ndarray) -> dict[str, dict[str, Any]]:
@@ -109,7 +109,7 @@ def test_worlds_without_all_draws_wait(params: Params) -> None:
 
 def test_other_params_are_refused(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     for profile in ("confirm", "default"):
-        other = parse_params(yaml.safe_load(use_profile.render(profile)), profile)
+        other = parse_params(parse_yaml(use_profile.render(profile), "a profile"), profile)
         with pytest.raises(ReplicationError, match="use_profile.py spread"):
             wanted(other, 4)
 

@@ -41,8 +41,9 @@ class EmbeddingsError(RuntimeError):
 class Embeddings:
     """Texts embedded by the encoder in a folder, which is loaded only for texts that are not known yet."""
 
-    def __init__(self, folder: Path, budget: int, known: Path) -> None:
-        """budget: tokens encoded at once; known: the folder of the files."""
+    def __init__(self, folder: Path, budget: int, known: Path, name: str | None = None) -> None:
+        """budget: tokens encoded at once; known: the folder of the files; name: in warnings, instead of the folder."""
+        self._name = name or str(folder)
         self._folder, self._budget, self._known = folder, budget, known
         self.device = "cuda" if torch.cuda.is_available() else "cpu"  # as load_encoder chooses
 
@@ -102,7 +103,7 @@ class Embeddings:
         if cut:
             logging.getLogger(__name__).warning(
                 "%s: %s of %s texts lost their tail at %s tokens.",
-                self._folder,
+                self._name,
                 f"{cut:,}",
                 f"{len(texts):,}",
                 encoder.usage.max_length,

@@ -16,9 +16,14 @@ from bitter_retrieval.journal import journal_folder
 from bitter_retrieval.records import Row
 
 
-def rank_by_encoder(folder: Path, rows: list[Row], corpus: dict[str, str], k: int, budget: int) -> list[Ranking]:
-    """corpus: texts by passage_id; budget: tokens encoded at once. Known embeddings come from the journal."""
-    known = Embeddings(folder, budget, journal_folder() / "embeddings")
+def rank_by_encoder(
+    folder: Path, rows: list[Row], corpus: dict[str, str], k: int, budget: int, name: str | None = None
+) -> list[Ranking]:
+    """corpus: texts by passage_id; budget: tokens encoded at once; name: the encoder's in warnings, else the folder.
+
+    Known embeddings come from the journal.
+    """
+    known = Embeddings(folder, budget, journal_folder() / "embeddings", name)
     queries, passages = known.of(_queries(rows), "query"), known.of(list(corpus.values()), "passage")
     return retrieval.rank_by_vectors(queries, passages, list(corpus), _candidates(rows), k, known.device)
 

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from huggingface_hub import CardData
 
 from bitter_retrieval.lineage import SOURCES
+from bitter_retrieval.plain_text import plain
 from bitter_retrieval.reporting.tables import markdown_table
+from bitter_retrieval.typed_yaml import write_yaml
 
 TAG = "bitter-retrieval"  # by which the Hub finds what this project has published
 QUESTION = (
@@ -45,7 +46,7 @@ class Origin:
 def page(data: CardData, repo: str, parts: Iterable[str], origin: Origin) -> str:
     """The whole card: metadata for the Hub, paragraphs, and where it all comes from."""
     head = f"---\n{data.to_yaml()}\n---\n\n# {repo}"
-    return "\n\n".join([head, *parts, *_provenance(origin)]) + "\n"
+    return plain("\n\n".join([head, *parts, *_provenance(origin)]) + "\n")
 
 
 def _provenance(origin: Origin) -> Iterator[str]:
@@ -61,8 +62,9 @@ def _provenance(origin: Origin) -> Iterator[str]:
     if origin.licence == "unknown":
         yield "No licence has been stated; those of the data and the models used apply in any case."
     yield "Settings, from params.yaml:"
-    shown = yaml.safe_dump(portable(origin.settings), sort_keys=False, allow_unicode=True, width=110)
-    yield f"```yaml\n{shown}```"
+    shown = write_yaml(portable(origin.settings), width=110)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", shown)), default=0))  # a prompt may hold one
+    yield f"{fence}yaml\n{shown}{fence}"
     if origin.hashes:
         yield "Files read and written (dvc.lock, MD5):"
         yield markdown_table(["file", "MD5"], [[portable(path), md5] for path, md5 in origin.hashes.items()])

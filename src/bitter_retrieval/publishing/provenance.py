@@ -32,7 +32,7 @@ def made_by(path: str, params: Params, tree: Tree) -> dict[str, Any]:
 
 def read_lock() -> Lock:
     """Entries of dvc.lock by stage; empty before DVC has run anything."""
-    return read_yaml(LOCK)["stages"] if LOCK.is_file() else {}
+    return read_yaml(LOCK).get("stages") or {} if LOCK.is_file() else {}
 
 
 def doubts(stages: Sequence[str], lock: Lock, tree: Tree) -> dict[str, list[str]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from bitter_retrieval.plain_text import plain
 from bitter_retrieval.reporting import wording
 from bitter_retrieval.reporting.page import PAGE
 from bitter_retrieval.statistics.metrics import METRICS, of_family
@@ -52,7 +53,9 @@ def render(
     pictures: Mapping[str, Path],
 ) -> str:
     """The page as text. pictures: PNG files by name in PICTURES."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, finalize=_plain, trim_blocks=True, lstrip_blocks=True
+    )
     about = report["about"]
     return environment.from_string(PAGE).render(
         report=report,
@@ -73,6 +76,11 @@ def render(
         pictures={name: (_inline(path), PICTURES[name]) for name, path in pictures.items()},
         verdict=wording.sentence(about["primary"], about["baseline"], _compared(report)["em"].get(about["primary"])),
     )
+
+
+def _plain(value: Any) -> Any:
+    """Texts of the data without control characters; what macros have made of them is plain already."""
+    return plain(value) if type(value) is str else value
 
 
 def _of_kind(report: Mapping[str, Any], kind: str) -> dict[str, Any]:

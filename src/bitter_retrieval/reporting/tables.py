@@ -5,6 +5,7 @@ system      labels      EM         F1         accuracy   NLL         retrieval  
 infonce     human       54.9 ±3.1  57.0 ±3.0  54.9 ±3.1  2.10 ±0.15  61.2 ±2.9   60.4 ±3.0
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from io import StringIO
@@ -16,6 +17,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from bitter_retrieval.plain_text import PlainConsole, plain
 from bitter_retrieval.reporting import wording
 from bitter_retrieval.statistics.metrics import METRICS, Metric, of_family
 
@@ -27,24 +29,28 @@ Report = Mapping[str, Any]
 
 def console(**settings: Any) -> Console:
     """A console as wide as the terminal; without a terminal, wide enough for whole tables."""
-    settings = {"markup": False, "highlight": False} | settings
-    found = Console(**settings)
+    found = PlainConsole(**settings)
     wide: dict[str, Any] = {"width": WIDE}
-    return found if found.is_terminal else Console(**wide | settings)
+    return found if found.is_terminal else PlainConsole(**wide | settings)
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, as wide as its cells. Bars in cells are escaped, line breaks become spaces."""
+    """A Markdown table, as wide as its cells. Bars and tags in cells are escaped, line breaks become spaces."""
     table = Table(box=box.MARKDOWN)
     for head in heads:
         table.add_column(Text(head), no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(" ".join(cell.split("\n")).replace("|", "\\|")) for cell in row))
-    whole = Console(width=_width(table), color_system=None, file=StringIO())
+        table.add_row(*(Text(_cell(cell)) for cell in row))
+    whole = PlainConsole(width=_width(table), color_system=None, file=StringIO())
     with whole.capture() as shown:
         whole.print(table)
     lines = shown.get().splitlines()  # the first and the last are empty
     return "\n".join(line for line in lines if line.strip())
+
+
+def _cell(text: str) -> str:
+    line = " ".join(plain(text).splitlines()).replace("|", "\\|")
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", line)
 
 
 def everything(report: Report, width: int) -> Iterator[RenderableType]:
@@ -117,7 +123,7 @@ def _fitting(columns: Sequence[Any], table_of: Callable[[Sequence[Any]], Table],
 
 
 def _width(table: Table) -> int:
-    endless = Console(width=10_000)
+    endless = PlainConsole(width=10_000)
     return Measurement.get(endless, endless.options, table).maximum
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
+from bitter_retrieval.typed_yaml import parse_yaml
 
 Wanted = Mapping[str, Mapping[str, str]]
 Shown = Sequence[Mapping[str, Any]]  # what `dvc exp show --json` prints
@@ -175,8 +175,4 @@ def _check(result: Result, settings: Mapping[str, str]) -> None:
 
 
 def _same(ran: Any, wanted: str) -> bool:
-    """As numbers where both are: Hydra reads 1e-3 as one, YAML 1.1 as text."""
-    try:
-        return float(ran) == float(wanted)
-    except (TypeError, ValueError):
-        return ran == yaml.safe_load(wanted)
+    return ran == parse_yaml(f"wanted: {wanted}", "a setting")["wanted"]
