@@ -18,7 +18,7 @@ from typing import Any
 from bitter_retrieval.encoders.encoder import PASSAGE_ENCODER, Usage, load_usage, save_usage
 from bitter_retrieval.models import hub
 from bitter_retrieval.models.checkpoints import CheckpointError, locate, resolve_checkpoint, write_pointer
-from bitter_retrieval.models.pretrained import load_tokenizer, read_config, width
+from bitter_retrieval.models.pretrained import load_tokenizer, positions, read_config, width
 from bitter_retrieval.readers.language_model import SETTINGS, Reader, ReaderSettings, open_reader, read_settings
 
 MODULES = {"Transformer", "Pooling", "Normalize"}
@@ -79,9 +79,9 @@ def point_to_encoder(
             f"encoder {model!r}: no encoder can be loaded from there ({why}). Give a folder or hub id with "
             "config.json, weights and tokenizer."
         ) from error
-    if usage.max_length > (getattr(config, "max_position_embeddings", None) or usage.max_length):
+    if usage.max_length > (positions(config) or usage.max_length):
         raise CheckpointError(
-            f"encoder {model!r}: has {config.max_position_embeddings} positions, max_length is {usage.max_length}. "
+            f"encoder {model!r}: has {positions(config)} positions, max_length is {usage.max_length}. "
             f"Pass --encoder-max-length {length} or less."
         )
     write_pointer(folder, str(Path(path).resolve()) if Path(path).is_dir() else path, commit)
@@ -93,7 +93,7 @@ def _reads(path: str, revision: str | None) -> tuple[Any, int | None]:
     """The model's configuration, and how many tokens it reads: None if neither it nor the tokenizer says."""
     config = read_config(path, revision)
     tokenizer = load_tokenizer(path, config)
-    known = [getattr(config, "max_position_embeddings", None), tokenizer.model_max_length]
+    known = [positions(config), tokenizer.model_max_length]
     return config, min((length for length in known if length and length < UNBOUNDED), default=None)
 
 

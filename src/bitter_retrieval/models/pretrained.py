@@ -75,6 +75,12 @@ def width(model: str, config: Any) -> int:
     return config.hidden_size
 
 
+def positions(config: Any) -> int | None:
+    """How many tokens the config says that the model reads; None if it states no limit, as XLNet's -1 is none."""
+    stated = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return stated if stated and stated > 0 else None
+
+
 def load_model(
     auto: Any,
     model: str,

@@ -15,8 +15,7 @@ A long common beginning of a batch's prompts, as worked examples are, is compute
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,6 +25,7 @@ from torch import Tensor
 from bitter_retrieval.models.batching import length_batches
 from bitter_retrieval.models.memory import is_out_of_memory
 from bitter_retrieval.readers.language_model import Encoded, Reader, ReaderError, refuse
+from bitter_retrieval.readers.probes import checkpoint_settings_aside
 from bitter_retrieval.readers.prompts import Context
 
 LINE_BREAK = "\n"
@@ -85,11 +85,13 @@ def generate_tokens(reader: Reader, prompts: Sequence[list[int]], budget: int, o
     """Tokens of each answer, up to its end token or through the token that completes a stop text.
 
     budget: tokens of a batch, prompts and the longest possible answers with padding, as its cache holds all of them.
-    When memory runs out, this batch and all later ones are halved. once: may know a batch's answers already; batches
+    A model to which padding is no padding (Reader.pads_left) is asked one by one. When memory runs out, this batch and
+    all later ones are halved. once: may know a batch's answers already; batches
     are planned from all prompts before it is called, so what it knows does not change them.
     """
     lengths = [len(prompt) + reader.max_new_tokens for prompt in prompts]
     said: dict[int, list[int]] = {}
+    budget = budget if reader.pads_left else 0  # one by one
     waiting = length_batches(lengths, budget)
     while waiting:
         batch = waiting[0]
@@ -140,7 +142,7 @@ def _generate(reader: Reader, prompts: Tokens) -> Tokens:
         cache = model(ids[:1, :shared], use_cache=True, logits_to_keep=1).past_key_values
         cache.batch_repeat_interleave(len(prompts))
         states = {"past_key_values": cache}
-    with _checkpoint_settings_aside(model):
+    with checkpoint_settings_aside(model):
         while ending.rows:
             made = model.generate(
                 ids, attention_mask=mask, generation_config=settings, stopping_criteria=[ending], **states
@@ -165,18 +167,6 @@ def _shared(reader: Reader, prompts: Tokens) -> int:
     window = getattr(reader.model.config.get_text_config(), "sliding_window", None)
     longest = max(map(len, prompts)) + reader.max_new_tokens
     return common if window is None or longest <= window else 0
-
-
-@contextmanager
-def _checkpoint_settings_aside(model: Any) -> Iterator[None]:
-    """Within it, `generate` obeys its arguments alone: it would take other settings from the checkpoint's file."""
-    from transformers import GenerationConfig
-
-    theirs, model.generation_config = model.generation_config, GenerationConfig()
-    try:
-        yield
-    finally:
-        model.generation_config = theirs
 
 
 class _Ending:

@@ -20,9 +20,10 @@ from jinja2 import TemplateError
 from bitter_retrieval.journal import content_key
 from bitter_retrieval.models.attention import chosen
 from bitter_retrieval.models.checkpoints import CheckpointError, fingerprint, is_gguf, locate, resolve_checkpoint
-from bitter_retrieval.models.pretrained import load_model, load_tokenizer, read_config
+from bitter_retrieval.models.pretrained import load_model, load_tokenizer, positions, read_config
 from bitter_retrieval.readers.gguf import dequantised, find_gguf
-from bitter_retrieval.readers.packing import HALF, can_pack
+from bitter_retrieval.readers.packing import HALF
+from bitter_retrieval.readers.probes import can_pack, is_causal, pads_left, pads_right
 from bitter_retrieval.readers.prompts import Context, Example, Prompt, answer_text, fair_shares
 
 SETTINGS = "reader.json"
@@ -95,6 +96,8 @@ class Reader:
     stop: Sequence[str] = ()  # texts that end a generated answer
     attention: str = "auto"
     weights: Mapping[str, str] | None = None  # where they come from, if not from a checkpoint
+    pads_right: bool = True  # sequences may share a padded batch to be scored (probes.py)
+    pads_left: bool = True  # prompts may share one to be answered
 
     @property
     def pad(self) -> int:
@@ -313,10 +316,10 @@ def open_reader(name: str, model: str, revision: str | None, settings: ReaderSet
         path, revision = dequantised(find_gguf(model, revision)), None
     attention, kernel = settings.attention or "auto", chosen(settings.attention or "auto", dtype in HALF)
     config = read_config(path, revision)
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None) or settings.max_length
-    if positions < settings.max_length:
+    most = positions(config) or settings.max_length
+    if most < settings.max_length:
         raise CheckpointError(
-            f"model {model!r}: has {positions} positions, max_length is {settings.max_length}. Lower it to {positions}."
+            f"model {model!r}: has {most} positions, max_length is {settings.max_length}. Lower it to {most}."
         )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -326,7 +329,7 @@ def open_reader(name: str, model: str, revision: str | None, settings: ReaderSet
             loaded.set_attn_implementation("flash_attention_2")  # for padded batches; packs bring their own
     except CheckpointError:
         raise
-    except (OSError, RuntimeError, ValueError, ImportError) as error:
+    except Exception as error:  # a model or tokenizer may raise anything
         why = (str(error).strip() or repr(error)).splitlines()[0]
         raise CheckpointError(f"model {model!r}: no causal language model can be loaded from there ({why}).") from error
     reader = Reader(
@@ -342,8 +345,17 @@ def open_reader(name: str, model: str, revision: str | None, settings: ReaderSet
         settings.stop or (),
         attention,
     )
+    if not is_causal(reader.model):
+        raise CheckpointError(
+            f"model {model!r}: a {type(loaded).__name__} from there is no causal language model: its tokens see those "
+            "after them. Name a decoder, such as the readers of profiles/presets.yaml."
+        )
     # A template may write what no file says, such as the date of the day: its text is part of the identity.
-    rendered = {"rendered": reader._text("?", "")} if settings.chat else {}
+    extras = {"rendered": reader._text("?", "") if settings.chat else None}
+    reader.pads_right = reader.packs or pads_right(reader.model, reader.pad)
+    reader.pads_left = pads_left(reader.model, reader.pad)
+    extras["alone"] = [name for name in ("pads_right", "pads_left") if not getattr(reader, name)] or None
     weights = fingerprint(path, config._commit_hash)
-    reader.identity = content_key(weights=weights, settings=settings.stated(), device=device, **rendered)
+    stated = {name: value for name, value in extras.items() if value is not None}
+    reader.identity = content_key(weights=weights, settings=settings.stated(), device=device, **stated)
     return reader
