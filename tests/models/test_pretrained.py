@@ -254,3 +254,14 @@ def test_folder_is_loaded_without_asking_anyone(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
     assert opened(folder).model.config._commit_hash is None
     assert pretrained.read_config(str(folder), None).hidden_size == 32
+
+
+@pytest.mark.parametrize("of", ["reader", "encoder"])
+def test_adapter_beside_whole_weights_is_refused_whether_peft_is_installed_or_not(of: str, tmp_path: Path) -> None:
+    if of == "reader":
+        save_reader(tmp_path, "qwen3")
+    else:
+        tiny.tiny_encoder().save(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="adapter_config.json asks for other weights.*merge_and_unload"):
+        opened(tmp_path) if of == "reader" else load_encoder(tmp_path)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 
+from bitter_retrieval.encoders.sentence_files import read_sentence_files, refuse_other_use
 from bitter_retrieval.models.batching import balanced_batches, pad_right
 from bitter_retrieval.models.checkpoints import CheckpointError, resolve_checkpoint
 from bitter_retrieval.models.pretrained import HEADS, load_model, load_tokenizer, positions, read_config
@@ -154,6 +155,7 @@ def load_encoder(folder: Path, copies: int = 1) -> Encoder:
     usage = load_usage(folder)
     try:
         model, tokenizer = _load_transformer(path, revision, copies)
+        refuse_other_use(path, read_sentence_files(path, model.config._commit_hash), tokenizer)
         _refuse_too_long(path, model, usage)
         encoder = Encoder(model, tokenizer, usage)
         reads_both_ways = _reads_both_ways(model)
@@ -271,9 +273,17 @@ def save_usage(folder: Path, usage: Usage, width: int) -> None:
 
 
 def load_usage(folder: Path) -> Usage:
-    """Read what save_usage wrote."""
-    pooling = json.loads((folder / "1_Pooling/config.json").read_text())
-    prompts = json.loads((folder / "config_sentence_transformers.json").read_text())["prompts"]
-    length = json.loads((folder / "sentence_bert_config.json").read_text())["max_seq_length"]
-    mode = "cls" if pooling["pooling_mode_cls_token"] else "mean"
-    return Usage(mode, prompts["query"], prompts["document"], length)
+    """Read what save_usage wrote. Raises CheckpointError."""
+    name = ""
+    try:
+        name = "1_Pooling/config.json"
+        mode = "cls" if json.loads((folder / name).read_text())["pooling_mode_cls_token"] else "mean"
+        name = "config_sentence_transformers.json"
+        prompts = json.loads((folder / name).read_text())["prompts"]
+        query, document = prompts["query"], prompts["document"]
+        name = "sentence_bert_config.json"
+        return Usage(mode, query, document, json.loads((folder / name).read_text())["max_seq_length"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"encoder {folder}: {name} does not say how it is used ({error!r}). Make the folder again with `dvc repro`."
+        ) from error

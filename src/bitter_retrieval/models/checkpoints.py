@@ -19,6 +19,7 @@ from typing import Any
 
 POINTER = "source.json"
 PACKAGE = "pkg://"
+READ = {".safetensors", ".json", ".bin", ".txt", ".model", ".jinja", ".codes", ".spm"}  # the last two by tokenizers
 
 
 class CheckpointError(ValueError):
@@ -119,7 +120,7 @@ def fingerprint(path: str, revision: str | None) -> str:
         return f"{path}@{revision}"
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*")):
-        if file.suffix in {".safetensors", ".json", ".bin", ".txt", ".model", ".jinja"}:
+        if file.suffix in READ:
             digest.update(file.name.encode())
             stat = file.stat()
             digest.update(_digest(file.resolve(), stat.st_size, stat.st_mtime_ns))

@@ -24,6 +24,7 @@ from bitter_retrieval.models.checkpoints import CheckpointError
 from bitter_retrieval.models.nomic import is_old_layout, nomic_config
 
 GIB = 2**30
+ADAPTER = "adapter_config.json"
 TRAINED = 4  # copies of the weights in training: themselves, their gradients, AdamW's two averages
 # Buffers that older checkpoints hold and models now make themselves.
 MADE = re.compile(r"(^|\.)(position_ids|token_type_ids|inv_freq)$|\battn(ention)?\.(masked_)?bias$")
@@ -96,6 +97,11 @@ def load_model(
     the model runs. gguf_file: in the folder `model`, to be dequantised. Raises CheckpointError if the model is
     unavailable or does not fit; WeightsError, or transformers' errors, if the files are not those of such a model.
     """
+    if hub.find(model, ADAPTER, config._commit_hash):
+        raise CheckpointError(
+            f"model {model!r}: {ADAPTER} asks for other weights than those beside it, and only if peft is installed. "
+            "Merge the adapter into the weights (peft's merge_and_unload), or name a folder without it."
+        )
     check_memory(auto, model, config, dtype, copies)
     try:
         with _without_report():

@@ -351,7 +351,7 @@ def open_reader(name: str, model: str, revision: str | None, settings: ReaderSet
             "after them. Name a decoder, such as the readers of profiles/presets.yaml."
         )
     # A template may write what no file says, such as the date of the day: its text is part of the identity.
-    extras = {"rendered": reader._text("?", "") if settings.chat else None}
+    extras: dict[str, Any] = {"rendered": reader._text("?", "") if settings.chat else None}
     reader.pads_right = reader.packs or pads_right(reader.model, reader.pad)
     reader.pads_left = pads_left(reader.model, reader.pad)
     extras["alone"] = [name for name in ("pads_right", "pads_left") if not getattr(reader, name)] or None
