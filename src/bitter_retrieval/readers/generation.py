@@ -4,11 +4,12 @@
     [Answer(text="caldbury", truncated=0)]
 
 Greedy means the most probable token at every step: of a checkpoint's generation_config.json only the end tokens count,
-not its sampling, penalties, forced tokens or lengths. An answer ends at an end token, before a line break or one of the
-reader's stop texts, or after max_new_tokens. Prompts of similar length share a batch, padded on the left. Once half of
-its answers have ended, the others go on without them. Cached states are copied for those only, so that all copies of a
-batch cost less than copying all states once. A model that attends in its own way (Reader.packs) may keep other states
-than keys and values: its batches stay whole until the last answer has ended.
+not its sampling, penalties, forced tokens or lengths. An answer ends at an end token, before a line break, one of the
+reader's stop texts or what its chat template writes after an answer, or after max_new_tokens. Prompts of similar length
+share a batch, padded on the left. Once half of its answers have ended, the others go on without them. Cached states are
+copied for those only, so that all copies of a batch cost less than copying all states once. A model that attends in its
+own way (Reader.packs) may keep other states than keys and values: its batches stay whole until the last answer has
+ended.
 
 A long common beginning of a batch's prompts, as worked examples are, is computed once. Padding then follows it.
 """
@@ -227,15 +228,15 @@ class Ends:
 
 
 def _stops(reader: Reader) -> re.Pattern[str]:
-    return re.compile("|".join(map(re.escape, (LINE_BREAK, *reader.stop))))
+    return re.compile("|".join(map(re.escape, (LINE_BREAK, *reader.ends))))
 
 
 def end_tokens(reader: Reader) -> set[int]:
     """Tokens that end an answer: the tokenizer's, the checkpoint's (a chat model's end of turn, say), the reader's.
 
-    The reader's are stop texts that are special tokens, which decoded text does not show.
+    The reader's are stop texts and ends of a chat's turn that are special tokens, which decoded text does not show.
     """
     named = reader.model.generation_config.eos_token_id
     special = {str(token): place for place, token in reader.tokenizer.added_tokens_decoder.items()}
     found = [reader.tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])]
-    return {*found, *map(special.get, reader.stop)} - {None}
+    return {*found, *map(special.get, reader.ends)} - {None}

@@ -21,6 +21,7 @@ from bitter_retrieval.journal import content_key
 from bitter_retrieval.models.attention import chosen
 from bitter_retrieval.models.checkpoints import CheckpointError, fingerprint, is_gguf, locate, resolve_checkpoint
 from bitter_retrieval.models.pretrained import load_model, load_tokenizer, positions, read_config
+from bitter_retrieval.readers.chat import Turn, answer_turn, render, turns
 from bitter_retrieval.readers.gguf import dequantised, find_gguf
 from bitter_retrieval.readers.packing import HALF
 from bitter_retrieval.readers.probes import can_pack, is_causal, pads_left, pads_right
@@ -28,7 +29,6 @@ from bitter_retrieval.readers.prompts import Context, Example, Prompt, answer_te
 
 SETTINGS = "reader.json"
 END_TOKEN = "<eos>"
-DATE = "26 Jul 2024"  # Llama 3's templates take it if they get no date; today's would change prompts daily
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Reader:
     def _special(self) -> re.Pattern[str]:
         """Texts of the tokenizer's special tokens; (?!), which matches nothing, if there are none."""
         added = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
-        return re.compile("|".join(map(re.escape, sorted(added))) or "(?!)")
+        return re.compile("|".join(map(re.escape, sorted(added, key=len, reverse=True))) or "(?!)")
 
     @cached_property
     def _special_ids(self) -> set[int]:
@@ -171,21 +171,12 @@ class Reader:
         return encoded
 
     def _text(self, query: str, passage: str) -> str:
-        asked = self.prompt.ask(query, passage)
         if not self.chat:
-            return self.prompt.worked + asked
+            return self.prompt.worked + self.prompt.ask(query, passage)
         if not self.tokenizer.chat_template:
             raise BrokenReader(f"reader {self.name}: no chat template. Set readers.{self.name}.chat to false.")
-        said = [
-            {"role": role, "content": text}
-            for one in self.prompt.examples
-            for role, text in (("user", self.prompt.ask(one.query, one.passage)), ("assistant", one.answer.strip()))
-        ]
-        said.append({"role": "user", "content": asked})
         try:
-            return self.tokenizer.apply_chat_template(
-                said, tokenize=False, add_generation_prompt=True, enable_thinking=False, date_string=DATE
-            )
+            return render(self.tokenizer, turns(self.prompt, query, passage)).rstrip(" ") + self._turn.lead
         except TemplateError as error:
             raise BrokenReader(
                 f"reader {self.name}: its chat template refuses question {query!r} ({error}). Set "
@@ -193,9 +184,20 @@ class Reader:
             ) from error
 
     def _tail(self, answer: str) -> str:
-        """The answer as it continues the prompt: after one space, or at the start of the assistant's message."""
+        """The answer as it continues the prompt: after one space, or as the chat template writes it."""
         end = "" if self.answer_end == END_TOKEN else self.answer_end
-        return (answer.strip() if self.chat else answer_text(answer)) + end
+        return (self._turn.space + answer.strip() if self.chat else answer_text(answer)) + end
+
+    @cached_property
+    def _turn(self) -> Turn:
+        if not self.chat or not self.tokenizer.chat_template:
+            return Turn("", "", "")
+        return answer_turn(self.tokenizer, turns(self.prompt, "?", ""), self._special)
+
+    @property
+    def ends(self) -> list[str]:
+        """Texts that end a generated answer: the stop texts, and what the chat template writes after an answer."""
+        return [*self.stop, *filter(None, [self._turn.end])]
 
     @cached_property
     def _end(self) -> list[int]:
@@ -354,6 +356,8 @@ def open_reader(name: str, model: str, revision: str | None, settings: ReaderSet
     extras: dict[str, Any] = {"rendered": reader._text("?", "") if settings.chat else None}
     reader.pads_right = reader.packs or pads_right(reader.model, reader.pad)
     reader.pads_left = pads_left(reader.model, reader.pad)
+    usual = reader._turn._replace(end="") if reader._turn.end == tokenizer.eos_token else reader._turn
+    extras["turn"] = list(usual) if any(usual) else None
     extras["alone"] = [name for name in ("pads_right", "pads_left") if not getattr(reader, name)] or None
     weights = fingerprint(path, config._commit_hash)
     stated = {name: value for name, value in extras.items() if value is not None}
