@@ -28,8 +28,16 @@ from torch.utils.checkpoint import checkpoint
 
 from bitter_retrieval.encoders.sentence_files import read_sentence_files, refuse_other_use
 from bitter_retrieval.models.batching import balanced_batches, pad_right
-from bitter_retrieval.models.checkpoints import CheckpointError, resolve_checkpoint
-from bitter_retrieval.models.pretrained import HEADS, load_model, load_tokenizer, positions, read_config
+from bitter_retrieval.models.checkpoints import CheckpointError, read_stated, resolve_checkpoint
+from bitter_retrieval.models.pretrained import (
+    HEADS,
+    load_model,
+    load_tokenizer,
+    positions,
+    read_config,
+    refuse_larger_tokenizer,
+    usable_pad,
+)
 
 Kind = Literal["query", "passage"]
 PASSAGE_ENCODER = "passage_encoder.json"
@@ -60,6 +68,7 @@ class Encoder(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.usage = usage
+        self.pad = usable_pad(tokenizer, model)
         self.pads = pads
 
     def tokens(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
@@ -93,7 +102,7 @@ class Encoder(nn.Module):
     def _padded(self, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Token ids and mask [n, T], on the model's device already: `checkpoint` keeps that device's random state."""
         most = self.usage.max_length if self.pads else 0  # 0: one sequence gets no padding
-        ids, mask = pad_right(sequences, self.tokenizer.pad_token_id, most)
+        ids, mask = pad_right(sequences, self.pad, most)
         return ids.to(self.model.device), mask.to(self.model.device)
 
     def _encode(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -173,7 +182,7 @@ def load_encoder(folder: Path, copies: int = 1) -> Encoder:
     pointer = folder / PASSAGE_ENCODER
     if not pointer.is_file():
         return encoder
-    return QueryEncoder(encoder, load_encoder(folder / json.loads(pointer.read_text())["encoder"]))
+    return QueryEncoder(encoder, load_encoder(folder / read_stated(pointer)["encoder"]))
 
 
 def _load_transformer(path: str, revision: str | None, copies: int) -> tuple[Any, Any]:
@@ -185,8 +194,7 @@ def _load_transformer(path: str, revision: str | None, copies: int) -> tuple[Any
         torch.manual_seed(0)
         model = load_model(AutoModel, path, config, torch.float32, HEADS, copies)
     tokenizer = load_tokenizer(path, config)
-    if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes one up if there are no files
-        raise ValueError("it has no tokenizer")
+    refuse_larger_tokenizer(tokenizer, model, tokenizer("a").input_ids)
     return model, tokenizer
 
 
@@ -225,10 +233,10 @@ def _same_alone(encoder: Encoder) -> bool:
 
     Raises CheckpointError if a text alone has no vector of its own, but another one each time.
     """
-    size, pad = encoder.model.get_input_embeddings().num_embeddings, encoder.tokenizer.pad_token_id
+    size = encoder.model.get_input_embeddings().num_embeddings
     lengths = [min(length, encoder.usage.max_length) for length in (5, 11, 34)]
     drawn = torch.randint(size - 1, (sum(lengths),), generator=torch.Generator().manual_seed(0))
-    drawn += drawn >= pad  # a model may take the pad token for padding wherever it stands
+    drawn += drawn >= encoder.pad  # a model may take the pad token for padding wherever it stands
     sequences = [part.tolist() for part in drawn.split(lengths)]
     one_by_one = Encoder(encoder.model, encoder.tokenizer, encoder.usage, pads=False)
     vectors = [way(sequences, PROBED) for way in (encoder, one_by_one, one_by_one)]

@@ -19,8 +19,23 @@ from jinja2 import TemplateError
 
 from bitter_retrieval.journal import content_key
 from bitter_retrieval.models.attention import chosen
-from bitter_retrieval.models.checkpoints import CheckpointError, fingerprint, is_gguf, locate, resolve_checkpoint
-from bitter_retrieval.models.pretrained import load_model, load_tokenizer, positions, read_config
+from bitter_retrieval.models.checkpoints import (
+    CheckpointError,
+    fingerprint,
+    is_gguf,
+    locate,
+    read_stated,
+    resolve_checkpoint,
+)
+from bitter_retrieval.models.pretrained import (
+    WeightsError,
+    load_model,
+    load_tokenizer,
+    positions,
+    read_config,
+    refuse_larger_tokenizer,
+    usable_pad,
+)
 from bitter_retrieval.readers.chat import Turn, answer_turn, render, turns
 from bitter_retrieval.readers.gguf import dequantised, find_gguf
 from bitter_retrieval.readers.packing import HALF
@@ -102,8 +117,7 @@ class Reader:
     @property
     def pad(self) -> int:
         """Token that fills up batches; nothing looks at it."""
-        pad = self.tokenizer.pad_token_id
-        return self.tokenizer.eos_token_id if pad is None else pad
+        return usable_pad(self.tokenizer, self.model)
 
     @cached_property
     def kernel(self) -> str:
@@ -241,9 +255,12 @@ class Reader:
         Several passages share what room there is (prompts.fair_shares).
         """
         passages = [context] if isinstance(context, str) else list(context) or [""]
-        offsets = self.tokenizer(
-            passages, return_offsets_mapping=True, add_special_tokens=False, split_special_tokens=not self.chat
-        ).offset_mapping
+        if self.tokenizer.is_fast:
+            offsets = self.tokenizer(
+                passages, return_offsets_mapping=True, add_special_tokens=False, split_special_tokens=not self.chat
+            ).offset_mapping
+        else:  # which does not tell where its tokens are: characters are cut instead
+            offsets = [[(place, place + 1) for place in range(len(passage))] for passage in passages]
         lengths = [len(of_passage) for of_passage in offsets]
         keep = lengths
         while True:  # a cut text may have other tokens than the beginning of the whole one
@@ -288,8 +305,8 @@ def save_settings(folder: Path, settings: ReaderSettings, weights: Mapping[str, 
 
 
 def read_settings(folder: Path) -> tuple[ReaderSettings, Mapping[str, str] | None]:
-    """What save_settings wrote."""
-    stated = json.loads((folder / SETTINGS).read_text())
+    """What save_settings wrote. Raises CheckpointError."""
+    stated = read_stated(folder / SETTINGS)
     weights = stated.pop("weights", None)
     examples = stated.pop("examples", None)
     return ReaderSettings(**stated, examples=examples and [Example(**one) for one in examples]), weights
@@ -347,19 +364,35 @@ def open_reader(name: str, model: str, revision: str | None, settings: ReaderSet
         settings.stop or (),
         attention,
     )
+    weights = fingerprint(path, config._commit_hash)
+    tried = _tried(reader, model)
+    reader.identity = content_key(weights=weights, settings=settings.stated(), device=device, **tried)
+    return reader
+
+
+def _tried(reader: Reader, model: str) -> dict[str, Any]:
+    """What a new reader shows when it is tried: part of its identity, where it is not what every reader does.
+
+    Raises CheckpointError for what is no reader, BrokenReader for a chat reader without a usable template.
+    """
+    text, turn = reader._text("?", ""), reader._turn
+    try:
+        refuse_larger_tokenizer(reader.tokenizer, reader.model, reader._ids([text])[0])
+    except WeightsError as error:
+        raise CheckpointError(f"model {model!r}: {error}. Put the model's own tokenizer there.") from error
     if not is_causal(reader.model):
         raise CheckpointError(
-            f"model {model!r}: a {type(loaded).__name__} from there is no causal language model: its tokens see those "
-            "after them. Name a decoder, such as the readers of profiles/presets.yaml."
+            f"model {model!r}: a {type(reader.model).__name__} from there is no causal language model: its tokens see "
+            "those after them. Name a decoder, such as the readers of profiles/presets.yaml."
         )
-    # A template may write what no file says, such as the date of the day: its text is part of the identity.
-    extras: dict[str, Any] = {"rendered": reader._text("?", "") if settings.chat else None}
     reader.pads_right = reader.packs or pads_right(reader.model, reader.pad)
     reader.pads_left = pads_left(reader.model, reader.pad)
-    usual = reader._turn._replace(end="") if reader._turn.end == tokenizer.eos_token else reader._turn
-    extras["turn"] = list(usual) if any(usual) else None
-    extras["alone"] = [name for name in ("pads_right", "pads_left") if not getattr(reader, name)] or None
-    weights = fingerprint(path, config._commit_hash)
-    stated = {name: value for name, value in extras.items() if value is not None}
-    reader.identity = content_key(weights=weights, settings=settings.stated(), device=device, **stated)
-    return reader
+    tried: dict[str, Any] = {}
+    if reader.chat:
+        tried["rendered"] = text  # a template may write what no file says, such as the date of the day
+    if turn.end == reader.tokenizer.eos_token:
+        turn = turn._replace(end="")
+    if any(turn):
+        tried["turn"] = list(turn)
+    alone = [name for name in ("pads_right", "pads_left") if not getattr(reader, name)]
+    return {**tried, "alone": alone} if alone else tried
