@@ -41,6 +41,7 @@ from bitter_retrieval.readers.gguf import dequantised, find_gguf
 from bitter_retrieval.readers.packing import HALF
 from bitter_retrieval.readers.probes import can_pack, is_causal, pads_left, pads_right
 from bitter_retrieval.readers.prompts import Context, Example, Prompt, answer_text, fair_shares
+from bitter_retrieval.readers.special_tokens import beginning, special_ids, special_texts, token_places
 
 SETTINGS = "reader.json"
 END_TOKEN = "<eos>"
@@ -131,24 +132,15 @@ class Reader:
 
     @cached_property
     def _beginning(self) -> list[int]:
-        """Tokens that the tokenizer puts before every text: [BOS] for most, none for some."""
-        # A tokenizer may drop "a": then its words are tried until one has tokens.
-        for text in ("a", *self.tokenizer.get_vocab()):
-            plain, whole = (self.tokenizer(text, add_special_tokens=special).input_ids for special in (False, True))
-            if plain:
-                break
-        return next(whole[:n] for n in range(len(whole) + 1) if whole[n : n + len(plain)] == plain)
+        return beginning(self.tokenizer)
 
     @cached_property
     def _special(self) -> re.Pattern[str]:
-        """Texts of the tokenizer's special tokens; (?!), which matches nothing, if there are none."""
-        added = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
-        return re.compile("|".join(map(re.escape, sorted(added, key=len, reverse=True))) or "(?!)")
+        return special_texts(self.tokenizer)
 
     @cached_property
     def _special_ids(self) -> set[int]:
-        added = self.tokenizer.added_tokens_decoder
-        return {place for place, token in added.items() if token.special and place != self.tokenizer.unk_token_id}
+        return special_ids(self.tokenizer)
 
     def encode(
         self, queries: Sequence[str], contexts: Sequence[Context], answers: Sequence[str] | None
@@ -255,12 +247,7 @@ class Reader:
         Several passages share what room there is (prompts.fair_shares).
         """
         passages = [context] if isinstance(context, str) else list(context) or [""]
-        if self.tokenizer.is_fast:
-            offsets = self.tokenizer(
-                passages, return_offsets_mapping=True, add_special_tokens=False, split_special_tokens=not self.chat
-            ).offset_mapping
-        else:  # which does not tell where its tokens are: characters are cut instead
-            offsets = [[(place, place + 1) for place in range(len(passage))] for passage in passages]
+        offsets = token_places(self.tokenizer, passages, split_special_tokens=not self.chat)
         lengths = [len(of_passage) for of_passage in offsets]
         keep = lengths
         while True:  # a cut text may have other tokens than the beginning of the whole one
@@ -390,9 +377,8 @@ def _tried(reader: Reader, model: str) -> dict[str, Any]:
     tried: dict[str, Any] = {}
     if reader.chat:
         tried["rendered"] = text  # a template may write what no file says, such as the date of the day
-    if turn.end == reader.tokenizer.eos_token:
-        turn = turn._replace(end="")
-    if any(turn):
-        tried["turn"] = list(turn)
+    around = [turn.lead, turn.space, "" if turn.end == reader.tokenizer.eos_token else turn.end]
+    if any(around):
+        tried["turn"] = around
     alone = [name for name in ("pads_right", "pads_left") if not getattr(reader, name)]
     return {**tried, "alone": alone} if alone else tried
