@@ -194,3 +194,64 @@ def test_decoder_is_refused(architecture: str, tmp_path: Path) -> None:
     save_with_unknown_words(tmp_path, architecture, tiny.ARCHITECTURES[architecture])
     with pytest.raises(CheckpointError, match="is a decoder: its tokens do not see those after them"):
         load_encoder(tmp_path)
+
+
+# -- whether padding changes vectors ---------------------------------------------------------------------------------
+
+LEAKY = {
+    "fnet": {**SMALL, "max_position_embeddings": 64},  # mixes all places
+    "convbert": {**SMALL, "max_position_embeddings": 64, "embedding_size": 32},  # convolves over padding
+    "yoso": {**SMALL, "max_position_embeddings": 64},
+    "nystromformer": {**SMALL, "max_position_embeddings": 64, "num_landmarks": 4, "segment_means_seq_len": 4},
+    # pools neighbouring places
+    "funnel": {
+        "d_model": 32,
+        "d_inner": 48,
+        "n_head": 2,
+        "d_head": 16,
+        "block_sizes": [1, 1],
+        "architectures": ["FunnelModel"],
+    },
+}
+
+
+def save_for_batches(folder: Path, architecture: str, size: dict[str, Any]) -> Encoder:
+    """A transformer with the world's tokenizer and weights that tell texts apart; reads 40 tokens."""
+    from transformers import AutoConfig, AutoModel
+
+    usage, tokenizer = Usage("mean", "", "", 40), tiny.tiny_encoder().tokenizer
+    marks = {f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "cls", "sep")}
+    torch.manual_seed(0)
+    model = AutoModel.from_config(AutoConfig.for_model(architecture, **size, **marks, vocab_size=len(tokenizer))).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(5)
+    encoder = Encoder(model, tokenizer, usage)
+    encoder.save(folder)
+    return encoder
+
+
+@pytest.mark.parametrize("architecture", [*LEAKY, "modernbert"])
+def test_batches_give_each_text_the_vector_that_it_has_alone(
+    architecture: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    saved = save_for_batches(tmp_path, architecture, LEAKY.get(architecture) or BOTH_WAYS[architecture])
+    loaded = load_encoder(tmp_path)
+    assert loaded.pads == (architecture not in LEAKY) == ("encodes texts one by one" not in caplog.text)
+    texts = [text for text in TEXTS if text]  # Funnel pools no text away
+    with torch.no_grad():
+        hidden = [saved.model(torch.tensor([ids])).last_hidden_state[0] for ids in saved.tokens(texts, "query")]
+    alone = np.array([torch.nn.functional.normalize(states.mean(0), dim=0).numpy() for states in hidden])
+    np.testing.assert_allclose(loaded.embed(texts, "query", 10**4), alone, rtol=0, atol=1e-5)
+
+
+def test_encoder_that_draws_lots_is_refused(tmp_path: Path) -> None:
+    chunks = {"local_attn_chunk_length": 4, "lsh_attn_chunk_length": 4, "num_buckets": 2, "attn_layers": ["lsh"]}
+    save_for_batches(
+        tmp_path,
+        "reformer",
+        {**SMALL, **chunks, "attention_head_size": 16, "axial_pos_embds": False, "max_position_embeddings": 64},
+    )
+    with pytest.raises(CheckpointError, match="ReformerModel gives a text another vector each time"):
+        load_encoder(tmp_path)

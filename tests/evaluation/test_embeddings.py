@@ -91,7 +91,7 @@ def test_what_decides_them_decides_the_file(
     elif change == "versions":
         monkeypatch.setattr(embeddings, "version", lambda package: "0.0")
     elif change == "method":
-        monkeypatch.setattr(embeddings, "METHOD", 2)
+        monkeypatch.setattr(embeddings, "METHOD", embeddings.METHOD + 1)
     elif change == "kind":
         kind = "query"
     elif change == "budget":

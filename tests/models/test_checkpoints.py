@@ -142,6 +142,8 @@ def test_a_fingerprint_is_of_the_files_that_make_answers(tmp_path: Path) -> None
         {"vocab.txt": "word"},
         {"merges.txt": "word"},
         {"tokenizer.model": "word"},
+        {"bpe.codes": "w o"},
+        {"source.spm": "word"},
         {"chat_template.jinja": "{{ messages }}"},
     ]
     found = {checkpoint(tmp_path / str(number), **files) for number, files in enumerate(changed)}

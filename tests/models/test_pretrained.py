@@ -1,11 +1,13 @@
 """Models before they are used: do they fit, are their weights whole, is no code of theirs run?"""
 
+import copy
 import json
 import os
 import socket
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -16,6 +18,8 @@ from bitter_retrieval.encoders.encoder import Usage, load_encoder, save_usage
 from bitter_retrieval.models import memory, pretrained
 from bitter_retrieval.models.checkpoints import CheckpointError
 from bitter_retrieval.models.pretrained import TRAINED, check_memory, read_config
+from bitter_retrieval.readers.answer_loss import Scorer, Triple
+from bitter_retrieval.readers.generation import generate_answers
 from bitter_retrieval.readers.language_model import Reader, ReaderSettings, open_reader
 
 QWEN3_8B = {"model_type": "qwen3", "vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 12288}
@@ -254,3 +258,104 @@ def test_folder_is_loaded_without_asking_anyone(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
     assert opened(folder).model.config._commit_hash is None
     assert pretrained.read_config(str(folder), None).hidden_size == 32
+
+
+@pytest.mark.parametrize("of", ["reader", "encoder"])
+def test_adapter_beside_whole_weights_is_refused_whether_peft_is_installed_or_not(of: str, tmp_path: Path) -> None:
+    if of == "reader":
+        save_reader(tmp_path, "qwen3")
+    else:
+        tiny.tiny_encoder().save(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="adapter_config.json asks for other weights.*merge_and_unload"):
+        opened(tmp_path) if of == "reader" else load_encoder(tmp_path)
+
+
+# -- tokenizers and weights that do not fit, or are broken -----------------------------------------------------------
+
+
+def save_with(folder: Path, of: str, tokenizer: Any, vocabulary: int) -> Path:
+    if of == "encoder":
+        encoder = tiny.tiny_encoder()
+        encoder.model.resize_token_embeddings(vocabulary)
+        encoder.tokenizer = tokenizer
+        encoder.save(folder)
+    else:
+        tiny.tiny_model(of, vocabulary, tie_word_embeddings=False).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return folder
+
+
+def tokenizer_for(of: str) -> Any:
+    return copy.deepcopy(tiny.tiny_encoder().tokenizer if of == "encoder" else tiny.tokenizer_of("bpe"))
+
+
+def outputs(folder: Path, of: str) -> list[Any]:
+    """What batches of several lengths give."""
+    if of == "encoder":
+        return load_encoder(folder).embed(["a goat", "Dorin was born in Holt. He owns a dog."], "query", 99).tolist()
+    reader, asked = opened(folder), [("Where?", "Dorin was born in Holt."), ("Where was Dorin born?", "")]
+    scores = Scorer(reader, 10**4).score([Triple(*texts, "Holt") for texts in asked])
+    return [[score.nll_sum for score in scores if score], [one.text for one in generate_answers(reader, asked, 10**4)]]
+
+
+@pytest.mark.parametrize("of", ["qwen3", "gemma2", "encoder"])
+@pytest.mark.parametrize("pad", ["beyond", "none"])
+def test_any_token_pads_where_the_tokenizers_is_not_the_models(of: str, pad: str, tmp_path: Path) -> None:
+    tokenizer = tokenizer_for(of)
+    size = len(tokenizer)
+    wanted = outputs(save_with(tmp_path / "usual", of, tokenizer, size), of)
+    if pad == "beyond":
+        tokenizer.add_special_tokens({"pad_token": "[another]"})
+    else:
+        tokenizer.pad_token = tokenizer.eos_token = None
+    found = outputs(save_with(tmp_path / pad, of, tokenizer, size), of)
+    np.testing.assert_allclose(found[0], wanted[0], rtol=1e-4, atol=1e-6)
+    assert of == "encoder" or found[1] == wanted[1]
+
+
+@pytest.mark.parametrize("of", ["qwen3", "encoder"])
+@pytest.mark.parametrize("files", ["larger", "none", "cut"])
+def test_tokenizer_that_is_not_the_models_or_none_is_named(of: str, files: str, tmp_path: Path) -> None:
+    tokenizer = tokenizer_for(of)
+    save_with(tmp_path, of, tokenizer, 50 if files == "larger" else len(tokenizer))
+    whole = tmp_path / "tokenizer.json"
+    if files == "none":
+        whole.unlink()
+        (tmp_path / "tokenizer_config.json").unlink()
+    elif files == "cut":
+        whole.write_text(whole.read_text()[:500])
+    said = {
+        "larger": "its tokenizer is another model's: token .* the model has 50 tokens",
+        "none": "it has no tokenizer|its tokenizer cannot be read",
+        "cut": "its tokenizer cannot be read: .* Copy or fetch",
+    }
+    with pytest.raises(CheckpointError, match=said[files]):
+        outputs(tmp_path, of)
+
+
+@pytest.mark.parametrize("of", ["qwen3", "encoder"])
+@pytest.mark.parametrize("broken", ["cut", "header", "empty"])
+def test_weights_that_are_cut_off_are_named(of: str, broken: str, tmp_path: Path) -> None:
+    tokenizer = tokenizer_for(of)
+    file = save_with(tmp_path, of, tokenizer, len(tokenizer)) / "model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes({"cut": whole[: len(whole) // 2], "header": b"\xff" * 64 + whole[64:], "empty": b""}[broken])
+    with pytest.raises(CheckpointError, match=f"{tmp_path}.*a file of its weights is cut off or overwritten"):
+        outputs(tmp_path, of)
+
+
+def test_generation_config_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    folder = save_reader(tmp_path / "qwen", "qwen3")
+    (folder / "generation_config.json").write_text('{"eos_')
+    with pytest.raises(CheckpointError, match="generation_config.json is cut off or overwritten"):
+        opened(folder)
+
+
+@pytest.mark.parametrize(
+    "head", ["lm_predictions.lm_head", "qa_outputs", "sop_classifier.classifier", "pred_layer.proj"]
+)
+@pytest.mark.parametrize("with_heads", ["bert"], indirect=True)
+def test_head_of_another_task_is_left_out(head: str, with_heads: Path) -> None:
+    change_weights(with_heads, **{f"{head}.weight": torch.ones(2)})
+    assert load_encoder(with_heads).embed(["goat"], "query", 64).shape == (1, 32)

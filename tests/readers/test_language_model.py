@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tiny
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from bitter_retrieval.models.checkpoints import CheckpointError
 from bitter_retrieval.readers.language_model import (
@@ -411,6 +411,20 @@ def test_without_answers_room_is_left_for_new_tokens(reader: Reader) -> None:
     assert "alone needs" in refusal(replace(reader, max_new_tokens=reader.max_length - 5), PASSAGE, None)
 
 
+def test_passages_are_cut_by_characters_where_a_tokenizer_does_not_tell_its_places() -> None:
+    slow = ByT5Tokenizer()
+    assert not slow.is_fast
+    reader = tiny.tiny_reader(model=tiny.tiny_model("qwen3", len(slow)), tokenizer_object=slow, max_length=90)
+    passage = "Dorin was bórn in Holt. " * 9
+    encoded = encode_one(reader, passage, "Ashby")
+    before, after = prompt_text(QUERY, "\0").split("\0")
+    text = slow.decode(encoded.ids)
+    assert encoded.truncated == 1 and text.startswith(before) and text.endswith(f"{after} Ashby")
+    shown = text.removeprefix(before).removesuffix(f"{after} Ashby")
+    assert passage.startswith(shown) and len(shown) > 10
+    assert 90 - passage.count("ó") <= len(encoded.ids) <= 90, "a letter of two tokens counts as one"
+
+
 # -- loading ---------------------------------------------------------------------------------------------------------
 
 
@@ -477,6 +491,15 @@ def test_folder_that_is_not_there_is_named(path: str, tmp_path: Path, monkeypatc
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises((CheckpointError, ReaderError), match=f"'{path}'"):
         open_reader("mine", path, None, ReaderSettings(tiny.PROMPT.template, "float32", 96, 6))
+
+
+@pytest.mark.parametrize("file", ["reader.json", "source.json"])
+@pytest.mark.parametrize("content", ["", '{"pro', "[]"])
+def test_file_of_a_stage_that_is_cut_off_is_named(file: str, content: str, tmp_path: Path) -> None:
+    save(tiny.tiny_reader(tokenizer="bpe"), tmp_path)
+    (tmp_path / file).write_text(content)
+    with pytest.raises(CheckpointError, match=f"{file}: .*dvc repro"):
+        load_reader(tmp_path)
 
 
 def test_a_failure_without_a_word_is_named_by_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,9 @@ import tiny
 import torch
 from torch import Tensor
 
-from bitter_retrieval.readers import packing
-from bitter_retrieval.readers.packing import Pack, can_pack, forward_pack, pack_sequences, packed_attention
+from bitter_retrieval.readers import packing, probes
+from bitter_retrieval.readers.packing import Pack, forward_pack, pack_sequences, packed_attention
+from bitter_retrieval.readers.probes import can_pack
 
 VOCABULARY = 50
 PACKABLE = ["qwen3", "olmo2", "llama", "gpt2", "granite", "mistral", "phi3", "gemma3_text", "phi"]
@@ -191,7 +192,7 @@ def test_models_that_can_be_packed_give_each_sequence_its_own_logits(architectur
 def test_models_that_cannot_be_packed_are_told(architecture: str, why: str, caplog: pytest.LogCaptureFixture) -> None:
     model = tiny.tiny_model(architecture, VOCABULARY)
     before, wanted = model.config._attn_implementation, alone(model, [1, 2, 3])
-    with caplog.at_level(logging.WARNING, packing.__name__):
+    with caplog.at_level(logging.WARNING, probes.__name__):
         assert not can_pack(model)
     assert why in caplog.text and type(model).__name__ in caplog.text
     assert model.config._attn_implementation == before and alone(model, [1, 2, 3]).equal(wanted)

@@ -12,6 +12,7 @@ side was trained, one more file, unknown to those libraries, names the encoder o
 """
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,12 +26,23 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 
+from bitter_retrieval.encoders.sentence_files import read_sentence_files, refuse_other_use
 from bitter_retrieval.models.batching import balanced_batches, pad_right
-from bitter_retrieval.models.checkpoints import CheckpointError, resolve_checkpoint
-from bitter_retrieval.models.pretrained import HEADS, load_model, load_tokenizer, read_config
+from bitter_retrieval.models.checkpoints import CheckpointError, read_stated, resolve_checkpoint
+from bitter_retrieval.models.pretrained import (
+    HEADS,
+    load_model,
+    load_tokenizer,
+    positions,
+    read_config,
+    refuse_larger_tokenizer,
+    usable_pad,
+)
 
 Kind = Literal["query", "passage"]
 PASSAGE_ENCODER = "passage_encoder.json"
+SAME = 1e-3  # distance of unit vectors: rounding stays far below
+PROBED = 2**16  # tokens at once: all that is tried
 REMEDY = (
     "An encoder is a bidirectional transformer (BERT, ModernBERT, NomicBERT) with config.json, its weights and its "
     "tokenizer: name one in params.yaml under encoders, or make this folder again with `dvc repro`."
@@ -50,11 +62,14 @@ class Usage:
 class Encoder(nn.Module):
     """A transformer with pooling and normalisation."""
 
-    def __init__(self, model: Any, tokenizer: Any, usage: Usage) -> None:
+    def __init__(self, model: Any, tokenizer: Any, usage: Usage, pads: bool = True) -> None:
+        """pads: padding changes no vector, so that texts of several lengths may share a batch."""
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
         self.usage = usage
+        self.pad = usable_pad(tokenizer, model)
+        self.pads = pads
 
     def tokens(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
         """Token ids of each text with its prefix, cut at max_length."""
@@ -74,19 +89,20 @@ class Encoder(nn.Module):
         return sum(len(own) > self.usage.max_length for own in whole)
 
     def forward(self, sequences: Sequence[Sequence[int]], budget: int, recompute: bool = False) -> Tensor:
-        """Unit vectors [n, d] of token sequences, encoded in micro-batches of at most `budget` tokens.
+        """Unit vectors [n, d] of token sequences, encoded in micro-batches of at most `budget` tokens, or one by one.
 
         recompute: keep no activations; the backward pass encodes each micro-batch again, with the same dropout.
         """
         encode = partial(checkpoint, self._encode, use_reentrant=False) if recompute else self._encode
-        batches = balanced_batches([len(sequence) for sequence in sequences], budget)
+        batches = balanced_batches([len(sequence) for sequence in sequences], budget if self.pads else 0)
         vectors = torch.cat([encode(*self._padded([sequences[place] for place in batch])) for batch in batches])
         places = torch.tensor([place for batch in batches for place in batch], device=vectors.device)
         return vectors[torch.argsort(places)]  # batches go by length: back into the given order
 
     def _padded(self, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Token ids and mask [n, T], on the model's device already: `checkpoint` keeps that device's random state."""
-        ids, mask = pad_right(sequences, self.tokenizer.pad_token_id, self.usage.max_length)
+        most = self.usage.max_length if self.pads else 0  # 0: one sequence gets no padding
+        ids, mask = pad_right(sequences, self.pad, most)
         return ids.to(self.model.device), mask.to(self.model.device)
 
     def _encode(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -125,7 +141,7 @@ class QueryEncoder(Encoder):
     """An encoder of queries, with the encoder of passages that it was trained against."""
 
     def __init__(self, queries: Encoder, passages: Encoder) -> None:
-        super().__init__(queries.model, queries.tokenizer, queries.usage)
+        super().__init__(queries.model, queries.tokenizer, queries.usage, queries.pads)
         self.passages = passages
 
     def side(self, kind: Kind) -> Encoder:
@@ -148,23 +164,25 @@ def load_encoder(folder: Path, copies: int = 1) -> Encoder:
     usage = load_usage(folder)
     try:
         model, tokenizer = _load_transformer(path, revision, copies)
+        refuse_other_use(path, read_sentence_files(path, model.config._commit_hash), tokenizer)
         _refuse_too_long(path, model, usage)
+        encoder = Encoder(model, tokenizer, usage)
         reads_both_ways = _reads_both_ways(model)
+        encoder.pads = reads_both_ways and _same_alone(encoder)
     except CheckpointError as error:
         raise CheckpointError(f"encoder {folder}: {error}") from error
-    except (OSError, RuntimeError, ValueError, AttributeError, ImportError) as error:
+    except Exception as error:  # a model or tokenizer may raise anything
         raise CheckpointError(f"encoder {folder}: {path} does not load as one: {error}. {REMEDY}") from error
     if not reads_both_ways:
         raise CheckpointError(
             f"encoder {folder}: {type(model).__name__} in {path} is a decoder: its tokens do not see those after "
             f"them. {REMEDY}"
         )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder = Encoder(model.to(device), tokenizer, usage)
+    encoder.to("cuda" if torch.cuda.is_available() else "cpu")
     pointer = folder / PASSAGE_ENCODER
     if not pointer.is_file():
         return encoder
-    return QueryEncoder(encoder, load_encoder(folder / json.loads(pointer.read_text())["encoder"]))
+    return QueryEncoder(encoder, load_encoder(folder / read_stated(pointer)["encoder"]))
 
 
 def _load_transformer(path: str, revision: str | None, copies: int) -> tuple[Any, Any]:
@@ -176,8 +194,7 @@ def _load_transformer(path: str, revision: str | None, copies: int) -> tuple[Any
         torch.manual_seed(0)
         model = load_model(AutoModel, path, config, torch.float32, HEADS, copies)
     tokenizer = load_tokenizer(path, config)
-    if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes one up if there are no files
-        raise ValueError("it has no tokenizer")
+    refuse_larger_tokenizer(tokenizer, model, tokenizer("a").input_ids)
     return model, tokenizer
 
 
@@ -189,10 +206,10 @@ def _refuse_too_long(path: str, model: Any, usage: Usage) -> None:
     table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
     taken = 0 if padding is None else padding + 1
-    positions = (getattr(model.config, "max_position_embeddings", None) or usage.max_length + taken) - taken
-    if positions < usage.max_length:
+    most = (positions(model.config) or usage.max_length + taken) - taken
+    if most < usage.max_length:
         raise CheckpointError(
-            f"model {path!r}: reads {positions} tokens, max_length is {usage.max_length}. Lower it to {positions}."
+            f"model {path!r}: reads {most} tokens, max_length is {usage.max_length}. Lower it to {most}."
         )
 
 
@@ -208,6 +225,29 @@ def _reads_both_ways(model: Any) -> bool:
     pair = torch.tensor([ids[:4], [ids[0], *ids[4:]]])
     first, other = model(input_ids=pair, attention_mask=torch.ones_like(pair)).last_hidden_state[:, 0]
     return not torch.allclose(first, other, rtol=0, atol=1e-4 * first.abs().max().item())
+
+
+@torch.no_grad()
+def _same_alone(encoder: Encoder) -> bool:
+    """Whether padding changes no vector: tried on random tokens of three lengths.
+
+    Raises CheckpointError if a text alone has no vector of its own, but another one each time.
+    """
+    size = encoder.model.get_input_embeddings().num_embeddings
+    lengths = [min(length, encoder.usage.max_length) for length in (5, 11, 34)]
+    drawn = torch.randint(size - 1, (sum(lengths),), generator=torch.Generator().manual_seed(0))
+    drawn += drawn >= encoder.pad  # a model may take the pad token for padding wherever it stands
+    sequences = [part.tolist() for part in drawn.split(lengths)]
+    one_by_one = Encoder(encoder.model, encoder.tokenizer, encoder.usage, pads=False)
+    vectors = [way(sequences, PROBED) for way in (encoder, one_by_one, one_by_one)]
+    apart = [(vectors[1] - other).norm(dim=-1).max().item() for other in (vectors[0], vectors[2])]
+    name = type(encoder.model).__name__
+    if apart[1] > SAME:
+        raise CheckpointError(f"{name} gives a text another vector each time ({apart[1]:.2g} apart). {REMEDY}")
+    if apart[0] > SAME:
+        log = logging.getLogger(__name__)
+        log.warning("%s encodes texts one by one: in a batch, vectors are %.2g apart", name, apart[0])
+    return apart[0] <= SAME
 
 
 def save_usage(folder: Path, usage: Usage, width: int) -> None:
@@ -241,9 +281,17 @@ def save_usage(folder: Path, usage: Usage, width: int) -> None:
 
 
 def load_usage(folder: Path) -> Usage:
-    """Read what save_usage wrote."""
-    pooling = json.loads((folder / "1_Pooling/config.json").read_text())
-    prompts = json.loads((folder / "config_sentence_transformers.json").read_text())["prompts"]
-    length = json.loads((folder / "sentence_bert_config.json").read_text())["max_seq_length"]
-    mode = "cls" if pooling["pooling_mode_cls_token"] else "mean"
-    return Usage(mode, prompts["query"], prompts["document"], length)
+    """Read what save_usage wrote. Raises CheckpointError."""
+    name = ""
+    try:
+        name = "1_Pooling/config.json"
+        mode = "cls" if json.loads((folder / name).read_text())["pooling_mode_cls_token"] else "mean"
+        name = "config_sentence_transformers.json"
+        prompts = json.loads((folder / name).read_text())["prompts"]
+        query, document = prompts["query"], prompts["document"]
+        name = "sentence_bert_config.json"
+        return Usage(mode, query, document, json.loads((folder / name).read_text())["max_seq_length"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"encoder {folder}: {name} does not say how it is used ({error!r}). Make the folder again with `dvc repro`."
+        ) from error

@@ -28,7 +28,7 @@ from bitter_retrieval.encoders.encoder import PASSAGE_ENCODER, Encoder, Kind, lo
 from bitter_retrieval.journal import content_key
 from bitter_retrieval.models.checkpoints import fingerprint, resolve_checkpoint
 
-METHOD = 1  # part of every key: raise it when a change of the code (encoder.py, say) alters vectors
+METHOD = 2  # part of every key: raise it when a change of the code (encoder.py, say) alters vectors
 TEXTS_AT_ONCE = 65_536  # tokenised and embedded together
 BOUND = 20 * 2**30  # bytes that the folder may hold
 ABANDONED = 24 * 3600.0  # seconds after which an unfinished file is a killed process's

@@ -9,21 +9,19 @@ from the project's preset for that model. A checkpoint that sentence-transformer
 does is refused.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from bitter_retrieval.encoders.encoder import PASSAGE_ENCODER, Usage, load_usage, save_usage
-from bitter_retrieval.models import hub
+from bitter_retrieval.encoders.sentence_files import prefix, read_sentence_files, refuse_other_use
 from bitter_retrieval.models.checkpoints import CheckpointError, locate, resolve_checkpoint, write_pointer
-from bitter_retrieval.models.pretrained import load_tokenizer, read_config, width
+from bitter_retrieval.models.pretrained import load_tokenizer, positions, read_config, width
 from bitter_retrieval.readers.language_model import SETTINGS, Reader, ReaderSettings, open_reader, read_settings
 
-MODULES = {"Transformer", "Pooling", "Normalize"}
 POOLING = {"mean": "mean", "cls": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
-PREFIXES = {"query_prefix": ("query",), "passage_prefix": ("document", "passage")}  # by their names there
+PREFIXES = {"query_prefix": ("query",), "passage_prefix": ("document", "passage", "corpus")}  # by their names there
 UNBOUNDED = 10**6  # tokenizers without a limit state a far larger number
 
 
@@ -67,21 +65,21 @@ def point_to_encoder(
         return given, {"model": model, "revision": None, **asdict(load_usage(given))}
     path, revision = resolve_checkpoint(given) if given.is_dir() else (locate(model), revision)
     try:
-        config, length = _reads(path, revision)
+        config, tokenizer, length = _reads(path, revision)
         commit = config._commit_hash
         size = width(model, config)
-        usage = _usage(model, str(given) if given.is_dir() else path, commit, length, stated, preset, warn)
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+        usage = _usage(model, str(given) if given.is_dir() else path, commit, tokenizer, length, stated, preset, warn)
+    except CheckpointError:
+        raise
+    except Exception as error:  # files may hold anything
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
             f"encoder {model!r}: no encoder can be loaded from there ({why}). Give a folder or hub id with "
             "config.json, weights and tokenizer."
         ) from error
-    if usage.max_length > (getattr(config, "max_position_embeddings", None) or usage.max_length):
+    if usage.max_length > (positions(config) or usage.max_length):
         raise CheckpointError(
-            f"encoder {model!r}: has {config.max_position_embeddings} positions, max_length is {usage.max_length}. "
+            f"encoder {model!r}: has {positions(config)} positions, max_length is {usage.max_length}. "
             f"Pass --encoder-max-length {length} or less."
         )
     write_pointer(folder, str(Path(path).resolve()) if Path(path).is_dir() else path, commit)
@@ -89,49 +87,40 @@ def point_to_encoder(
     return folder, {"model": model, "revision": commit, **asdict(usage)}
 
 
-def _reads(path: str, revision: str | None) -> tuple[Any, int | None]:
-    """The model's configuration, and how many tokens it reads: None if neither it nor the tokenizer says."""
+def _reads(path: str, revision: str | None) -> tuple[Any, Any, int | None]:
+    """The model's configuration, its tokenizer, and how many tokens it reads: None if neither of them says."""
     config = read_config(path, revision)
     tokenizer = load_tokenizer(path, config)
-    known = [getattr(config, "max_position_embeddings", None), tokenizer.model_max_length]
-    return config, min((length for length in known if length and length < UNBOUNDED), default=None)
+    known = [positions(config), tokenizer.model_max_length]
+    return config, tokenizer, min((length for length in known if length and length < UNBOUNDED), default=None)
 
 
 def _usage(
     model: str,
     path: str,
     revision: str | None,
+    tokenizer: Any,
     length: int | None,
     stated: Mapping[str, Any],
     preset: Mapping[str, Any],
     warn: Callable[[str], None],
 ) -> Usage:
-    modules = _carried(path, "modules.json", revision) or []
-    kinds = {module["type"].rpartition(".")[2]: module["path"] for module in modules}
-    sentence = _carried(path, "sentence_bert_config.json", revision) or {}
-    prompts = (_carried(path, "config_sentence_transformers.json", revision) or {}).get("prompts") or {}
-    pooling = _carried(path, f"{kinds.get('Pooling', '1_Pooling')}/config.json", revision) or {}
+    files = read_sentence_files(path, revision)
     carried = {
-        "pooling": _pooling(pooling) if pooling else preset.get("pooling"),
-        "max_length": sentence.get("max_seq_length") or preset.get("max_length") or length,
+        "pooling": _pooling(files.pooling) if files.pooling else preset.get("pooling"),
+        "max_length": files.transformer.get("max_seq_length") or preset.get("max_length") or length,
     }
-    for field, names in PREFIXES.items():  # "" says nothing: sentence-transformers writes it by default
-        own = next((prompts[name] for name in names if prompts.get(name)), None)
+    said = {field: prefix(files, names) for field, names in PREFIXES.items()}
+    for field, own in said.items():  # "" says nothing: sentence-transformers writes it by default
         carried[field] = own or preset.get(field) or ""
     usage = Usage(**{**carried, **stated})
-    unknown = sorted(set(kinds) - MODULES) + [name for name in ("do_lower_case",) if sentence.get(name)]
-    if unknown or pooling.get("include_prompt") is False:
-        raise CheckpointError(
-            f"encoder {model!r}: its sentence-transformers files ask for {', '.join(unknown) or 'include_prompt false'}"
-            ", which is not supported here: its vectors would differ. Name another encoder."
-        )
+    refuse_other_use(model, files, tokenizer)
     if usage.pooling is None:
-        found = f"pools by {pooling}" if pooling else "has no 1_Pooling/config.json"
+        found = f"pools by {files.pooling}" if files.pooling else "has no 1_Pooling/config.json"
         raise CheckpointError(f"encoder {model!r}: {found}. Pass --pooling mean or cls, as its authors do.")
     if usage.max_length is None:
         raise CheckpointError(f"encoder {model!r}: does not say how many tokens it reads. Pass --encoder-max-length.")
-    said = {**stated, **preset}
-    unsaid = [field for field, names in PREFIXES.items() if field not in said and not prompts.keys() & names]
+    unsaid = [field for field, own in said.items() if own is None and field not in {**stated, **preset}]
     if unsaid:
         options = " and ".join(f"--{field.replace('_', '-')}" for field in unsaid)
         warn(f"encoder {model!r}: nothing says which prefixes its authors use, and none is used. Pass {options}.")
@@ -143,9 +132,3 @@ def _pooling(config: Mapping[str, Any]) -> str | None:
     chosen = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
     mode = config.get("pooling_mode", chosen[0] if len(chosen) == 1 else None)
     return POOLING.get(mode) if isinstance(mode, str) else None
-
-
-def _carried(path: str, name: str, revision: str | None) -> Any:
-    """JSON in a file next to the weights; None if there is no such file."""
-    found = hub.find(path, name, revision)
-    return None if found is None else json.loads(found.read_text())

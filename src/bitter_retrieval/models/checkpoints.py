@@ -19,6 +19,7 @@ from typing import Any
 
 POINTER = "source.json"
 PACKAGE = "pkg://"
+READ = {".safetensors", ".json", ".bin", ".txt", ".model", ".jinja", ".codes", ".spm"}  # the last two by tokenizers
 
 
 class CheckpointError(ValueError):
@@ -44,7 +45,7 @@ def resolve_checkpoint(folder: Path) -> tuple[str, str | None]:
     pointer = folder / POINTER
     if not pointer.is_file():
         return str(folder), None
-    source = json.loads(pointer.read_text())
+    source = read_stated(pointer)
     path = locate(source["model"])
     if not _as_recorded(path, source):
         stage = f"{folder.parent.name.removesuffix('s')}@{folder.name}"
@@ -55,12 +56,24 @@ def resolve_checkpoint(folder: Path) -> tuple[str, str | None]:
     return path, source["revision"]
 
 
+def read_stated(file: Path) -> Any:
+    """JSON object that a stage wrote. Raises CheckpointError if it is absent, cut off or overwritten."""
+    try:
+        stated = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(stated, dict):
+            return stated
+        why = "no object"
+    except (OSError, ValueError) as error:
+        why = str(error)
+    raise CheckpointError(f"{file}: {why}. Bring it back with `dvc checkout`, or make it again with `dvc repro`.")
+
+
 def weights_changed(folder: Path) -> bool:
     """Whether the weights that `folder` points to are there, and others than when the pointer was written."""
     if not (folder / POINTER).is_file():
         return False
-    source = json.loads((folder / POINTER).read_text())
     with suppress(CheckpointError):  # absent
+        source = read_stated(folder / POINTER)
         path = locate(source["model"])
         return Path(path).exists() and not _as_recorded(path, source)
     return False
@@ -119,7 +132,7 @@ def fingerprint(path: str, revision: str | None) -> str:
         return f"{path}@{revision}"
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*")):
-        if file.suffix in {".safetensors", ".json", ".bin", ".txt", ".model", ".jinja"}:
+        if file.suffix in READ:
             digest.update(file.name.encode())
             stat = file.stat()
             digest.update(_digest(file.resolve(), stat.st_size, stat.st_mtime_ns))

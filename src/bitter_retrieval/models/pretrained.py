@@ -15,22 +15,27 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from bitter_retrieval.models import hub, memory
 from bitter_retrieval.models.checkpoints import CheckpointError
 from bitter_retrieval.models.nomic import is_old_layout, nomic_config
 
 GIB = 2**30
+ADAPTER, WISHES = "adapter_config.json", "generation_config.json"
 TRAINED = 4  # copies of the weights in training: themselves, their gradients, AdamW's two averages
 # Buffers that older checkpoints hold and models now make themselves.
 MADE = re.compile(r"(^|\.)(position_ids|token_type_ids|inv_freq)$|\battn(ention)?\.(masked_)?bias$")
-# Parts on top of an encoder: its pooler, and what it predicted with in pre-training.
+# Parts on top of an encoder: its pooler, and what it predicted with in pre-training or another task.
 HEADS = frozenset(
     "pooler cls head lm_head decoder classifier pre_classifier predictions vocab_transform vocab_layer_norm "
-    "vocab_projector generator_predictions generator_lm_head discriminator_predictions mask_predictions".split()
+    "vocab_projector generator_predictions generator_lm_head discriminator_predictions mask_predictions lm_predictions "
+    "entity_predictions sop_classifier pred_layer logits_proj embedding_decoder unembedding_projection "
+    "classification_head sequence_summary qa_outputs qa_classifier score".split()
 )
 
 
@@ -75,6 +80,12 @@ def width(model: str, config: Any) -> int:
     return config.hidden_size
 
 
+def positions(config: Any) -> int | None:
+    """How many tokens the config says that the model reads; None if it states no limit, as XLNet's -1 is none."""
+    stated = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return stated if stated and stated > 0 else None
+
+
 def load_model(
     auto: Any,
     model: str,
@@ -90,6 +101,16 @@ def load_model(
     the model runs. gguf_file: in the folder `model`, to be dequantised. Raises CheckpointError if the model is
     unavailable or does not fit; WeightsError, or transformers' errors, if the files are not those of such a model.
     """
+    if hub.find(model, ADAPTER, config._commit_hash):
+        raise CheckpointError(
+            f"model {model!r}: {ADAPTER} asks for other weights than those beside it, and only if peft is installed. "
+            "Merge the adapter into the weights (peft's merge_and_unload), or name a folder without it."
+        )
+    wishes = hub.find(model, WISHES, config._commit_hash)
+    try:
+        json.loads(wishes.read_text(encoding="utf-8") if wishes else "{}")
+    except ValueError as error:  # transformers would go on without the end tokens that it names
+        raise WeightsError(f"{WISHES} is cut off or overwritten: {error}. Copy or fetch it again") from error
     check_memory(auto, model, config, dtype, copies)
     try:
         with _without_report():
@@ -105,6 +126,10 @@ def load_model(
             )
     except Exception as error:
         _raise_refusal(error, model, config)
+        if isinstance(error, SafetensorError | UnpicklingError | EOFError):
+            raise WeightsError(
+                f"a file of its weights is cut off or overwritten: {error}. Copy or fetch the weights again"
+            ) from error
         raise
     missing, left_over = (_strange(found[f"{kind}_keys"], loaded, heads) for kind in ("missing", "unexpected"))
     a = f"a {type(loaded).__name__}"
@@ -134,16 +159,44 @@ def _is_no_report(record: logging.LogRecord) -> bool:
 
 
 def load_tokenizer(model: str, config: Any, gguf_file: str | None = None) -> Any:
-    """The tokenizer of the same commit. Raises CheckpointError, or transformers' errors if there is none."""
+    """The tokenizer of the same commit. Raises CheckpointError for a hub's refusal, ValueError if there is none."""
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(
+        found = AutoTokenizer.from_pretrained(
             model, revision=config._commit_hash, trust_remote_code=False, gguf_file=gguf_file
         )
     except Exception as error:
         _raise_refusal(error, model, config)
-        raise
+        why = (str(error).strip() or repr(error)).splitlines()[0]
+        raise ValueError(f"its tokenizer cannot be read: {why.rstrip('. ')}. Copy or fetch the files again") from error
+    if len(found) <= len(found.all_special_ids):  # transformers makes one up if there are no files
+        raise ValueError("it has no tokenizer: copy tokenizer.json and tokenizer_config.json there too")
+    return found
+
+
+def usable_pad(tokenizer: Any, model: Any) -> int:
+    """Token that fills up batches, which nothing looks at: the tokenizer's, or any that the model has."""
+    known = [tokenizer.pad_token_id, tokenizer.eos_token_id]
+    return next((pad for pad in known if pad is not None and pad < _rows(model)), 0)
+
+
+def refuse_larger_tokenizer(tokenizer: Any, model: Any, ids: Iterable[int]) -> None:
+    """Raise WeightsError if a text may have tokens that the model does not have.
+
+    ids: those of a text, with what always stands around it. Other special tokens may be unused ones, as padding is.
+    """
+    special = {place for place, token in tokenizer.added_tokens_decoder.items() if token.special}
+    last = max({*tokenizer.get_vocab().values()} - special | {*ids}, default=0)
+    if last >= _rows(model):
+        raise WeightsError(
+            f"its tokenizer is another model's: token {last} is {tokenizer.convert_ids_to_tokens(last)!r}, and the "
+            f"model has {_rows(model)} tokens"
+        )
+
+
+def _rows(model: Any) -> int:
+    return len(model.get_input_embeddings().weight)
 
 
 def _raise_refusal(error: Exception, model: str, config: Any) -> None:

@@ -6,7 +6,7 @@
 -log p(answer | prompt), summed over the answer's tokens, in nats: float32 log-softmax of float32 logits at answer
 positions only. Sequences are packed (packing.py): nothing is padded, and a common beginning of neighbours is computed
 once: a question for all its candidates, a prompt for all its reference answers. A model that cannot be packed gets
-batches of similar lengths, padded on the right, where causal attention never looks.
+batches of similar lengths, padded on the right, where causal attention never looks; one that reads padding, one by one.
 """
 
 import time
@@ -206,7 +206,7 @@ class Scorer:
     def _batches(self, items: Sequence[Encoded], budget: int) -> list[list[int]]:
         lengths = [len(item.ids) for item in items]
         batches = neighbour_batches if self._reader.packs else length_batches
-        return batches(lengths, budget, self._logit_costs(items))
+        return batches(lengths, budget if self._reader.pads_right else 0, self._logit_costs(items))
 
     def _logit_costs(self, items: Sequence[Encoded]) -> list[int]:
         row = row_cost(self._reader.model)

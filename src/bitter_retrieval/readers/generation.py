@@ -4,19 +4,19 @@
     [Answer(text="caldbury", truncated=0)]
 
 Greedy means the most probable token at every step: of a checkpoint's generation_config.json only the end tokens count,
-not its sampling, penalties, forced tokens or lengths. An answer ends at an end token, before a line break or one of the
-reader's stop texts, or after max_new_tokens. Prompts of similar length share a batch, padded on the left. Once half of
-its answers have ended, the others go on without them. Cached states are copied for those only, so that all copies of a
-batch cost less than copying all states once. A model that attends in its own way (Reader.packs) may keep other states
-than keys and values: its batches stay whole until the last answer has ended.
+not its sampling, penalties, forced tokens or lengths. An answer ends at an end token, before a line break, one of the
+reader's stop texts or what its chat template writes after an answer, or after max_new_tokens. Prompts of similar length
+share a batch, padded on the left. Once half of its answers have ended, the others go on without them. Cached states are
+copied for those only, so that all copies of a batch cost less than copying all states once. A model that attends in its
+own way (Reader.packs) may keep other states than keys and values: its batches stay whole until the last answer has
+ended.
 
 A long common beginning of a batch's prompts, as worked examples are, is computed once. Padding then follows it.
 """
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from torch import Tensor
 from bitter_retrieval.models.batching import length_batches
 from bitter_retrieval.models.memory import is_out_of_memory
 from bitter_retrieval.readers.language_model import Encoded, Reader, ReaderError, refuse
+from bitter_retrieval.readers.probes import checkpoint_settings_aside
 from bitter_retrieval.readers.prompts import Context
 
 LINE_BREAK = "\n"
@@ -85,11 +86,13 @@ def generate_tokens(reader: Reader, prompts: Sequence[list[int]], budget: int, o
     """Tokens of each answer, up to its end token or through the token that completes a stop text.
 
     budget: tokens of a batch, prompts and the longest possible answers with padding, as its cache holds all of them.
-    When memory runs out, this batch and all later ones are halved. once: may know a batch's answers already; batches
+    A model to which padding is no padding (Reader.pads_left) is asked one by one. When memory runs out, this batch and
+    all later ones are halved. once: may know a batch's answers already; batches
     are planned from all prompts before it is called, so what it knows does not change them.
     """
     lengths = [len(prompt) + reader.max_new_tokens for prompt in prompts]
     said: dict[int, list[int]] = {}
+    budget = budget if reader.pads_left else 0  # one by one
     waiting = length_batches(lengths, budget)
     while waiting:
         batch = waiting[0]
@@ -140,7 +143,7 @@ def _generate(reader: Reader, prompts: Tokens) -> Tokens:
         cache = model(ids[:1, :shared], use_cache=True, logits_to_keep=1).past_key_values
         cache.batch_repeat_interleave(len(prompts))
         states = {"past_key_values": cache}
-    with _checkpoint_settings_aside(model):
+    with checkpoint_settings_aside(model):
         while ending.rows:
             made = model.generate(
                 ids, attention_mask=mask, generation_config=settings, stopping_criteria=[ending], **states
@@ -165,18 +168,6 @@ def _shared(reader: Reader, prompts: Tokens) -> int:
     window = getattr(reader.model.config.get_text_config(), "sliding_window", None)
     longest = max(map(len, prompts)) + reader.max_new_tokens
     return common if window is None or longest <= window else 0
-
-
-@contextmanager
-def _checkpoint_settings_aside(model: Any) -> Iterator[None]:
-    """Within it, `generate` obeys its arguments alone: it would take other settings from the checkpoint's file."""
-    from transformers import GenerationConfig
-
-    theirs, model.generation_config = model.generation_config, GenerationConfig()
-    try:
-        yield
-    finally:
-        model.generation_config = theirs
 
 
 class _Ending:
@@ -237,15 +228,15 @@ class Ends:
 
 
 def _stops(reader: Reader) -> re.Pattern[str]:
-    return re.compile("|".join(map(re.escape, (LINE_BREAK, *reader.stop))))
+    return re.compile("|".join(map(re.escape, (LINE_BREAK, *reader.ends))))
 
 
 def end_tokens(reader: Reader) -> set[int]:
     """Tokens that end an answer: the tokenizer's, the checkpoint's (a chat model's end of turn, say), the reader's.
 
-    The reader's are stop texts that are special tokens, which decoded text does not show.
+    The reader's are stop texts and ends of a chat's turn that are special tokens, which decoded text does not show.
     """
     named = reader.model.generation_config.eos_token_id
     special = {str(token): place for place, token in reader.tokenizer.added_tokens_decoder.items()}
     found = [reader.tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])]
-    return {*found, *map(special.get, reader.stop)} - {None}
+    return {*found, *map(special.get, reader.ends)} - {None}

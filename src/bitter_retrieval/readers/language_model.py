@@ -19,15 +19,32 @@ from jinja2 import TemplateError
 
 from bitter_retrieval.journal import content_key
 from bitter_retrieval.models.attention import chosen
-from bitter_retrieval.models.checkpoints import CheckpointError, fingerprint, is_gguf, locate, resolve_checkpoint
-from bitter_retrieval.models.pretrained import load_model, load_tokenizer, read_config
+from bitter_retrieval.models.checkpoints import (
+    CheckpointError,
+    fingerprint,
+    is_gguf,
+    locate,
+    read_stated,
+    resolve_checkpoint,
+)
+from bitter_retrieval.models.pretrained import (
+    WeightsError,
+    load_model,
+    load_tokenizer,
+    positions,
+    read_config,
+    refuse_larger_tokenizer,
+    usable_pad,
+)
+from bitter_retrieval.readers.chat import Turn, answer_turn, render, turns
 from bitter_retrieval.readers.gguf import dequantised, find_gguf
-from bitter_retrieval.readers.packing import HALF, can_pack
+from bitter_retrieval.readers.packing import HALF
+from bitter_retrieval.readers.probes import can_pack, is_causal, pads_left, pads_right
 from bitter_retrieval.readers.prompts import Context, Example, Prompt, answer_text, fair_shares
+from bitter_retrieval.readers.special_tokens import beginning, special_ids, special_texts, token_places
 
 SETTINGS = "reader.json"
 END_TOKEN = "<eos>"
-DATE = "26 Jul 2024"  # Llama 3's templates take it if they get no date; today's would change prompts daily
 
 
 @dataclass(frozen=True)
@@ -95,12 +112,13 @@ class Reader:
     stop: Sequence[str] = ()  # texts that end a generated answer
     attention: str = "auto"
     weights: Mapping[str, str] | None = None  # where they come from, if not from a checkpoint
+    pads_right: bool = True  # sequences may share a padded batch to be scored (probes.py)
+    pads_left: bool = True  # prompts may share one to be answered
 
     @property
     def pad(self) -> int:
         """Token that fills up batches; nothing looks at it."""
-        pad = self.tokenizer.pad_token_id
-        return self.tokenizer.eos_token_id if pad is None else pad
+        return usable_pad(self.tokenizer, self.model)
 
     @cached_property
     def kernel(self) -> str:
@@ -114,24 +132,15 @@ class Reader:
 
     @cached_property
     def _beginning(self) -> list[int]:
-        """Tokens that the tokenizer puts before every text: [BOS] for most, none for some."""
-        # A tokenizer may drop "a": then its words are tried until one has tokens.
-        for text in ("a", *self.tokenizer.get_vocab()):
-            plain, whole = (self.tokenizer(text, add_special_tokens=special).input_ids for special in (False, True))
-            if plain:
-                break
-        return next(whole[:n] for n in range(len(whole) + 1) if whole[n : n + len(plain)] == plain)
+        return beginning(self.tokenizer)
 
     @cached_property
     def _special(self) -> re.Pattern[str]:
-        """Texts of the tokenizer's special tokens; (?!), which matches nothing, if there are none."""
-        added = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
-        return re.compile("|".join(map(re.escape, sorted(added))) or "(?!)")
+        return special_texts(self.tokenizer)
 
     @cached_property
     def _special_ids(self) -> set[int]:
-        added = self.tokenizer.added_tokens_decoder
-        return {place for place, token in added.items() if token.special and place != self.tokenizer.unk_token_id}
+        return special_ids(self.tokenizer)
 
     def encode(
         self, queries: Sequence[str], contexts: Sequence[Context], answers: Sequence[str] | None
@@ -168,21 +177,12 @@ class Reader:
         return encoded
 
     def _text(self, query: str, passage: str) -> str:
-        asked = self.prompt.ask(query, passage)
         if not self.chat:
-            return self.prompt.worked + asked
+            return self.prompt.worked + self.prompt.ask(query, passage)
         if not self.tokenizer.chat_template:
             raise BrokenReader(f"reader {self.name}: no chat template. Set readers.{self.name}.chat to false.")
-        said = [
-            {"role": role, "content": text}
-            for one in self.prompt.examples
-            for role, text in (("user", self.prompt.ask(one.query, one.passage)), ("assistant", one.answer.strip()))
-        ]
-        said.append({"role": "user", "content": asked})
         try:
-            return self.tokenizer.apply_chat_template(
-                said, tokenize=False, add_generation_prompt=True, enable_thinking=False, date_string=DATE
-            )
+            return render(self.tokenizer, turns(self.prompt, query, passage)).rstrip(" ") + self._turn.lead
         except TemplateError as error:
             raise BrokenReader(
                 f"reader {self.name}: its chat template refuses question {query!r} ({error}). Set "
@@ -190,9 +190,20 @@ class Reader:
             ) from error
 
     def _tail(self, answer: str) -> str:
-        """The answer as it continues the prompt: after one space, or at the start of the assistant's message."""
+        """The answer as it continues the prompt: after one space, or as the chat template writes it."""
         end = "" if self.answer_end == END_TOKEN else self.answer_end
-        return (answer.strip() if self.chat else answer_text(answer)) + end
+        return (self._turn.space + answer.strip() if self.chat else answer_text(answer)) + end
+
+    @cached_property
+    def _turn(self) -> Turn:
+        if not self.chat or not self.tokenizer.chat_template:
+            return Turn("", "", "")
+        return answer_turn(self.tokenizer, turns(self.prompt, "?", ""), self._special)
+
+    @property
+    def ends(self) -> list[str]:
+        """Texts that end a generated answer: the stop texts, and what the chat template writes after an answer."""
+        return [*self.stop, *filter(None, [self._turn.end])]
 
     @cached_property
     def _end(self) -> list[int]:
@@ -236,9 +247,7 @@ class Reader:
         Several passages share what room there is (prompts.fair_shares).
         """
         passages = [context] if isinstance(context, str) else list(context) or [""]
-        offsets = self.tokenizer(
-            passages, return_offsets_mapping=True, add_special_tokens=False, split_special_tokens=not self.chat
-        ).offset_mapping
+        offsets = token_places(self.tokenizer, passages, split_special_tokens=not self.chat)
         lengths = [len(of_passage) for of_passage in offsets]
         keep = lengths
         while True:  # a cut text may have other tokens than the beginning of the whole one
@@ -283,8 +292,8 @@ def save_settings(folder: Path, settings: ReaderSettings, weights: Mapping[str, 
 
 
 def read_settings(folder: Path) -> tuple[ReaderSettings, Mapping[str, str] | None]:
-    """What save_settings wrote."""
-    stated = json.loads((folder / SETTINGS).read_text())
+    """What save_settings wrote. Raises CheckpointError."""
+    stated = read_stated(folder / SETTINGS)
     weights = stated.pop("weights", None)
     examples = stated.pop("examples", None)
     return ReaderSettings(**stated, examples=examples and [Example(**one) for one in examples]), weights
@@ -313,10 +322,10 @@ def open_reader(name: str, model: str, revision: str | None, settings: ReaderSet
         path, revision = dequantised(find_gguf(model, revision)), None
     attention, kernel = settings.attention or "auto", chosen(settings.attention or "auto", dtype in HALF)
     config = read_config(path, revision)
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None) or settings.max_length
-    if positions < settings.max_length:
+    most = positions(config) or settings.max_length
+    if most < settings.max_length:
         raise CheckpointError(
-            f"model {model!r}: has {positions} positions, max_length is {settings.max_length}. Lower it to {positions}."
+            f"model {model!r}: has {most} positions, max_length is {settings.max_length}. Lower it to {most}."
         )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -326,7 +335,7 @@ def open_reader(name: str, model: str, revision: str | None, settings: ReaderSet
             loaded.set_attn_implementation("flash_attention_2")  # for padded batches; packs bring their own
     except CheckpointError:
         raise
-    except (OSError, RuntimeError, ValueError, ImportError) as error:
+    except Exception as error:  # a model or tokenizer may raise anything
         why = (str(error).strip() or repr(error)).splitlines()[0]
         raise CheckpointError(f"model {model!r}: no causal language model can be loaded from there ({why}).") from error
     reader = Reader(
@@ -342,8 +351,34 @@ def open_reader(name: str, model: str, revision: str | None, settings: ReaderSet
         settings.stop or (),
         attention,
     )
-    # A template may write what no file says, such as the date of the day: its text is part of the identity.
-    rendered = {"rendered": reader._text("?", "")} if settings.chat else {}
     weights = fingerprint(path, config._commit_hash)
-    reader.identity = content_key(weights=weights, settings=settings.stated(), device=device, **rendered)
+    tried = _tried(reader, model)
+    reader.identity = content_key(weights=weights, settings=settings.stated(), device=device, **tried)
     return reader
+
+
+def _tried(reader: Reader, model: str) -> dict[str, Any]:
+    """What a new reader shows when it is tried: part of its identity, where it is not what every reader does.
+
+    Raises CheckpointError for what is no reader, BrokenReader for a chat reader without a usable template.
+    """
+    text, turn = reader._text("?", ""), reader._turn
+    try:
+        refuse_larger_tokenizer(reader.tokenizer, reader.model, reader._ids([text])[0])
+    except WeightsError as error:
+        raise CheckpointError(f"model {model!r}: {error}. Put the model's own tokenizer there.") from error
+    if not is_causal(reader.model):
+        raise CheckpointError(
+            f"model {model!r}: a {type(reader.model).__name__} from there is no causal language model: its tokens see "
+            "those after them. Name a decoder, such as the readers of profiles/presets.yaml."
+        )
+    reader.pads_right = reader.packs or pads_right(reader.model, reader.pad)
+    reader.pads_left = pads_left(reader.model, reader.pad)
+    tried: dict[str, Any] = {}
+    if reader.chat:
+        tried["rendered"] = text  # a template may write what no file says, such as the date of the day
+    around = [turn.lead, turn.space, "" if turn.end == reader.tokenizer.eos_token else turn.end]
+    if any(around):
+        tried["turn"] = around
+    alone = [name for name in ("pads_right", "pads_left") if not getattr(reader, name)]
+    return {**tried, "alone": alone} if alone else tried

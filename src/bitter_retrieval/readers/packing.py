@@ -8,10 +8,10 @@
 A padded batch computes its padding, and the question anew for every candidate; a pack does neither. Its segments (runs
 of tokens) form trees: each attends to itself and to the segments before it on the path from the root, which together
 are the beginning of a sequence. A variable-length kernel does that in one call (attention.py); without one, segments of
-similar length share a call of scaled_dot_product_attention. can_pack tries whether a model gives the same logits so.
+similar length share a call of scaled_dot_product_attention. probes.can_pack tries whether a model gives the same
+logits so.
 """
 
-import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -201,7 +201,7 @@ def _register() -> None:
 
 
 def _no_mask(*args: Any, local_size: int | None = None, **kwargs: Any) -> None:
-    """Instead of transformers' masks. A window must reach the attention function too: can_pack compares the two."""
+    """Instead of transformers' masks. A window must reach the attention function too: can_pack compares both."""
     if _current is not None and local_size:
         _current.masked_windows.add(local_size)
 
@@ -262,43 +262,3 @@ def _by_kernel(
         k, v = k[places], v[places]
     left = -1 if window is None else window - 1
     return attention.kernel(_chosen)(q, k, v, own, seen, longest_own, longest_seen, scaling, (left, 0))[None]
-
-
-# -- whether a model can be packed -----------------------------------------------------------------------------------
-
-
-@torch.inference_mode()
-def can_pack(model: Any, chosen: str = "sdpa") -> bool:
-    """Whether the model gives sequences in a pack the logits that it gives them alone.
-
-    Models that attend in their own way (state space models, soft caps, position biases) do not: this is measured, on
-    random tokens with a common beginning.
-    """
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.randint(0, model.config.get_text_config().vocab_size, (64,), generator=generator).tolist()
-    sequences = [drawn[:24] + drawn[40:56], drawn[:24] + drawn[30:33], drawn[50:]]
-    device = model.device
-    alone = [model(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0] for ids in sequences]
-    try:
-        with packed_attention(model, chosen):
-            pack = pack_sequences(sequences, device)
-            logits = forward_pack(model, pack).logits[0]
-        if not pack.masked_windows <= pack.windows:  # which logits do not show if the window exceeds these sequences
-            raise PackingError("its attention is local by a mask alone.")
-    except Exception as error:  # a model may raise anything: it then runs without packing
-        logging.getLogger(__name__).warning("%s is not packed: %s", type(model).__name__, error)
-        return False
-    pairs = [(logits[places].float(), wanted.float()) for places, wanted in zip(pack.places, alone, strict=True)]
-    difference = max((_relative_difference(packed, wanted) for packed, wanted in pairs))
-    within = 1e-3 if model.dtype == torch.float32 else 0.1  # rounding stays far below, leaks are near 1
-    if difference > within:
-        logging.getLogger(__name__).warning(
-            "%s is not packed: its logits differ by %.2g", type(model).__name__, difference
-        )
-    return difference <= within
-
-
-def _relative_difference(logits: Tensor, wanted: Tensor) -> float:
-    """Of logits [T, V]: the worst token's mean difference in log-probability, in units of the logits' spread."""
-    nats = (logits.log_softmax(-1) - wanted.log_softmax(-1)).abs().mean(-1).max()
-    return (nats / wanted.std()).item()

@@ -22,7 +22,7 @@ from bitter_retrieval.encoders.encoder import load_usage
 from bitter_retrieval.labels.settings import RerankerFit
 from bitter_retrieval.models.batching import length_batches
 from bitter_retrieval.models.checkpoints import resolve_checkpoint
-from bitter_retrieval.models.pretrained import HEADS, TRAINED, load_model, load_tokenizer, read_config
+from bitter_retrieval.models.pretrained import HEADS, TRAINED, load_model, load_tokenizer, positions, read_config
 from bitter_retrieval.models.schedules import schedule
 from bitter_retrieval.records import Row
 from bitter_retrieval.training.losses import LabelledBatch, LossSettings, UtilityMap, kl
@@ -146,9 +146,9 @@ def start(folder: Path) -> CrossEncoder:
     config.num_labels = 1
     model = load_model(AutoModelForSequenceClassification, path, config, torch.float32, HEADS, TRAINED)
     tokenizer = load_tokenizer(path, config)
-    positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+    most = positions(model.config) or tokenizer.model_max_length
     # A pair has two texts, so twice the length of one, as far as model and tokenizer allow.
-    length = min(2 * load_usage(folder).max_length, positions, tokenizer.model_max_length)
+    length = min(2 * load_usage(folder).max_length, most, tokenizer.model_max_length)
     return CrossEncoder(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, length)
 
 
