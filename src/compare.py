@@ -45,7 +45,16 @@ from bitter_retrieval.reporting import plots, tables
 from bitter_retrieval.reporting.repetition import changed, sentences
 from bitter_retrieval.reporting.report import render
 from bitter_retrieval.reporting.summary import summary
-from bitter_retrieval.statistics.comparison import AGAIN, CONTROLS, NEGATIVE, Settings, System, compare, plain
+from bitter_retrieval.statistics.comparison import (
+    AGAIN,
+    BY_DEFINITION,
+    CONTROLS,
+    NEGATIVE,
+    Settings,
+    System,
+    compare,
+    plain,
+)
 from bitter_retrieval.statistics.differing import most_differing
 from bitter_retrieval.statistics.label_agreement import SourceAgreement, source_agreements
 from bitter_retrieval.statistics.outcomes import (
@@ -233,7 +242,8 @@ def read_systems(
         rows, encoder = read_predictions("controls", name, "control"), params.untrained.get(name)
         about = CONTROLS["untrained" if encoder else name]
         read = read_by(name, rows, params, asked, beyond, verdicts)
-        systems[name] = System("control", about, None, None, **read, encoder=encoder)
+        known = BY_DEFINITION.get(name, {})
+        systems[name] = System("control", about, None, None, **read, encoder=encoder, by_definition=known)
     return systems
 
 

@@ -114,6 +114,14 @@ def test_a_file_is_evaluated(folder: Path, evaluated: Evaluated) -> None:
     assert "No passage is selected for 1 questions" in told and "Left out of the input: nothing." in told
 
 
+def test_no_right_answer_is_not_certainty(evaluated: Evaluated) -> None:
+    summary, rows, told = evaluated(*SHORT)
+    assert not any(row["em"] for row in rows)
+    found = summary["answers"]["1"]["em"]
+    assert (found["mean"], found["low"]) == (0, 0) and found["high"] == pytest.approx(1 - 0.025 ** (1 / 3))
+    assert "0.000 to 0.708" in told
+
+
 def test_what_was_done_once_is_not_done_again_outside_dvc_either(
     evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
