@@ -96,7 +96,7 @@ def write_rows(path: Path | str, rows: Iterable[Row], schema: pa.Schema) -> None
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     table = pa.Table.from_pylist(list(rows), schema=schema)
     try:
-        pq.write_table(table, partial, compression="zstd")
+        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -124,8 +124,8 @@ def _whole(path: Path) -> pa.Table:
     if not path.is_file():
         raise RecordError(f"{path}: no such file. Run `dvc repro`: an earlier stage writes it.")
     try:
-        return pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
+        return pq.read_table(path, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
         raise RecordError(f"{path}: not a readable parquet file ({error}). Delete it and run `dvc repro`.") from error
 
 

@@ -100,6 +100,22 @@ def test_an_absent_or_unreadable_file_is_named(path: Path, read: object) -> None
             read(path)
 
 
+def test_a_flipped_bit_is_never_another_label(path: Path) -> None:
+    rows = [
+        {"query_id": f"q{n}", "passage_id": "", "answer_index": 0, "nll_sum": n / 7, "n_tokens": n} for n in range(99)
+    ]
+    write_rows(path, rows, SOFT_LABELS)
+    whole, known, refused = path.read_bytes(), read_rows(path, SOFT_LABELS), 0
+    for place in range(4, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        try:
+            assert read_rows(path, SOFT_LABELS) == known  # a part that nothing reads
+        except RecordError as error:
+            assert str(error).startswith(str(path)) and ("Delete it" in str(error) or "missing" in str(error))
+            refused += 1
+    assert refused > len(whole) / 7 / 2
+
+
 def test_a_missing_column_is_named(path: Path) -> None:
     write_rows(path, CORPUS_ROWS, CORPUS)
     with pytest.raises(
