@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from bitter_retrieval.command_line import bar, named, run_stage
-from bitter_retrieval.models.checkpoints import is_gguf, write_pointer
+from bitter_retrieval.models.checkpoints import is_gguf, seal, write_pointer
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import load_params
 from bitter_retrieval.readers.fit import fit_reader, supports
@@ -64,6 +64,7 @@ def fit(name: str, rows: list[Row], reader: ReaderParams, settings: ReaderFit) -
         )
     model.save_pretrained(MODELS / name)
     tokenizer.save_pretrained(MODELS / name)
+    seal(MODELS / name)
 
 
 def accuracy(reader: Reader, rows: list[Row]) -> dict[str, float | None]:

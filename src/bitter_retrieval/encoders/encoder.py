@@ -26,7 +26,7 @@ from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 
 from bitter_retrieval.models.batching import balanced_batches, pad_right
-from bitter_retrieval.models.checkpoints import CheckpointError, resolve_checkpoint
+from bitter_retrieval.models.checkpoints import CheckpointError, resolve_checkpoint, seal
 from bitter_retrieval.models.pretrained import HEADS, load_model, load_tokenizer, read_config
 
 Kind = Literal["query", "passage"]
@@ -118,6 +118,7 @@ class Encoder(nn.Module):
         (folder / PASSAGE_ENCODER).unlink(missing_ok=True)  # of an earlier checkpoint in this folder
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        seal(folder)
         save_usage(folder, self.usage, self.model.config.hidden_size)
 
 

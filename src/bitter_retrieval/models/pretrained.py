@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from bitter_retrieval.models import hub, memory
-from bitter_retrieval.models.checkpoints import CheckpointError
+from bitter_retrieval.models.checkpoints import CheckpointError, check_seal
 from bitter_retrieval.models.nomic import is_old_layout, nomic_config
 
 GIB = 2**30
@@ -91,6 +91,8 @@ def load_model(
     unavailable or does not fit; WeightsError, or transformers' errors, if the files are not those of such a model.
     """
     check_memory(auto, model, config, dtype, copies)
+    if Path(model).is_dir():
+        check_seal(Path(model))
     try:
         with _without_report():
             loaded, found = auto.from_pretrained(
