@@ -40,6 +40,7 @@ from bitter_retrieval.records import (
     read_labels,
     read_rows,
     sweep,
+    write_text,
 )
 from bitter_retrieval.reporting import plots, tables
 from bitter_retrieval.reporting.repetition import changed, sentences
@@ -305,10 +306,9 @@ def write(
     plots.training_curves({run: read_curves(CURVES / f"{run}.csv") for run in params.runs}, pictures["training_curves"])
     questions = differing(params, asked, systems, corpus)
     page = render(report, questions, dataclasses.asdict(params), hashes(params), pictures)
-    METRICS.mkdir(exist_ok=True)
-    (METRICS / "report.html").write_text(page, encoding="utf-8")
-    (METRICS / "report.json").write_text(as_json(report), encoding="utf-8")
-    (METRICS / "summary.json").write_text(as_json(summary(report)), encoding="utf-8")
+    write_text(METRICS / "report.html", page)
+    write_text(METRICS / "report.json", as_json(report))
+    write_text(METRICS / "summary.json", as_json(summary(report)))
 
 
 def differing(

@@ -8,7 +8,6 @@ Embeddings and answers are kept in .journal and not computed again.
 """
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -27,7 +26,7 @@ from bitter_retrieval.evaluation.retrievers import rank_by_bm25, rank_by_encoder
 from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.readers.language_model import ReaderSettings
-from bitter_retrieval.records import PREDICTIONS, Row, passage_texts, write_rows
+from bitter_retrieval.records import PREDICTIONS, Row, passage_texts, write_json, write_rows
 from bitter_retrieval.reporting import evaluation_summary
 from bitter_retrieval.typed_yaml import read_yaml
 
@@ -148,7 +147,7 @@ def evaluate_file(arguments: argparse.Namespace) -> None:
     left_out = found.left_out | {"empty_corpus_passages": empty}
     summary["counts"] |= {"readable": len(found.rows), "passages": len(corpus), "left_out": left_out}
     write_rows(arguments.output / "predictions.parquet", predictions, PREDICTIONS)
-    (arguments.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_json(arguments.output / "summary.json", summary)
     console = Console(markup=False, highlight=False)
     console.print(f"{arguments.encoder} and {arguments.reader} on {arguments.input}", soft_wrap=True)
     for part in evaluation_summary.tables(summary):

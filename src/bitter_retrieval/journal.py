@@ -35,7 +35,10 @@ class JournalError(RuntimeError):
 def journal_folder() -> Path:
     """`.journal` in the main repo's root, even if DVC runs the stage in a copy (DVC_ROOT); created if absent."""
     folder = Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve() / ".journal"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JournalError(f"{folder}: {error}. Free space there, or make it writable, and run again.") from error
     return folder
 
 

@@ -84,9 +84,9 @@ class Embeddings:
     def _written(self, path: Path, texts: Sequence[str], kind: Kind) -> np.ndarray:
         """Embed and store. The file appears whole or not at all, and is mapped before another process can delete it."""
         encoder, cut = self._encoder.side(kind), 0
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.stem}.{os.getpid()}.partial")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("w+b") as file:
                 for start in range(0, len(texts), TEXTS_AT_ONCE):
                     part = texts[start : start + TEXTS_AT_ONCE]
@@ -103,7 +103,8 @@ class Embeddings:
             vectors = np.load(partial, mmap_mode="r")
             partial.replace(path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):  # a full disk or a read-only folder has its error already
+                partial.unlink(missing_ok=True)
             raise EmbeddingsError(f"{path}: {error}. Make room there: {path.parent} may be deleted.") from error
         with suppress(FileNotFoundError):  # another process makes room too
             _make_room(path.parent)

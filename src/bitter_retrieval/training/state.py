@@ -135,7 +135,8 @@ class SavedState(TrainingState):
         except FileNotFoundError:  # another process has finished the same training and removed the folder
             return
         except (OSError, RuntimeError) as error:  # RuntimeError: torch on a full disk
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):  # a full disk or a read-only folder has its error already
+                partial.unlink(missing_ok=True)
             raise StateError(f"{self._path}: {error}. Free space there and run again: training resumes.") from error
         self._saved = time.monotonic()
 
