@@ -24,7 +24,7 @@ from bitter_retrieval.readers.answer_loss import Scorer, Triple
 from bitter_retrieval.readers.generation import generate_answers
 from bitter_retrieval.readers.language_model import Reader, ReaderError, load_reader
 from bitter_retrieval.readers.prompts import Prompt
-from bitter_retrieval.records import PREPARED, SUPPORTING_ROLES, Row, read_rows
+from bitter_retrieval.records import PREPARED, SUPPORTING_ROLES, Row, read_rows, write_text
 from bitter_retrieval.reporting.tables import markdown_table
 from bitter_retrieval.scoring import exact_match, f1
 from bitter_retrieval.typed_yaml import one_of
@@ -68,8 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     page = told(name, len(questions), found)
     print(page)
     if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(page + "\n", encoding="utf-8")
+        write_text(options.output, page + "\n")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

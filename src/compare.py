@@ -41,13 +41,23 @@ from bitter_retrieval.records import (
     read_labels,
     read_rows,
     sweep,
+    write_text,
 )
 from bitter_retrieval.records import PREDICTIONS as RECORDED
 from bitter_retrieval.reporting import plots, tables
 from bitter_retrieval.reporting.repetition import changed, sentences
 from bitter_retrieval.reporting.report import render
 from bitter_retrieval.reporting.summary import summary
-from bitter_retrieval.statistics.comparison import AGAIN, CONTROLS, NEGATIVE, Settings, System, compare, plain
+from bitter_retrieval.statistics.comparison import (
+    AGAIN,
+    BY_DEFINITION,
+    CONTROLS,
+    NEGATIVE,
+    Settings,
+    System,
+    compare,
+    plain,
+)
 from bitter_retrieval.statistics.differing import most_differing
 from bitter_retrieval.statistics.label_agreement import SourceAgreement, source_agreements
 from bitter_retrieval.statistics.outcomes import (
@@ -238,7 +248,8 @@ def read_systems(
         rows, encoder = read_predictions("controls", name, "control"), params.untrained.get(name)
         about = CONTROLS["untrained" if encoder else name]
         read = read_by(name, rows, params, asked, beyond, verdicts)
-        systems[name] = System("control", about, None, None, **read, encoder=encoder)
+        known = BY_DEFINITION.get(name, {})
+        systems[name] = System("control", about, None, None, **read, encoder=encoder, by_definition=known)
     return systems
 
 
@@ -307,10 +318,9 @@ def write(
     plots.training_curves({run: read_curves(CURVES / f"{run}.csv") for run in params.runs}, pictures["training_curves"])
     questions = differing(params, asked, systems, corpus)
     page = render(report, questions, dataclasses.asdict(params), hashes(params), pictures)
-    METRICS.mkdir(exist_ok=True)
-    (METRICS / "report.html").write_text(page, encoding="utf-8")
-    (METRICS / "report.json").write_text(as_json(report), encoding="utf-8")
-    (METRICS / "summary.json").write_text(as_json(summary(report)), encoding="utf-8")
+    write_text(METRICS / "report.html", page)
+    write_text(METRICS / "report.json", as_json(report))
+    write_text(METRICS / "summary.json", as_json(summary(report)))
 
 
 def differing(

@@ -9,7 +9,6 @@ reranker   a cross-encoder's labels of another source's candidates, learnt from 
 Writes data/labels/<source>/, so a run names a derived source like any other, and metrics/derive/<source>.json.
 """
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,16 @@ from bitter_retrieval.labels.soft import share_outside
 from bitter_retrieval.labels.targets import NEGATIVES_FILE, scored_rows, soft_targets, with_empty, with_labelled
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import load_params
-from bitter_retrieval.records import NEGATIVES, PREPARED, SOFT_LABELS, Row, read_labels, read_rows, write_rows
+from bitter_retrieval.records import (
+    NEGATIVES,
+    PREPARED,
+    SOFT_LABELS,
+    Row,
+    read_labels,
+    read_rows,
+    write_json,
+    write_rows,
+)
 
 PREPARED_FOLDER = Path("data/prepared")
 LABELS = Path("data/labels")
@@ -40,8 +48,7 @@ def main() -> None:
     rows = {split: read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED) for split in SPLITS}
     kinds: dict[str, Callable[..., dict]] = {"mined": mined, "on_policy": on_policy, "reranker": reranker}
     counted = kinds[settings.kind](LABELS / name, rows, settings, params.label)
-    METRICS.mkdir(parents=True, exist_ok=True)
-    (METRICS / f"{name}.json").write_text(json.dumps(counted, indent=2) + "\n")
+    write_json(METRICS / f"{name}.json", counted)
 
 
 def mined(folder: Path, rows: dict[str, list[Row]], settings: MinedNegatives, label: Label) -> dict:

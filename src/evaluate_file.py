@@ -8,7 +8,6 @@ Embeddings and answers are kept in .journal and not computed again.
 """
 
 import argparse
-import json
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -27,7 +26,7 @@ from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.plain_text import PlainConsole
 from bitter_retrieval.readers.language_model import ReaderSettings
-from bitter_retrieval.records import PREDICTIONS, Row, passage_texts, write_rows
+from bitter_retrieval.records import PREDICTIONS, Row, passage_texts, write_json, write_rows
 from bitter_retrieval.reporting import evaluation_summary
 from bitter_retrieval.typed_yaml import read_yaml
 
@@ -154,7 +153,7 @@ def evaluate_file(arguments: argparse.Namespace) -> None:
         summary["counts"]["without_matching_word"] = without_word(ranking.scores for ranking in rankings)
     summary["counts"]["left_out_fields"] = found.fields | {f"corpus.{name}": count for name, count in fields.items()}
     write_rows(written[0], predictions, PREDICTIONS)
-    written[1].write_text(json.dumps(summary, indent=2) + "\n")
+    write_json(written[1], summary)
     console = PlainConsole()
     console.print(f"{arguments.encoder} and {arguments.reader} on {arguments.input}", soft_wrap=True)
     for part in evaluation_summary.tables(summary):

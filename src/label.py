@@ -7,7 +7,6 @@ data/labels/<source>/{train,validation,test}.parquet; metrics/label/<source>.jso
 are journalled: a killed command resumes.
 """
 
-import json
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
@@ -36,7 +35,7 @@ from bitter_retrieval.labels.settings import (
 )
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import load_params
-from bitter_retrieval.records import BINARY_LABELS, PREPARED, SOFT_LABELS, Row, read_rows, write_rows
+from bitter_retrieval.records import BINARY_LABELS, PREPARED, SOFT_LABELS, Row, read_rows, write_json, write_rows
 
 PREPARED_FOLDER = Path("data/prepared")
 LABELS = Path("data/labels")
@@ -71,8 +70,7 @@ def main() -> None:
         write_rows(LABELS / name / f"{split}.parquet", labels[split], SOFT_LABELS if soft else BINARY_LABELS)
     counted = {split: (soft_account(rows[split], labels[split]) if soft else counts(labels[split])) for split in SPLITS}
     counted |= more
-    METRICS.mkdir(parents=True, exist_ok=True)
-    (METRICS / f"{name}.json").write_text(json.dumps(counted, indent=2) + "\n")
+    write_json(METRICS / f"{name}.json", counted)
 
 
 # -- a reader's answer losses ----------------------------------------------------------------------------------------

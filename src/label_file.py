@@ -16,7 +16,7 @@ from bitter_retrieval.labels.scored import score_splits, soft_account
 from bitter_retrieval.labels.settings import Label
 from bitter_retrieval.models.checkpoints import is_gguf
 from bitter_retrieval.models.memory import keep_freed_memory
-from bitter_retrieval.records import SOFT_LABELS, write_rows
+from bitter_retrieval.records import SOFT_LABELS, write_json, write_rows
 
 PROMPT = "Question: {query}\nContext: {passage}\nAnswer:"
 
@@ -75,9 +75,8 @@ def label_file(arguments: argparse.Namespace) -> None:
     account = {**soft_account(found.rows, labels), "left_out": found.left_out, "left_out_fields": found.fields}
     if is_gguf(arguments.model):
         account["weights"] = provenance(find_gguf(arguments.model, arguments.revision))
-    counted = json.dumps(account, indent=2)
-    counts_file.write_text(counted + "\n")
-    print(counted)
+    write_json(counts_file, account)
+    print(json.dumps(account, indent=2))
 
 
 if __name__ == "__main__":

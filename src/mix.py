@@ -9,13 +9,12 @@ mixed    soft labels in which a share of the questions has people's (labels/targ
 Writes data/labels/<source>/, so a run names it like any other source, and metrics/mix/<source>.json.
 """
 
-import json
 from pathlib import Path
 
 from bitter_retrieval.command_line import named, run_stage
 from bitter_retrieval.labels.targets import HUMAN_FILE, REPLACED_FILE, with_people
 from bitter_retrieval.params import load_params
-from bitter_retrieval.records import BINARY_LABELS, SOFT_LABELS, read_rows, write_rows
+from bitter_retrieval.records import BINARY_LABELS, SOFT_LABELS, read_rows, write_json, write_rows
 
 LABELS = Path("data/labels")
 METRICS = Path("metrics/mix")
@@ -37,8 +36,7 @@ def main() -> None:
             write_rows(LABELS / name / REPLACED_FILE.format(split), replaced, BINARY_LABELS)
             counted[split]["queries_with_human_label"] = len({row["query_id"] for row in replaced})
         write_rows(LABELS / name / f"{split}.parquet", labels, SOFT_LABELS)
-    METRICS.mkdir(parents=True, exist_ok=True)
-    (METRICS / f"{name}.json").write_text(json.dumps(counted, indent=2) + "\n")
+    write_json(METRICS / f"{name}.json", counted)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ their corpus as beyond.parquet and beyond_corpus.parquet (without rows if params
 where every split comes from, its counts, and what was left out.
 """
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,7 +29,7 @@ from bitter_retrieval.models.hub import fetch, fetch_weights
 from bitter_retrieval.models.settings import is_hub_id
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.readers.settings import ReaderParams
-from bitter_retrieval.records import CORPUS, PREPARED, Row, passage_texts, write_rows
+from bitter_retrieval.records import CORPUS, PREPARED, Row, passage_texts, write_json, write_rows
 from bitter_retrieval.typed_yaml import ParamsError
 
 PREPARED_FOLDER = Path("data/prepared")
@@ -57,8 +56,7 @@ def main() -> None:
     write_rows(PREPARED_FOLDER / "beyond_corpus.parquet", corpus, CORPUS)
     if params.beyond:
         counted["beyond"] = summary({"test": beyond}, corpus, account)
-    METRICS.parent.mkdir(exist_ok=True)
-    METRICS.write_text(json.dumps(counted, indent=2) + "\n")
+    write_json(METRICS, counted)
 
 
 def warn(at: str, account: dict[str, Any]) -> None:

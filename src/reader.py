@@ -7,7 +7,6 @@ its weights. metrics/reader/<reader>.json holds its exact match with a supportin
 reader.parquet that it was not fitted on; and how many of these prompts it cannot be asked, if any.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from bitter_retrieval.command_line import bar, named, run_stage
-from bitter_retrieval.models.checkpoints import is_gguf, write_pointer
+from bitter_retrieval.models.checkpoints import is_gguf, seal, write_pointer
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import load_params
 from bitter_retrieval.readers.fit import fit_reader, supports
@@ -24,7 +23,7 @@ from bitter_retrieval.readers.gguf import find_gguf, provenance
 from bitter_retrieval.readers.language_model import Reader, ReaderError, ReaderSettings, load_reader, save_settings
 from bitter_retrieval.readers.prompts import Prompt
 from bitter_retrieval.readers.settings import ReaderFit, ReaderParams
-from bitter_retrieval.records import PREPARED, Row, read_rows
+from bitter_retrieval.records import PREPARED, Row, read_rows, write_json
 from bitter_retrieval.scoring import exact_match
 
 ROWS = Path("data/prepared/reader.parquet")
@@ -45,9 +44,8 @@ def main() -> None:
     asked = ReaderSettings(**{f.name: getattr(settings, f.name) for f in fields(ReaderSettings)})
     weights = provenance(find_gguf(settings.model, settings.revision)) if is_gguf(settings.model) else None
     save_settings(MODELS / name, asked, weights)
-    METRICS.mkdir(parents=True, exist_ok=True)
     found = accuracy(load_reader(MODELS / name), held_out)
-    (METRICS / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
+    write_json(METRICS / f"{name}.json", found)
 
 
 def divide(rows: list[Row], held_out: int) -> tuple[list[Row], list[Row]]:
@@ -64,6 +62,7 @@ def fit(name: str, rows: list[Row], reader: ReaderParams, settings: ReaderFit) -
         )
     model.save_pretrained(MODELS / name)
     tokenizer.save_pretrained(MODELS / name)
+    seal(MODELS / name)
 
 
 def accuracy(reader: Reader, rows: list[Row]) -> dict[str, float | None]:

@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bitter_retrieval.params import load_params
+from bitter_retrieval.records import write_text
 from bitter_retrieval.studies import confirmation, confirmation_page, map_plot, replication, spread, tuning
 from bitter_retrieval.studies.experiments import ExperimentError, Wanted, queue, reports
 from bitter_retrieval.studies.replication import Figures
@@ -128,8 +129,7 @@ def commands_of(options: argparse.Namespace, profile: str) -> list[str]:
 
 
 def write(page: Path, text: str) -> None:
-    page.parent.mkdir(exist_ok=True)
-    page.write_text(text, encoding="utf-8")
+    write_text(page, text)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.models.pretrained import TRAINED
 from bitter_retrieval.models.workers import Tell, side_by_side, use_threads
 from bitter_retrieval.params import Params, load_params
-from bitter_retrieval.records import BINARY_LABELS, PREPARED, read_labels, read_rows
+from bitter_retrieval.records import BINARY_LABELS, PREPARED, read_labels, read_rows, replacing
 from bitter_retrieval.tracking import Tracker, folder_md5, open_tracker
 from bitter_retrieval.training.distributed import ALONE, Processes, join
 from bitter_retrieval.training.loop import UNSAVED, train_encoder
@@ -234,9 +234,8 @@ class Curves:
 
 def write_curves(path: Path, curves: list[Metrics]) -> None:
     """One row per step, one column per metric; a metric that a step did not measure is empty."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     columns = list(dict.fromkeys(name for row in curves for name in row))
-    with path.open("w", newline="") as file:
+    with replacing(path) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in curves)

@@ -26,6 +26,7 @@ from bitter_retrieval.records import (
     Row,
     read_rows,
     relevant_passages,
+    write_text,
 )
 from bitter_retrieval.typed_yaml import ParamsError
 
@@ -45,9 +46,8 @@ def main() -> None:
         run = f"{arguments.name}-seed{seed}"
         files[f"{run}.run"] = run_lines(run, [row for row in rows if row["seed"] == seed])
     check_output([arguments.output / name for name in files], inputs)
-    arguments.output.mkdir(parents=True, exist_ok=True)
     for name, lines in files.items():
-        (arguments.output / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_text(arguments.output / name, "".join(f"{line}\n" for line in lines))
         print(arguments.output / name)
 
 

@@ -7,6 +7,7 @@
 It decides no result: no stage of dvc.yaml lists it.
 """
 
+import errno
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
@@ -22,11 +23,19 @@ from bitter_retrieval.parameter_types import PROMPT, is_prompt
 from bitter_retrieval.plain_text import PlainConsole, plain
 from bitter_retrieval.typed_yaml import one_of
 
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
 
 def run_stage(main: Callable[[], object]) -> None:
-    """Run a script's main. Errors of this package's types are printed (exit status 1); others are defects and pass."""
+    """Run a script's main. Errors of this package's types are printed (exit status 1), and those of a full or read-only
+    disk; others are defects and pass.
+    """
     try:
         main()
+    except OSError as error:  # of a place that names no error of its own, such as a library's
+        if error.errno not in DISK:
+            raise
+        sys.exit(f"error: {error}. Free space there, or change its permissions, and run again: finished work is kept.")
     except (ValueError, RuntimeError) as error:
         if not type(error).__module__.startswith("bitter_retrieval"):
             raise

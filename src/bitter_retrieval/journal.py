@@ -4,20 +4,27 @@
     value  anything that JSON can hold                      {"nll_sum": 3.25, "n_tokens": 2}
 
 Append-only: a key hashes all content that decides its value, so the first value of a key is final. The file is no DVC
-out, which DVC would delete before a stage runs: a stage that was killed goes on where it was.
+out, which DVC would delete before a stage runs: a stage that was killed goes on where it was. A value is stored with a
+checksum, as sqlite has none:
+
+    {"nll_sum": 3.25, "n_tokens": 2}#5e0c1f00
 """
 
 import hashlib
 import json
+import logging
 import os
+import re
 import sqlite3
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+CHECKSUM = re.compile(rb"#[0-9a-f]{8}")  # no JSON ends so
 WAIT = 60.0  # seconds to wait for another process's transaction
 
 
@@ -28,7 +35,10 @@ class JournalError(RuntimeError):
 def journal_folder() -> Path:
     """`.journal` in the main repo's root, even if DVC runs the stage in a copy (DVC_ROOT); created if absent."""
     folder = Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve() / ".journal"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JournalError(f"{folder}: {error}. Free space there, or make it writable, and run again.") from error
     return folder
 
 
@@ -73,13 +83,24 @@ class Journal:
             time.sleep(0.01)
 
     def get(self, keys: Iterable[str]) -> dict[str, Any]:
-        """Values by key, of the keys that the journal has."""
+        """Values by key, of the keys that the journal has. Damaged ones are dropped, with a line on it."""
         wanted = json.dumps(list(keys))
         with self._named_errors():
             found = self._connection.execute(
-                "SELECT key, value FROM entries WHERE key IN (SELECT value FROM json_each(?))", (wanted,)
+                "SELECT key, CAST(value AS BLOB) FROM entries WHERE key IN (SELECT value FROM json_each(?))", (wanted,)
             )
-            return {key: json.loads(value) for key, value in found}
+            values, damaged = {}, []
+            for key, stored in found:
+                try:
+                    values[key] = _loaded(key, stored)
+                except ValueError:
+                    damaged.append((key,))
+        if damaged:
+            with self._named_errors(), self._connection:
+                self._connection.executemany("DELETE FROM entries WHERE key = ?", damaged)
+            told = "%s: %s damaged entries are dropped; their work is done again."
+            logging.getLogger(__name__).warning(told, self._path, f"{len(damaged):,}")
+        return values
 
     def put(self, items: Mapping[str, Any]) -> None:
         """Add all items in one transaction; a key that is present keeps its value.
@@ -103,7 +124,8 @@ class Journal:
 
     def _dumped(self, key: str, value: Any) -> str:
         try:
-            return json.dumps(value, allow_nan=False)
+            text = json.dumps(value, allow_nan=False)
+            return text + _checksum(key, text.encode()).decode()
         except (TypeError, ValueError) as error:
             raise JournalError(f"{self._path}: key {key}: {value!r} is not JSON ({error}).") from error
 
@@ -116,3 +138,17 @@ class Journal:
                 f"{self._path}: {error}. Earlier entries are kept: free space on the disk, or end the process "
                 "that holds the file, then run again. If the file is no database, move it away; its work is repeated."
             ) from error
+
+
+def _checksum(key: str, value: bytes) -> bytes:
+    return b"#%08x" % zlib.crc32(value, zlib.crc32(key.encode()))
+
+
+def _loaded(key: str, stored: bytes) -> Any:
+    """The value, of which an older journal has no checksum. Raises ValueError if it is damaged."""
+    value, checksum = stored[:-9], stored[-9:]
+    if not CHECKSUM.fullmatch(checksum):
+        return json.loads(stored)
+    if checksum != _checksum(key, value):
+        raise ValueError("another checksum")
+    return json.loads(value)

@@ -9,9 +9,11 @@ A prepared row, for one question with its candidates:
 `role` is known only in the generated world; `is_selected` only in data that people have annotated.
 """
 
+import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,18 +91,43 @@ class RecordError(ValueError):
     """A table that is absent, truncated or of another layout."""
 
 
-def write_rows(path: Path | str, rows: Iterable[Row], schema: pa.Schema) -> None:
-    """Write rows as parquet; the file appears whole or not at all. Raises RecordError if the disk is full."""
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """A path beside `path` to write to, which then takes its place: the file appears whole or not at all.
+
+    Raises RecordError if the disk is full or the folder cannot be written to.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    table = pa.Table.from_pylist(list(rows), schema=schema)
     try:
-        pq.write_table(table, partial, compression="zstd")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise RecordError(f"{path}: {error}. Free space there and run again: finished work is kept.") from error
+        raise RecordError(
+            f"{path}: {error}. Free space there, or make the folder writable, and run again: finished work is kept."
+        ) from error
+    finally:
+        with suppress(OSError):  # a full disk or a read-only folder has its error already
+            partial.unlink(missing_ok=True)
+
+
+def write_rows(path: Path | str, rows: Iterable[Row], schema: pa.Schema) -> None:
+    """Write rows as parquet, as `replacing` does."""
+    table = pa.Table.from_pylist(list(rows), schema=schema)
+    with replacing(path) as partial:
+        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a text in UTF-8, as `replacing` does."""
+    with replacing(path) as partial:
+        partial.write_bytes(text.encode())
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write indented JSON, as `replacing` does."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_rows(path: Path | str, schema: pa.Schema) -> list[Row]:
@@ -124,8 +151,8 @@ def _whole(path: Path) -> pa.Table:
     if not path.is_file():
         raise RecordError(f"{path}: no such file. Run `dvc repro`: an earlier stage writes it.")
     try:
-        return pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
+        return pq.read_table(path, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
         raise RecordError(f"{path}: not a readable parquet file ({error}). Delete it and run `dvc repro`.") from error
 
 

@@ -142,6 +142,20 @@ def test_same_encoder_saved_twice_is_the_same_bytes(tmp_path: Path) -> None:
     assert contents[0] == contents[1] and "model.safetensors" in contents[0]
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "SHA256SUMS"])
+def test_weights_with_changed_bytes_are_refused_by_name(tmp_path: Path, file: str) -> None:
+    tiny.tiny_encoder().save(tmp_path)
+    load_encoder(tmp_path)
+    content = bytearray((tmp_path / file).read_bytes())
+    for place in range(1, 65):  # numbers at the end of the weights
+        content[-place] ^= 1
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"not the weights that were saved there, by .*SHA256SUMS.*dvc checkout"):
+        load_encoder(tmp_path)
+    (tmp_path / "SHA256SUMS").unlink()  # the change was meant
+    load_encoder(tmp_path)
+
+
 def test_pointer_takes_weights_from_elsewhere_and_usage_from_its_folder(tmp_path: Path) -> None:
     encoder = tiny.tiny_encoder()
     encoder.save(tmp_path / "elsewhere")

@@ -66,6 +66,23 @@ def test_a_file_may_go_as_soon_as_it_is_written(folder: Path, monkeypatch: pytes
     np.testing.assert_array_equal(known(folder), load_encoder(folder).embed(TEXTS, "passage", BUDGET))
 
 
+@pytest.mark.parametrize("damage", ["cut", "header", "flipped", "empty"])
+def test_a_damaged_file_is_named_and_made_again(folder: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    wanted = known(folder).copy()
+    (file,) = (folder.parent / "known").glob("*.npy")
+    whole = bytearray(file.read_bytes())
+    damaged = {"cut": whole[: len(whole) // 2], "header": b"x" * 64 + whole[64:], "flipped": whole.copy(), "empty": b""}
+    for place in range(200, 264):
+        damaged["flipped"][place * 4] ^= 1  # the last bit of 64 numbers
+    file.unlink()  # another process may have it mapped
+    file.write_bytes(damaged[damage])
+    np.testing.assert_array_equal(known(folder), wanted)
+    assert f"{file}: damaged (" in caplog.text and "It is made again." in caplog.text
+    caplog.clear()
+    np.testing.assert_array_equal(known(folder), wanted)
+    assert caplog.text == "" and file.read_bytes() == whole
+
+
 def test_known_texts_do_not_load_the_encoder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known(folder)
     monkeypatch.setattr(embeddings, "load_encoder", None)

@@ -122,6 +122,14 @@ def test_texts_that_lose_their_tail_are_told_with_the_name_that_was_given(
     assert said and all(line.startswith(f"{models / 'bert'}: ") for line in said)
 
 
+def test_no_right_answer_is_not_certainty(evaluated: Evaluated) -> None:
+    summary, rows, told = evaluated(*SHORT)
+    assert not any(row["em"] for row in rows)
+    found = summary["answers"]["1"]["em"]
+    assert (found["mean"], found["low"]) == (0, 0) and found["high"] == pytest.approx(1 - 0.025 ** (1 / 3))
+    assert "0.000 to 0.708" in told
+
+
 def test_what_was_done_once_is_not_done_again_outside_dvc_either(
     evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
 ) -> None:

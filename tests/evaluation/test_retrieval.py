@@ -1,6 +1,9 @@
 """Retrieval against slow loops: every ranking, every rank of a candidate, and BM25's formula written out."""
 
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from math import log
 from pathlib import Path
@@ -84,7 +87,7 @@ def test_best_are_those_of_a_sort_of_the_whole_row(kind: str, k: int) -> None:
         "odd": rng.choice(odd, size=(9, 300)),
     }
     scores = rows[kind].astype(np.float32)
-    best = retrieval._largest(retrieval._keys(torch.from_numpy(scores), first=1000), k)
+    best = retrieval._largest(retrieval._keys(torch.from_numpy(scores), torch.arange(1000, 1000 + scores.shape[1])), k)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     np.testing.assert_array_equal(retrieval._place_of(best), order + 1000)
     np.testing.assert_array_equal(retrieval._score_of(best), np.take_along_axis(scores, order, 1))
@@ -242,3 +245,29 @@ def test_bm25_keeps_the_best() -> None:
     [ranking] = rank_by_bm25(["goat of Aldan"], TEXTS, IDS, [["p0", "p4"]], k=2)
     assert len(ranking.ids) == len(ranking.scores) == 2
     assert ranking.ids[0] == "p0" and ranking.candidate_ranks[0] == 1 and ranking.candidate_ranks[1] > 2
+
+
+MEMORY = """
+import resource, sys
+import numpy as np
+from bitter_retrieval.evaluation.retrieval import rank_by_vectors
+from bitter_retrieval.models.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+draw = np.random.default_rng(0)
+queries, passages = (draw.standard_normal((count, 16), dtype=np.float32) for count in (1024, 33_000))
+ids = [str(place) for place in range(len(passages))]
+own = [ids[:5]] * len(queries)
+rank_by_vectors(queries[:2], passages[:99], ids[:99], own[:2], 10)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+rank_by_vectors(queries, passages, ids, own, 10)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize("how", ["keep", "free"])
+def test_ranking_takes_little_memory_whether_freed_memory_is_kept_or_not(how: str) -> None:
+    """MiB on top of what the process has; all keys of a block at once took 400."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    done = subprocess.run([sys.executable, "-c", MEMORY, how], env=environment, capture_output=True, check=True)
+    assert int(done.stdout) < 200

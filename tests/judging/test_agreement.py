@@ -131,6 +131,12 @@ def test_a_kappa_that_resamples_often_lack_has_no_interval() -> None:
     assert found.kappa == 1 and math.isnan(found.low)
 
 
+def test_judges_that_never_disagree_may_yet_do_so() -> None:
+    """Of 60 groups without a disagreement at most 6.0% may have one, of which half would be chance."""
+    found = compared("+-" * 30, "+-" * 30)
+    assert (found.kappa, found.high) == (1, 1) and found.low == pytest.approx(1 - 2 * (1 - 0.025 ** (1 / 60)))
+
+
 def test_a_table_of_no_or_two_judges_is_refused() -> None:
     with pytest.raises(AgreementError, match=r"x\.parquet: must hold the verdicts of one judge, got no rows"):
         Verdicts([], "x.parquet")

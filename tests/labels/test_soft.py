@@ -1,6 +1,7 @@
 """The rules of soft labels against numbers worked out by hand, and utilities against their formula in torch."""
 
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,16 @@ def test_losses_of_one_passage_for_two_queries_stay_apart() -> None:
 
 def test_means_without_token_counts_are_losses_already() -> None:
     assert passage_losses([soft("q", "p", 1.5, None)]) == {"q": {"p": 1.5}}
+
+
+@pytest.mark.parametrize(("loss", "why"), [(3e38, "beyond 1,000,000 nats"), (-3e38, "beyond 1,000,000 nats")])
+def test_a_label_with_a_flipped_bit_is_named(loss: float, why: str) -> None:
+    """Of its exponent: training would end in `Lower the learning rate`."""
+    with pytest.raises(
+        LabelError, match=rf"^labels a: query 'q', passage 'p', answer 0: loss {re.escape(str(loss))} is {why}. Make"
+    ):
+        passage_losses([soft("q", "p", 1.0, 1), soft("q", "p", loss, 1)], source="a")
+    assert passage_losses([soft("q", "p", -2.5, 1)]) == {"q": {"p": -2.5}}  # of a cross-encoder
 
 
 @pytest.mark.parametrize("loss", [math.inf, math.nan])

@@ -2,15 +2,18 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from bitter_retrieval.models.checkpoints import (
     CheckpointError,
+    check_seal,
     fingerprint,
     locate,
     resolve_checkpoint,
+    seal,
     weights_changed,
     write_pointer,
 )
@@ -148,6 +151,23 @@ def test_a_fingerprint_is_of_the_files_that_make_answers(tmp_path: Path) -> None
     ]
     found = {checkpoint(tmp_path / str(number), **files) for number, files in enumerate(changed)}
     assert len(found | {one}) == 1 + len(changed)
+
+
+def test_digests_are_those_of_sha256sum_and_cover_every_shard(tmp_path: Path) -> None:
+    for name in ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"):
+        (tmp_path / name).write_bytes(name.encode())
+    check_seal(tmp_path)  # weights that came from elsewhere
+    seal(tmp_path)
+    check_seal(tmp_path)
+    (tmp_path / "README.md").write_text("no weights")
+    check_seal(tmp_path)
+    assert (
+        subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=tmp_path, capture_output=True, check=False).returncode
+        == 0
+    )
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"model-00002-of-00002.safetensors: not the weights that were saved"):
+        check_seal(tmp_path)
 
 
 def test_a_fingerprint_tells_where_one_file_ends_and_the_next_begins(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """A stage's command line: the named entry of params.yaml, the nearest name, or the usage."""
 
+import errno
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -66,3 +68,22 @@ def test_a_stage_without_its_name_tells_the_usage(
 ) -> None:
     assert ended(stage, *arguments, monkeypatch=monkeypatch) == 2
     assert capsys.readouterr().err.startswith(f"usage: {stage}.py ")
+
+
+@pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_full_or_read_only_disk_ends_a_script_with_a_line(fault: int) -> None:
+    def main() -> None:
+        raise OSError(fault, os.strerror(fault), "models/readers/reader_a")
+
+    with pytest.raises(
+        SystemExit, match=f"^error: .*{os.strerror(fault)}: 'models/readers/reader_a'. Free space there"
+    ):
+        run_stage(main)
+
+
+def test_other_errors_of_the_system_are_defects() -> None:
+    def main() -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file", "x")
+
+    with pytest.raises(FileNotFoundError):
+        run_stage(main)

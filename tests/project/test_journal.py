@@ -1,5 +1,6 @@
 """The journal: no committed entry is lost, even with kills and several processes, and values come back exactly."""
 
+import json
 import os
 import random
 import signal
@@ -63,6 +64,31 @@ def test_floats_come_back_bit_for_bit(tmp_path: Path) -> None:
     assert [struct.pack("<d", found[str(place)]) for place in range(len(values))] == [
         struct.pack("<d", value) for value in values
     ]
+
+
+def test_a_changed_byte_is_never_another_value(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, values = tmp_path / "j.sqlite", {f"key {number}": {"nll_sum": number + 0.5} for number in range(20)}
+    with Journal(path) as journal:
+        journal.put(values)
+    whole = path.read_bytes()
+    at = whole.index(b'{"nll_sum": 7.5}#')
+    for place in range(at, at + 25):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        caplog.clear()
+        with Journal(path) as journal:
+            found = journal.get(values)
+            assert found.items() <= values.items() and len(found) == 19
+            assert f"{path}: 1 damaged entries are dropped; their work is done again." in caplog.text
+            journal.put({"key 7": {"nll_sum": 7.5}})
+            assert journal.get(values) == values
+
+
+def test_values_of_a_journal_without_checksums_are_kept(tmp_path: Path) -> None:
+    old = {"a": 1, "b": {"verdict": "correct"}, "c": "no checksum: #0123456", "d": "#01234567"}
+    with Journal(tmp_path / "j.sqlite") as journal:
+        with journal._connection as store:
+            store.executemany("INSERT INTO entries VALUES (?, ?)", [(key, json.dumps(one)) for key, one in old.items()])
+        assert journal.get(old) == old
 
 
 def test_many_keys_at_once(tmp_path: Path) -> None:

@@ -1,5 +1,9 @@
 """Tables on disk: rows come back as written, files are never half-written, and errors name the problem."""
 
+import errno
+import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +23,9 @@ from bitter_retrieval.records import (
     read_rows,
     read_table,
     sweep,
+    write_json,
     write_rows,
+    write_text,
 )
 
 CORPUS_ROWS: list[Row] = [{"passage_id": "p0", "text": "One."}, {"passage_id": "p1", "text": ""}]
@@ -71,6 +77,39 @@ def test_a_write_that_fails_leaves_the_old_file_alone(path: Path, monkeypatch: p
     assert read_rows(path, CORPUS) == CORPUS_ROWS
 
 
+WRITES = {
+    "parquet": lambda path: write_rows(path, CORPUS_ROWS, CORPUS),
+    "text": lambda path: write_text(path, "new"),
+    "json": lambda path: write_json(path, {"new": 1}),
+}
+
+
+@pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_a_disk_that_takes_nothing_is_named_and_cleaning_up_raises_nothing_over_it(
+    write: Callable[[Path], None], fault: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(fault, os.strerror(fault))
+
+    path.parent.mkdir(parents=True)
+    path.write_text("old")
+    for name in ("replace", "unlink"):
+        monkeypatch.setattr(Path, name, refused)
+    with pytest.raises(
+        RecordError, match=f"^{re.escape(str(path))}: .*{os.strerror(fault)}. Free space there, or make"
+    ):
+        write(path)
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_a_folder_that_cannot_be_made_is_named(write: Callable[[Path], None], tmp_path: Path) -> None:
+    (tmp_path / "metrics").write_text("a file")
+    with pytest.raises(RecordError, match=r"metrics.*label.*: .*make the folder writable"):
+        write(tmp_path / "metrics/label/x.json")
+
+
 def test_nothing_but_the_table_is_left(path: Path) -> None:
     write_rows(path, CORPUS_ROWS, CORPUS)
     assert list(path.parent.iterdir()) == [path]
@@ -98,6 +137,22 @@ def test_an_absent_or_unreadable_file_is_named(path: Path, read: object) -> None
             RecordError, match=r"(?s)the way\.parquet: not a readable parquet file .* Delete it and run `dvc repro`"
         ):
             read(path)
+
+
+def test_a_flipped_bit_is_never_another_label(path: Path) -> None:
+    rows = [
+        {"query_id": f"q{n}", "passage_id": "", "answer_index": 0, "nll_sum": n / 7, "n_tokens": n} for n in range(99)
+    ]
+    write_rows(path, rows, SOFT_LABELS)
+    whole, known, refused = path.read_bytes(), read_rows(path, SOFT_LABELS), 0
+    for place in range(4, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        try:
+            assert read_rows(path, SOFT_LABELS) == known  # a part that nothing reads
+        except RecordError as error:
+            assert str(error).startswith(str(path)) and ("Delete it" in str(error) or "missing" in str(error))
+            refused += 1
+    assert refused > len(whole) / 7 / 2
 
 
 def test_a_missing_column_is_named(path: Path) -> None:

@@ -143,14 +143,22 @@ def test_one_question_has_means_and_no_interval() -> None:
     assert "1 test questions in 1 groups" in page and "±" not in re.sub(r"within ±2", "", page)
 
 
-def test_equal_runs_are_equivalent_and_differ_on_no_question() -> None:
+def test_the_stage_knows_what_controls_score_by_definition() -> None:
+    scores = {name: system["scores"]["reader_a"] for name, system in compared()[0]["systems"].items()}
+    certain = scores["annotated"]["retrieval"]
+    assert certain["low"] == certain["high"] == 1
+    assert scores["no_passage"]["harm"]["high"] == 0 < scores["untrained"]["em"]["high"]
+
+
+def test_equal_runs_differ_on_no_question_which_is_not_shown_of_others() -> None:
     rows = read_rows("data/predictions/runs/infonce_human.parquet", PREDICTIONS)
     for path in runs():
         write_rows(path, [row | {"system": path.stem} for row in rows], PREDICTIONS)
     made, page = compared()
     for found in made["differences"]["reader_a"].values():
-        assert {one["verdict"] for one in found.values()} == {"equivalent"}
-        assert {(one["mean"], one["low"], one["high"], one["mde"]) for one in found.values()} == {(0, 0, 0, None)}
+        assert {one["verdict"] for one in found.values()} == {"inconclusive"}
+        ends = {(one["mean"], one["low"], one["high"], one["mde"]) for one in found.values()}
+        assert ends == {(0, -0.841886, 0.841886, None)}  # of two groups
     assert "no two runs differ" in page and "answers any question exactly" not in page
 
 
@@ -162,7 +170,7 @@ def test_where_no_system_answers_anything_the_report_says_that_it_says_nothing(
         change(path, lambda rows: [row | (wrong if row["reader"] == "reader_a" else {}) for row in rows])
     made, page = compared()
     said = "With reader_a with 1 shown, reader_a with 5 shown, no run and no control answers over 2 points more"
-    assert made["differences"]["reader_a"]["em"]["infonce_a"]["verdict"] == "equivalent"
+    assert made["differences"]["reader_a"]["em"]["infonce_a"]["verdict"] == "inconclusive"  # of two groups
     assert said in page and said in " ".join(capsys.readouterr().out.split())
 
 

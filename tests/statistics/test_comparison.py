@@ -22,7 +22,7 @@ from bitter_retrieval.processor import processor_name
 from bitter_retrieval.records import NO_PASSAGE, PREDICTIONS, RecordError, read_rows, write_rows
 from bitter_retrieval.reporting import plots, tables, wording
 from bitter_retrieval.reporting.summary import summary
-from bitter_retrieval.statistics.comparison import AGAIN, NEGATIVE, Settings, System, compare, plain
+from bitter_retrieval.statistics.comparison import AGAIN, BY_DEFINITION, NEGATIVE, Settings, System, compare, plain
 from bitter_retrieval.statistics.differing import most_differing
 from bitter_retrieval.statistics.metrics import METRICS
 from bitter_retrieval.statistics.outcomes import ComparisonError, JudgedAnswers, Outcomes, outcomes
@@ -51,7 +51,9 @@ def systems(verdicts: JudgedAnswers, roles: bool = True, **told: list[str]) -> d
         kind = "run" if name in LABELS else "control"
         encoder = "mini" if kind == "run" or name == "untrained" else None
         further = {5: five} if five else {}
-        made[name] = System(kind, name, LABELS.get(name), ROLES.get(name), read, further, encoder=encoder)
+        made[name] = System(
+            kind, name, LABELS.get(name), ROLES.get(name), read, further, {}, encoder, BY_DEFINITION.get(name, {})
+        )
     return made
 
 
@@ -133,6 +135,14 @@ def test_a_question_that_is_twice_there_or_not_in_the_test_split() -> None:
         outcomes("infonce_a", [rows[0] | {"query_id": "q9"}], world.asked(), world.judged())
 
 
+def test_only_what_is_so_by_definition_is_certain() -> None:
+    found = {name: system["scores"]["reader_a"] for name, system in report()["systems"].items()}
+    for control, metric, value in (("no_passage", "harm", 0), ("annotated", "retrieval", 1)):
+        assert [found[control][metric][end] for end in ("low", "mean", "high")] == [value] * 3
+    wrong = found["untrained"]["em"]  # no answer is right, and there are two groups
+    assert (wrong["low"], wrong["mean"], wrong["high"]) == (0, 0, 0.841886)
+
+
 # -- comparison: figures ------------------------------------------------------------------------------------------
 
 
@@ -162,9 +172,10 @@ def test_differences_are_paired_and_of_runs_alone() -> None:
     assert control["untrained"]["mean"] == 0 and control["primary"]["mean"] == 7 / 8
 
 
-def test_equal_runs_are_equivalent_and_nothing_is_divided_by_zero() -> None:
+def test_runs_that_are_equal_on_two_groups_are_not_shown_to_be_and_nothing_is_divided_by_zero() -> None:
     same = report(infonce_a=world.RUNS["infonce_human"])["differences"]["reader_a"]["em"]["infonce_a"]
-    assert (same["mean"], same["low"], same["high"], same["verdict"]) == (0, 0, 0, "equivalent")
+    assert (same["mean"], same["low"], same["high"]) == (0, -0.841886, 0.841886)  # 1 - .025^(1/2)
+    assert (same["p"], same["verdict"]) == (1, "inconclusive")
     assert same["mde"] is None
 
 
@@ -690,14 +701,16 @@ def test_the_main_table_has_the_other_domain_beside_its_own(beyond: Path, capsys
     main = re.search(r"<h2>Every run and control</h2>.*?</table>", text, re.DOTALL)[0]
     assert main.count("<th>Beyond: ") == 2 and "4 questions (synthetic), 12 passages" in main
     (infonce_a,) = re.findall(r'<tr class="primary"><th scope="row">infonce_a</th>.*?</tr>', main, re.DOTALL)
-    assert re.search(r"<td>87.5 \[\S+ 100.0\]<small>\+62.5 \[.*<td>100.0 ±\S+<small>\+33.3 \[", infonce_a, re.DOTALL)
+    assert re.search(
+        r"<td>87.5 \[\S+ 100.0\]<small>\+62.5 \[.*<td>100.0 \[\S+ 100.0\]<small>\+33.3 \[", infonce_a, re.DOTALL
+    )
     assert "data/prepared/beyond.parquet" in text and "beyond.seed" in text
     told = capsys.readouterr().out
     assert "The test questions are from data/raw: test.jsonl (4)." in told
     there = "4 questions in 2 groups, from data/raw: test.jsonl (4), without a human label: 1."
     assert f"Beyond the training domain: {there}" in " ".join(told.split())
     assert re.search(r"^ infonce_a +reader_a +87.5 \[\S+ 100.0\] +\+62.5 \[", told, re.MULTILINE)
-    assert re.search(r"^ infonce_a +reader_a .* 100.0 ±0.0 +\+33.3 \[", told, re.MULTILINE)
+    assert re.search(r"^ infonce_a +reader_a .* 100.0 \[15.8, 100.0\] +\+33.3 \[", told, re.MULTILINE)
     assert json.loads((beyond / "metrics/summary.json").read_text())["em_beyond"]["infonce_a"] == 0.875
 
 

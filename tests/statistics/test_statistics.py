@@ -5,9 +5,9 @@ from dataclasses import astuple
 
 import numpy as np
 import pytest
-from scipy.stats import norm, t, ttest_1samp
+from scipy.stats import binomtest, norm, t, ttest_1samp
 
-from bitter_retrieval.statistics.statistics import Design, Difference
+from bitter_retrieval.statistics.statistics import UNBOUNDED, Design, Difference
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -250,19 +250,72 @@ def test_one_group_with_scores_among_many_has_no_interval() -> None:
     assert found.mean == 0.75 and math.isnan(found.low) and found.verdict == "inconclusive"
 
 
-def test_equal_scores_are_equivalent() -> None:
+@pytest.mark.parametrize("groups", [2, 3, 10, 60, 640])
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_scores_that_never_vary_get_the_interval_of_a_proportion(groups: int, score: float) -> None:
+    exact = binomtest(round(score) * groups, groups).proportion_ci(method="exact")  # Clopper-Pearson
+    for each in (1, 4):  # questions of a group, which say no more than one
+        estimate = Design(np.repeat(np.arange(groups), each), 3, 20, 0).estimate(np.full((3, groups * each), score))
+        assert (estimate.low, estimate.high) == pytest.approx((exact.low, exact.high)) and estimate.mean == score
+
+
+def test_sixty_wrong_answers_are_not_certainty() -> None:
+    estimate = Design(range(60), 1, 20, 0).estimate(np.zeros((1, 60)))
+    assert (estimate.mean, estimate.low, round(estimate.high, 3)) == (0, 0, 0.060)
+
+
+def test_groups_alike_are_not_certainty_though_their_questions_vary() -> None:
+    estimate = Design(np.repeat(np.arange(9), 2), 1, 20, 0).estimate(np.tile([0.0, 1.0], (1, 9)))
+    assert (estimate.low, estimate.high) == pytest.approx((0.5 * 0.025 ** (1 / 9), 1 - 0.5 * 0.025 ** (1 / 9)))
+
+
+def test_losses_that_never_vary_have_no_interval() -> None:
+    design, losses = Design(range(60), 1, 20, 0), np.full((1, 60), 2.5)
+    assert math.isnan(design.estimate(losses, UNBOUNDED).low)
+    found = design.difference(losses, losses + 1)
+    assert found.mean == -1 and math.isnan(found.low) and math.isnan(found.p) and found.verdict == "inconclusive"
+    known = design.estimate(np.zeros((1, 60)), (0.0, 0.0))  # by definition
+    assert known.low == known.high == 0
+
+
+def test_bounds_matter_only_where_nothing_varies() -> None:
+    design, cells = Design(uneven_groups(), 3, 60, 0), simulated(1)
+    assert design.estimate(cells) == design.estimate(cells, UNBOUNDED)
+
+
+def test_equal_scores_are_equivalent_by_the_number_of_groups() -> None:
     scores = simulated(0, missing=0.1)
     found = Design(uneven_groups(), 3, 200, 0).difference(scores, scores)
-    assert (found.mean, found.low, found.high, found.p, found.verdict) == (0, 0, 0, 1, "equivalent")
-    assert math.isnan(found.mde)  # no spread to judge by
-    assert compared([[0.0] * 2], [0, 1]).verdict == "equivalent"
+    bound = 1 - 0.025 ** (1 / 6)
+    assert (found.mean, found.p, found.verdict) == (0, 1, "inconclusive") and math.isnan(found.mde)
+    assert (found.low, found.high) == pytest.approx((-bound, bound))
+    verdicts = {number: compared([[0.0] * number], list(range(number))).verdict for number in (2, 148, 149)}
+    assert verdicts == {2: "inconclusive", 148: "inconclusive", 149: "equivalent"}  # .98^149 is less than .05
 
 
 def test_a_constant_difference_counts_by_the_number_of_groups() -> None:
     assert compared([[1.0] * 5], list(range(5))).verdict == "inconclusive"  # 2^-4 is more than .05
-    found = compared([[0.3] * 6], list(range(6)))
+    found = compared([[1.0] * 6], list(range(6)))
     assert found.verdict == "better" and found.p == 2**-5
-    assert found.low == pytest.approx(0.3) and found.high == pytest.approx(0.3)
+    assert 0 < found.low == pytest.approx(2 * 0.025 ** (1 / 6) - 1) and found.high == 1
+    lost = Design(range(6), 1, 20, 0).difference(np.zeros((1, 6)), np.ones((1, 6)))
+    assert (lost.low, lost.high) == (-1, -found.low) and lost.verdict == "worse"
+
+
+@pytest.mark.parametrize("groups", range(2, 30))
+@pytest.mark.parametrize("size", [0.1, 0.3, 1.0])
+def test_p_and_interval_agree_on_a_constant_difference(size: float, groups: int) -> None:
+    """A difference of .3 on 6 groups may be chance: a seventh may lose 1, and the mean is then nearly 0."""
+    found = Design(range(groups), 1, 20, 0).difference(np.full((1, groups), size), np.zeros((1, groups)))
+    assert found.p == pytest.approx(min(1, 2 * (1 + size) ** -groups))
+    assert (found.low > 0) == (found.p < 0.05) == (found.verdict == "better")
+
+
+def test_a_constant_difference_among_others_is_adjusted_like_them() -> None:
+    design, baseline = Design(range(24), 3, 400, 0), np.zeros((3, 24))
+    others = {"x": simulated(1), "y": simulated(2), "z": simulated(3), "won": np.ones((3, 24))}
+    alone, together = design.difference(others["won"], baseline), design.differences(against(baseline, others))["won"]
+    assert together.low < alone.low and together.p >= alone.p and together.p_equivalent == alone.p_equivalent
 
 
 def test_near_equality_on_few_groups_is_not_equivalence() -> None:
@@ -271,9 +324,9 @@ def test_near_equality_on_few_groups_is_not_equivalence() -> None:
 
 
 def test_rounding_is_not_a_difference() -> None:
-    cells = [[0.1, 0.2, -0.3, -0.3, 0.1, 0.2] * 4]
+    cells = [[0.1, 0.2, -0.3, -0.3, 0.1, 0.2] * 80]
     assert sum(cells[0][:3]) != sum(cells[0][3:6])  # each 0 but for rounding
-    found = compared(cells, np.repeat(np.arange(8), 3).tolist())
+    found = Design(np.repeat(np.arange(160), 3), 1, 200, 0).difference(np.clip(cells, 0, 1), -np.clip(cells, -1, 0))
     assert found.p == 1 and found.verdict == "equivalent" and math.isnan(found.mde)
 
 

@@ -72,11 +72,14 @@ def test_verdicts() -> None:
     assert verdict([0.2, -0.1, 0.1]).verdict == "inconclusive"
 
 
-def test_without_spread_the_sign_decides_and_the_other_contrasts_are_left_alone() -> None:
+def test_without_spread_the_number_of_worlds_decides_and_the_other_contrasts_are_left_alone() -> None:
     values = drawn(np.random.default_rng(2), 6, 1, 0)
     same, other, nothing = simultaneous_over_worlds(np.hstack([np.full((6, 1), 0.1), values, np.zeros((6, 1))]))
-    assert (same.low, same.high, same.p, same.verdict) == (0.1, 0.1, 0, "better") and math.isnan(same.mde)
-    assert (nothing.p, nothing.verdict) == (1, "equivalent")
+    differing = 1 - 0.025 ** (1 / 6)  # share of the worlds that may differ, with -1 or 1 at worst
+    assert (same.low, same.high) == pytest.approx((0.1 - 1.1 * differing, 0.1 + 0.9 * differing))
+    assert same.p == 1 and same.verdict == "inconclusive" and math.isnan(same.mde)
+    assert (nothing.p, nothing.verdict) == (1, "inconclusive") and nothing.p_equivalent == pytest.approx(0.98**6)
+    assert verdict([0.0] * 200).verdict == "equivalent" and verdict([1.0] * 6).verdict == "better"
     assert other == simultaneous_over_worlds(values)[0]
 
 

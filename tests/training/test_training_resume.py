@@ -296,10 +296,47 @@ def test_state_is_saved_when_it_is_time(tmp_path: Path, monkeypatch: pytest.Monk
     assert state.restore({}).step == 9
 
 
-def test_damaged_state_is_named(tmp_path: Path) -> None:
+def cut(content: bytes, draw: random.Random) -> bytes:
+    return content[: draw.randrange(len(content))]
+
+
+def another_header(content: bytes, draw: random.Random) -> bytes:
+    return draw.randbytes(64) + content[64:]
+
+
+def flipped(content: bytes, draw: random.Random) -> bytes:
+    """64 changed bytes in the weights, which are most of the file."""
+    changed = bytearray(content)
+    for place in draw.sample(range(len(content)), 64):
+        changed[place] ^= 1 << draw.randrange(8)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("damage", [cut, another_header, flipped])
+def test_damaged_state_is_named_and_its_seed_trained_anew(
+    damage: Callable[[bytes, random.Random], bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, layer = tmp_path / "seed0.pt", torch.nn.Linear(200, 200)
+    SavedState(path, 0.0).save({"layer": layer}, Progress(step=3))
+    whole, untouched = path.read_bytes(), torch.nn.Linear(200, 200)
+    before = untouched.weight.clone()
+    for seed in range(20):
+        path.write_bytes(damage(whole, random.Random(seed)))
+        random_state = torch.get_rng_state()
+        assert SavedState(path, 0.0).restore({"layer": untouched}) == Progress()
+        assert untouched.weight.equal(before) and torch.get_rng_state().equal(random_state)
+    assert caplog.text.count("seed0.pt: damaged (") == 20 and "Its seed is trained anew." in caplog.text
+    SavedState(path, 0.0).save({"layer": layer}, Progress(step=4))
+    assert SavedState(path, 0.0).restore({"layer": untouched}).step == 4
+
+
+def test_a_state_that_may_not_be_read_is_no_damaged_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
     state = saved(tmp_path)
-    (tmp_path / "key/seed0.pt").write_bytes((tmp_path / "key/seed0.pt").read_bytes()[:500])
-    with pytest.raises(StateError, match="seed0.pt: not readable.*Delete it"):
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(StateError, match=r"seed0.pt: .*Permission denied. Make it readable, or delete it"):
         state.restore({})
 
 

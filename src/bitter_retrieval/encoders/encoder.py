@@ -28,7 +28,7 @@ from torch.utils.checkpoint import checkpoint
 
 from bitter_retrieval.encoders.sentence_files import read_sentence_files, refuse_other_use
 from bitter_retrieval.models.batching import balanced_batches, pad_right
-from bitter_retrieval.models.checkpoints import CheckpointError, read_stated, resolve_checkpoint
+from bitter_retrieval.models.checkpoints import CheckpointError, read_stated, resolve_checkpoint, seal
 from bitter_retrieval.models.pretrained import (
     HEADS,
     load_model,
@@ -134,6 +134,7 @@ class Encoder(nn.Module):
         (folder / PASSAGE_ENCODER).unlink(missing_ok=True)  # of an earlier checkpoint in this folder
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        seal(folder)
         save_usage(folder, self.usage, self.model.config.hidden_size)
 
 

@@ -5,8 +5,8 @@
 
 A file's name is the content key of all that decides its vectors: weights and tokenizer, usage, texts, batch, device,
 versions of torch and transformers, and METHOD for this package's own code. No file is out of date, as long as METHOD is
-raised with that code. The folder may be deleted at any time; its vectors are then computed again. Beyond BOUND, files
-go that were used longest ago.
+raised with that code. A file ends in a checksum of its vectors; a damaged one is made again. The folder may be deleted
+at any time; its vectors are then computed again. Beyond BOUND, files go that were used longest ago.
 """
 
 import hashlib
@@ -14,12 +14,14 @@ import json
 import logging
 import os
 import time
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -28,8 +30,10 @@ from bitter_retrieval.encoders.encoder import PASSAGE_ENCODER, Encoder, Kind, lo
 from bitter_retrieval.journal import content_key
 from bitter_retrieval.models.checkpoints import fingerprint, resolve_checkpoint
 
-METHOD = 2  # part of every key: raise it when a change of the code (encoder.py, say) alters vectors
+METHOD = 2  # part of every key: raise it when a change of the code (encoder.py, say) alters vectors or files
 TEXTS_AT_ONCE = 65_536  # tokenised and embedded together
+CHECKSUM = 4  # bytes of a CRC-32
+PART = 1 << 24  # bytes read at once
 BOUND = 20 * 2**30  # bytes that the folder may hold
 ABANDONED = 24 * 3600.0  # seconds after which an unfinished file is a killed process's
 
@@ -52,8 +56,11 @@ class Embeddings:
         path = self._known / f"{self._key(texts, kind)}.npy"
         try:
             os.utime(path)  # the time of the latest use
-            return np.load(path, mmap_mode="r")
+            return _mapped(path)
         except FileNotFoundError:
+            return self._written(path, texts, kind)
+        except (ValueError, EOFError) as error:  # what numpy says of a damaged file
+            logging.getLogger(__name__).warning("%s: damaged (%s). It is made again.", path, error)
             return self._written(path, texts, kind)
 
     @cached_property
@@ -78,10 +85,10 @@ class Embeddings:
     def _written(self, path: Path, texts: Sequence[str], kind: Kind) -> np.ndarray:
         """Embed and store. The file appears whole or not at all, and is mapped before another process can delete it."""
         encoder, cut = self._encoder.side(kind), 0
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.stem}.{os.getpid()}.partial")
         try:
-            with partial.open("wb") as file:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("w+b") as file:
                 for start in range(0, len(texts), TEXTS_AT_ONCE):
                     part = texts[start : start + TEXTS_AT_ONCE]
                     tokens = encoder.tokens(part, kind)
@@ -91,12 +98,14 @@ class Embeddings:
                         shape = {"shape": (len(texts), vectors.shape[1]), "descr": "<f4", "fortran_order": False}
                         np.lib.format.write_array_header_1_0(file, shape)
                     vectors.astype("<f4").tofile(file)
+                file.write(_checksum(file, file.tell()))
                 file.flush()
                 os.fsync(file.fileno())
             vectors = np.load(partial, mmap_mode="r")
             partial.replace(path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):  # a full disk or a read-only folder has its error already
+                partial.unlink(missing_ok=True)
             raise EmbeddingsError(f"{path}: {error}. Make room there: {path.parent} may be deleted.") from error
         with suppress(FileNotFoundError):  # another process makes room too
             _make_room(path.parent)
@@ -109,6 +118,29 @@ class Embeddings:
                 encoder.usage.max_length,
             )
         return vectors
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """The vectors of a file. Raises ValueError or EOFError if it is damaged."""
+    if not _whole(path):
+        raise ValueError("its checksum is another than when it was written")
+    return np.load(path, mmap_mode="r")
+
+
+def _whole(path: Path) -> bool:
+    """Whether the last bytes of a file are the checksum of those before; read by part, as it may exceed memory."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size - CHECKSUM
+        return size > 0 and _checksum(file, size) == file.read()
+
+
+def _checksum(file: BinaryIO, size: int) -> bytes:
+    """CRC-32 of the first `size` bytes."""
+    found = 0
+    file.seek(0)
+    for start in range(0, size, PART):
+        found = zlib.crc32(file.read(min(PART, size - start)), found)
+    return found.to_bytes(CHECKSUM)
 
 
 def _digest(texts: Sequence[str]) -> str:

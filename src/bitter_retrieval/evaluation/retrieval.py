@@ -3,8 +3,9 @@
     Ranking(ids=["p31", "p7", …], scores=[0.82, 0.71, …], candidate_ranks=[2, 114])
 
 Ties go to the passage that comes first in the corpus. Scores are computed in blocks of queries by passages, and made
-into integer keys of score and place, of which no two tie. That takes about 300 MB for any corpus, and on a GPU a block
-of vectors more.
+into integer keys of score and place, of which no two tie, a few queries at a time. That takes about 150 MB for any
+corpus besides the rankings (3 KB a query with 50 passages), and on a GPU a block of vectors more. Blocks are never
+smaller, as the last bits of a product depend on their shape.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +20,7 @@ from bitter_retrieval.bm25 import scores_of
 
 QUERIES_AT_ONCE = 256  # sides of a block of scores; a corpus within one block is one product
 PASSAGES_AT_ONCE = 32_768
+KEYS_AT_ONCE = 2**20  # made from a block, of as many of its queries as that is; 8 bytes each, several times over
 PLACES = 2**32  # more than passages of a corpus
 Scores = Callable[[slice, slice], Tensor]  # of these queries with these passages, [q, p] float32
 
@@ -112,15 +114,21 @@ def _ranked(scores: Scores, own: Tensor, corpus: int, k: int) -> tuple[Tensor, T
     """Keys of the best passages [Q, k], best first, and the ranks [Q, C] of the candidates at the places `own`."""
     blocks, parts = _slices(corpus, PASSAGES_AT_ONCE), _slices(len(own), QUERIES_AT_ONCE)
     known = _own_keys(scores, own, blocks, parts)
-    best = [own.new_empty((part.stop - part.start, 0)) for part in parts]
-    ranks = torch.ones_like(own)
+    best, ranks = own.new_empty((len(own), 0)), torch.ones_like(own)
     for block in blocks:
-        for at, part in enumerate(parts):
-            keys = _keys(scores(part, block), block.start)
-            best[at] = _largest(torch.cat([best[at], _largest(keys, k)], 1), k)
-            for column in range(own.shape[1]):
-                ranks[part, column] += (keys > known[part, column, None]).sum(1)
-    return torch.cat(best), ranks
+        width = block.stop - block.start
+        places = torch.arange(block.start, block.stop, device=own.device)
+        kept = own.new_empty((len(own), min(k, best.shape[1] + width)))
+        for part in parts:
+            found = scores(part, block)
+            for few in _slices(len(found), max(1, KEYS_AT_ONCE // width)):
+                rows = slice(part.start + few.start, part.start + few.stop)
+                keys = _keys(found[few], places)
+                kept[rows] = _largest(torch.cat([best[rows], _largest(keys, k)], 1), k)
+                for column in range(own.shape[1]):
+                    ranks[rows, column] += (keys > known[rows, column, None]).sum(1)
+        best = kept
+    return best, ranks
 
 
 def _own_keys(scores: Scores, own: Tensor, blocks: list[slice], parts: list[slice]) -> Tensor:
@@ -130,9 +138,9 @@ def _own_keys(scores: Scores, own: Tensor, blocks: list[slice], parts: list[slic
         here = (own >= block.start) & (own < block.stop)
         for part in parts:
             if here[part].any():
-                keys = _keys(scores(part, block), block.start)
-                places = (own[part] - block.start).clamp(0, keys.shape[1] - 1)
-                known[part] = torch.where(here[part], keys.gather(1, places), known[part])
+                places = own[part].clamp(block.start, block.stop - 1)
+                keys = _keys(scores(part, block).gather(1, places - block.start), places)
+                known[part] = torch.where(here[part], keys, known[part])
     return known
 
 
@@ -148,15 +156,15 @@ def _largest(keys: Tensor, k: int) -> Tensor:
 # compares scores, and among equal scores prefers the first place, whatever the device or the blocks.
 
 
-def _keys(scores: Tensor, first: int) -> Tensor:
-    """Keys [q, p] int64 of scores [q, p] float32 of the passages from place `first` on: the larger ranks higher."""
+def _keys(scores: Tensor, places: Tensor) -> Tensor:
+    """Keys [q, p] int64 of scores [q, p] float32 of the passages at `places` [p] or [q, p]: the larger ranks higher."""
     if not scores.isfinite().all():
         raise RetrievalError(
             "a similarity is not a finite number, so passages cannot be ranked. Delete .journal/embeddings and run "
             "again; if that does not help, train the encoder with a lower learning rate."
         )
     ordered = _ordered((scores + 0.0).view(torch.int32)).long()  # + 0 makes -0 into 0, whose bits differ
-    return ordered * PLACES - torch.arange(first, first + scores.shape[1], device=scores.device)
+    return ordered * PLACES - places
 
 
 def _place_of(keys: Tensor) -> Tensor:

@@ -197,7 +197,7 @@ def unzipped(file: Path) -> BinaryIO:
 
 def _from_parquet(file: Path, layout: Layout) -> Iterator[Record]:
     try:
-        with pq.ParquetFile(file) as table:
+        with pq.ParquetFile(file, page_checksum_verification=True) as table:
             names = table.schema_arrow.names
             check_layout(dict.fromkeys(names), file, layout)
             columns = [name for name in layout.names if name in names]

@@ -7,10 +7,11 @@
     observed 0.85     expected by chance 0.50     kappa = (observed - expected) / (1 - expected) = 0.70
 
 Cohen's kappa (1960, Educational and Psychological Measurement 20(1), 37-46), with the percentile interval of a
-bootstrap over groups of questions. Agreement by class is the specific agreement 2a / (2a + b + c) and
-2d / (2d + b + c): of one judge's verdicts of that class, the share that the other judge confirms. Answers that lack a
-verdict of either judge are counted and left out. NaN means undefined, as kappa is where both judges give every answer
-the same verdict.
+bootstrap over groups of questions. Judges that never disagree get the lowest kappa that these groups allow, as in
+statistics.py: a share of disagreements of 1 - .025^(1/G) among G groups, at the observed rates. Agreement by class is
+the specific agreement 2a / (2a + b + c) and 2d / (2d + b + c): of one judge's verdicts of that class, the share that
+the other judge confirms. Answers that lack a verdict of either judge are counted and left out. NaN means undefined, as
+kappa is where both judges give every answer the same verdict.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bitter_retrieval.judging.judges import Case, judgement_key
 from bitter_retrieval.records import Row
-from bitter_retrieval.statistics.statistics import LEVEL, Design
+from bitter_retrieval.statistics.statistics import LEVEL, Design, unvaried_ends
 
 UNDEFINED = LEVEL / 2  # no interval if a larger share of the resamples has no kappa
 
@@ -105,6 +106,11 @@ def _interval(tables: NDArray[np.int64], groups: Sequence[str], draws: int, seed
     drawn = kappa(Design(groups, 1, draws, seed).group_counts.astype(np.int64) @ sums)
     if np.isnan(drawn).mean() > UNDEFINED:
         return np.nan, np.nan
+    a, b, c, d = sums.sum(0)
+    if b == c == 0:  # every resample has kappa 1, which is not certainty
+        _, disagreement = unvaried_ends(0.0, len(names), (0.0, 1.0), LEVEL / 2)
+        by_chance = (a**2 + d**2) / (a + d) ** 2
+        return float(max(-1.0, 1 - disagreement / (1 - by_chance))), 1.0
     low, high = np.nanquantile(drawn, [LEVEL / 2, 1 - LEVEL / 2])
     return float(low), float(high)
 

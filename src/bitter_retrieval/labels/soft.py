@@ -31,6 +31,7 @@ LossesByQuery = Mapping[str, Losses]
 
 REFERENCES: References = "best"
 TIE = 1e-6  # nats a token within which two passages are equally good
+FARTHEST = 1e6  # nats of an answer, either side of 0: labels distilled from a cross-encoder may be below it
 UTILITY_QUANTILE = 0.95  # of the positive gains: the gain that counts as full utility
 
 
@@ -56,9 +57,9 @@ def passage_losses(
     source: the name of the labels, for errors.
 
     A passage that `comparable` leaves out has no loss. With gain, a query without a loss of the empty passage has none.
-    Raises LabelError for a loss that is not finite.
+    Raises LabelError for a loss that is not finite, or beyond FARTHEST.
     """
-    _refuse_infinite(labels, source)
+    _refuse_impossible(labels, source)
     reduce: dict[References, Callable[[list[float]], SupportsFloat]]
     reduce = {"first": lambda values: values[0], "best": min, "mean": np.mean}
     found: dict[str, dict[str, float]] = {}
@@ -100,12 +101,13 @@ def _loss(label: Row, nll: str) -> float:
     return label["nll_sum"] / (label["n_tokens"] or 1) if nll == "mean" else label["nll_sum"]
 
 
-def _refuse_infinite(labels: Iterable[Row], source: str) -> None:
+def _refuse_impossible(labels: Iterable[Row], source: str) -> None:
     for label in labels:
-        if label["nll_sum"] is not None and not math.isfinite(label["nll_sum"]):
+        if label["nll_sum"] is not None and not abs(label["nll_sum"]) <= FARTHEST:
+            why = f"beyond {FARTHEST:,.0f} nats" if math.isfinite(label["nll_sum"]) else "not finite"
             raise LabelError(
                 f"{f'labels {source}: ' if source else ''}query {label['query_id']!r}, passage "
-                f"{label['passage_id']!r}, answer {label['answer_index']}: loss {label['nll_sum']} is not finite. "
+                f"{label['passage_id']!r}, answer {label['answer_index']}: loss {label['nll_sum']} is {why}. "
                 "Make these labels again. If it remains, their source is broken: remove this label source."
             )
 

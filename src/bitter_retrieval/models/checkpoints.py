@@ -6,6 +6,11 @@
 
 A pointer saves copying eight billion parameters into every clone. A commit pins the weights of a hub id; a fingerprint
 pins others, so that new weights under the same name are not mistaken for those behind the results so far.
+
+A checkpoint made here bears digests of its weights, as `sha256sum` writes them, since weights with a changed byte are
+another model and load all the same:
+
+    SHA256SUMS    5e0c1f…  model.safetensors
 """
 
 import hashlib
@@ -20,6 +25,8 @@ from typing import Any
 POINTER = "source.json"
 PACKAGE = "pkg://"
 READ = {".safetensors", ".json", ".bin", ".txt", ".model", ".jinja", ".codes", ".spm"}  # the last two by tokenizers
+SUMS = "SHA256SUMS"
+WEIGHTS = "*.safetensors"
 
 
 class CheckpointError(ValueError):
@@ -126,17 +133,47 @@ def fingerprint(path: str, revision: str | None) -> str:
     """Identity of the weights: a hub id with its revision, or a hash of a local checkpoint's files, or of one file."""
     folder = Path(path)
     if folder.is_file():
-        stat = folder.stat()
-        return _digest(folder.resolve(), stat.st_size, stat.st_mtime_ns).hex()
+        return _file_digest(folder).hex()
     if not folder.is_dir():
         return f"{path}@{revision}"
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*")):
         if file.suffix in READ:
             digest.update(file.name.encode())
-            stat = file.stat()
-            digest.update(_digest(file.resolve(), stat.st_size, stat.st_mtime_ns))
+            digest.update(_file_digest(file))
     return digest.hexdigest()[:32]
+
+
+def seal(folder: Path) -> None:
+    """Write the digests of the weights in `folder`, all of which have been saved."""
+    (folder / SUMS).write_text("".join(f"{line}\n" for line in _sums(folder)))
+
+
+def check_seal(folder: Path) -> None:
+    """Raise CheckpointError if weights in `folder` are not those of which it has digests; it may have none.
+
+    This reads gigabytes, but of local files alone, of which `fingerprint` makes and keeps the same digests. Weights
+    from a hub have none: their folder's name is a commit, and the hub's client checks them as they arrive.
+    """
+    if not (folder / SUMS).is_file():
+        return
+    stated = (folder / SUMS).read_text(errors="replace").splitlines()
+    changed = sorted(set(stated) ^ set(_sums(folder)))
+    if changed:
+        raise CheckpointError(
+            f"{folder / changed[0].partition('  ')[2]}: not the weights that were saved there, by {folder / SUMS}. "
+            f"Restore the folder (by `dvc checkout`, the stage that makes it or a new download), or delete {SUMS} if "
+            "the change was meant."
+        )
+
+
+def _sums(folder: Path) -> list[str]:
+    return [f"{_file_digest(file).hex()}  {file.name}" for file in sorted(folder.glob(WEIGHTS))]
+
+
+def _file_digest(file: Path) -> bytes:
+    stat = file.stat()
+    return _digest(file.resolve(), stat.st_size, stat.st_mtime_ns)
 
 
 @cache

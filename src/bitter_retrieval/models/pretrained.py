@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError
 
 from bitter_retrieval.models import hub, memory
-from bitter_retrieval.models.checkpoints import CheckpointError
+from bitter_retrieval.models.checkpoints import CheckpointError, check_seal
 from bitter_retrieval.models.nomic import is_old_layout, nomic_config
 
 GIB = 2**30
@@ -112,6 +112,8 @@ def load_model(
     except ValueError as error:  # transformers would go on without the end tokens that it names
         raise WeightsError(f"{WISHES} is cut off or overwritten: {error}. Copy or fetch it again") from error
     check_memory(auto, model, config, dtype, copies)
+    if Path(model).is_dir():
+        check_seal(Path(model))
     try:
         with _without_report():
             loaded, found = auto.from_pretrained(

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from bitter_retrieval.labels.soft import LabelError, passage_losses
 from bitter_retrieval.labels.targets import with_labelled
-from bitter_retrieval.records import NO_PASSAGE, Row, passage_texts
+from bitter_retrieval.records import NO_PASSAGE, Row, passage_texts, replacing, write_text
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,6 @@ def write_beir(folder: Path, split: str, questions: Sequence[Scored]) -> dict[st
         for one in questions
     )
     _add_lines(folder / "queries.jsonl", queries)
-    (folder / "qrels").mkdir(exist_ok=True)
     lines = ["query-id\tcorpus-id\tscore"]
     for one in questions:
         query_id = one.row["query_id"]
@@ -155,7 +154,7 @@ def write_beir(folder: Path, split: str, questions: Sequence[Scored]) -> dict[st
             if "\t" in query_id or "\t" in name:
                 raise LabelError(f"query {query_id!r}, passage {name!r}: qrels hold no tab. Give it another id.")
             lines.append(f"{query_id}\t{name}\t{int(name in one.positives)}")
-    (folder / "qrels" / f"{split}.tsv").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_text(folder / "qrels" / f"{split}.tsv", "".join(f"{line}\n" for line in lines))
     return {}
 
 
@@ -170,15 +169,16 @@ LAYOUTS: dict[str, Write] = {
 
 
 def _write_lines(file: Path, rows: Iterable[Row]) -> None:
-    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def _add_lines(file: Path, rows: Iterable[Row]) -> None:
     lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.exists() else []
     known = {json.loads(line)["_id"] for line in lines}
     lines += [json.dumps(row, ensure_ascii=False) for row in rows if row["_id"] not in known]
-    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_text(file, "".join(f"{line}\n" for line in lines))
 
 
 def _write_table(file: Path, rows: Sequence[Row]) -> None:
-    pq.write_table(pa.Table.from_pylist(list(rows)), file)
+    with replacing(file) as partial:
+        pq.write_table(pa.Table.from_pylist(list(rows)), partial)

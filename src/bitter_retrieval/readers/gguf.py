@@ -20,7 +20,7 @@ import torch
 
 from bitter_retrieval.journal import journal_folder
 from bitter_retrieval.models import hub
-from bitter_retrieval.models.checkpoints import CheckpointError, fingerprint, locate, repo_and_file
+from bitter_retrieval.models.checkpoints import CheckpointError, fingerprint, locate, repo_and_file, seal
 from bitter_retrieval.models.pretrained import load_model, load_tokenizer
 
 KEPT = "gguf"  # inside the journal's folder
@@ -83,6 +83,7 @@ def _convert(file: Path, folder: Path) -> None:
     del model.config.quantization_config
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    seal(folder)
 
 
 def _package(file: Path) -> Any:

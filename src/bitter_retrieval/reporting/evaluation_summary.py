@@ -6,7 +6,7 @@
     summary["counts"]                       {"questions": 500, "groups": 500, "without_human_label": 12, …}
 
 Intervals hold for these trained weights on other questions of the kind, not for training again. null means undefined: a
-mean without a labelled question, an interval with fewer than two groups.
+mean without a labelled question, an interval with fewer than two groups, or of losses that do not vary.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,8 +36,8 @@ def summarise(rows: Sequence[Row], predictions: Sequence[Row]) -> dict[str, Any]
         [row["group_id"] for row in rows], seeds=1, draws=20, seed=0
     )  # draws do not matter: estimates use none
 
-    def estimate(values: Sequence[float]) -> dict[str, float | None]:
-        found = asdict(design.estimate([values]))
+    def estimate(metric: str, values: Sequence[float]) -> dict[str, float | None]:
+        found = asdict(design.estimate([values], METRICS[metric].unit.bounds))
         told = {name: found[name] if isfinite(found[name]) else None for name in ("mean", "low", "high")}
         return {**told, "questions": found["n_questions"]}
 
@@ -47,11 +47,12 @@ def summarise(rows: Sequence[Row], predictions: Sequence[Row]) -> dict[str, Any]
     ranked = _ranking_scores(rows, next(iter(by_shown.values())))
     return {
         "answers": {
-            str(shown): {metric: estimate([_number(row[metric]) for row in found]) for metric in PREDICTED}
+            str(shown): {metric: estimate(metric, [_number(row[metric]) for row in found]) for metric in PREDICTED}
             for shown, found in by_shown.items()
         },
         "retrieval": {
-            metric.name: estimate([scores.get(metric.name, nan) for scores in ranked]) for metric in _of_rankings()
+            metric.name: estimate(metric.name, [scores.get(metric.name, nan) for scores in ranked])
+            for metric in _of_rankings()
         },
         "counts": {
             "questions": len(rows),

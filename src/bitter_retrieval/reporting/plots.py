@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from bitter_retrieval.records import replacing
 from bitter_retrieval.statistics.metrics import METRICS
 
 if TYPE_CHECKING:  # matplotlib is slow to import and only drawing needs it
@@ -54,12 +55,11 @@ def save(figure: "Figure", path: Path | str) -> None:
     """Write a PNG, whole or not at all. Without matplotlib's version in it, equal pictures are equal files."""
     from matplotlib import pyplot
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=DPI, metadata={"Software": None})
-    pyplot.close(figure)
-    partial.replace(path)
+    try:
+        with replacing(path) as partial:
+            figure.savefig(partial, format="png", dpi=DPI, metadata={"Software": None})
+    finally:
+        pyplot.close(figure)
 
 
 def judged_metric(report: Report) -> str:

@@ -43,6 +43,11 @@ CONTROLS = {
     "bm25": "BM25 ranks the corpus",
     "untrained": "the encoder ranks the corpus before any training",
 }
+BY_DEFINITION = {  # scores that a control has whatever the questions, by metric: these alone are certain
+    "no_passage": {"harm": 0.0},
+    "annotated": {"retrieval": 1.0},
+    "oracle": {"regret": 0.0, "regret_labeller": 0.0},  # the second if the labeller answers
+}
 NEGATIVE = "negative control"  # trained on labels that say nothing of which of a question's passages helps
 AGAIN = "A/A"  # trained as the baseline is, from other seeds
 DIGITS = 6  # of every figure in report.json
@@ -82,6 +87,7 @@ class System:
     )  # by other numbers; of systems that retrieve
     beyond: Mapping[str, Outcomes] = field(default_factory=dict)  # on questions from another domain
     encoder: str | None = None  # that training starts from, or that ranks before training
+    by_definition: Mapping[str, float] = field(default_factory=dict)  # BY_DEFINITION of a control
 
 
 def compare(
@@ -150,14 +156,16 @@ def _scores(design: Design, system: System, metrics: Iterable[str], readers: Seq
     return {
         "truncated": sum(outcomes.truncated for outcomes in read.values()),
         "scores": {
-            reader: {metric: _estimate(design, outcomes.scores[metric]) for metric in metrics}
+            reader: {metric: _estimate(design, system, metric, outcomes.scores[metric]) for metric in metrics}
             for reader, outcomes in read.items()
         },
     }
 
 
-def _estimate(design: Design, scores: np.ndarray) -> Any:
-    return design.estimate(scores) if np.isfinite(scores).any() else None
+def _estimate(design: Design, system: System, metric: str, scores: np.ndarray) -> Any:
+    certain = system.by_definition.get(metric)
+    bounds = METRICS[metric].unit.bounds if certain is None else (certain, certain)
+    return design.estimate(scores, bounds) if np.isfinite(scores).any() else None
 
 
 def _further(

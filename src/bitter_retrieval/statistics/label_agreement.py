@@ -92,7 +92,8 @@ def _compared(
             left_out["tied"] += 1
         else:
             figures[:, number] = _tau(one, other) if soft == 2 else np.nan, *_differ(one, other, both_ways=soft != 1)
-    tau, disagreement, chance = (design.estimate(values[None]) for values in figures)
+    tau = design.estimate(figures[:1], bounds=(-1.0, 1.0))
+    disagreement, chance = (design.estimate(values[None]) for values in figures[1:])
     counts = len(rows) - left_out.total(), left_out["few"], left_out["tied"]
     return SourceAgreement(first[0], second[0], *counts, tau if soft == 2 else None, disagreement, chance.mean)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bitter_retrieval.records import PREDICTIONS
+from bitter_retrieval.statistics.statistics import UNBOUNDED, Bounds
 
 Family = Literal["answer", "passage", "ranking", "utility"]
 
@@ -22,9 +23,10 @@ class Unit:
     name: str
     scale: float
     digits: int
+    bounds: Bounds  # of a score
 
 
-PERCENT, NATS = Unit("%", 100, 1), Unit("nats a token", 1, 2)
+PERCENT, NATS = Unit("%", 100, 1, (0.0, 1.0)), Unit("nats a token", 1, 2, UNBOUNDED)
 
 
 @dataclass(frozen=True)

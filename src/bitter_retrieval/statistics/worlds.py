@@ -8,15 +8,16 @@ standard deviation over worlds: seeds, questions and fits of readers are all in 
 """
 
 from dataclasses import dataclass
-from math import copysign, inf, nan, sqrt
+from math import nan, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import nctdtrinc, stdtr, stdtrit
 
-from bitter_retrieval.statistics.statistics import DECIMALS, LEVEL, POWER, verdict_of
+from bitter_retrieval.statistics.statistics import DECIMALS, LEVEL, POWER, unvaried_ends, unvaried_tail, verdict_of
 
 DRAWS = 20_000  # simulated sets of worlds: the 95% quantile of |t| has an error of about 1%
+BOUNDS = (-1.0, 1.0)  # of a difference of shares
 BLOCK = 2_000  # sets at a time: bounds memory
 
 
@@ -106,15 +107,19 @@ def _one(
     equivalence: float,
 ) -> OverWorlds:
     free = len(column) - 1
-    p = 2 * _above(abs(mean), error, free)
+    p = min(1.0, 2 * _beyond(mean, error, len(column), 0.0, abs(mean)))
     if largest is not None and error:
         p = max(p, (1 + int((largest >= abs(mean) / error).sum())) / (1 + len(largest)))
-    p_equivalent = max(_above(mean + equivalence, error, free), _above(equivalence - mean, error, free))
+    low, high = mean - quantile * error, mean + quantile * error
+    if not error:
+        low, high = unvaried_ends(mean, len(column), BOUNDS, float(stdtr(free, -quantile)))
+    margins = (-equivalence, mean + equivalence), (equivalence, equivalence - mean)
+    p_equivalent = max(_beyond(mean, error, len(column), *margin) for margin in margins)
     return OverWorlds(
         mean=mean,
         se=error,
-        low=mean - quantile * error,
-        high=mean + quantile * error,
+        low=low,
+        high=high,
         p=p,
         p_equivalent=p_equivalent,
         mde=detected(error, free, quantile) if error else nan,
@@ -133,8 +138,8 @@ def detected(error: float, free: int, quantile: float) -> float:
     return float(nctdtrinc(free, 1 - POWER, quantile)) * error
 
 
-def _above(distance: float, error: float, free: int) -> float:
-    """One-sided p of a distance above 0. Without spread the sign decides (0 or 1), and a distance of 0 gives 0.5."""
+def _beyond(mean: float, error: float, worlds: int, value: float, away: float) -> float:
+    """One-sided p of a mean that is `away` from a true difference of `value`; statistics.py has that without spread."""
     if error:
-        return float(stdtr(free, -distance / error))
-    return float(stdtr(free, -copysign(inf, distance))) if distance else 0.5
+        return float(stdtr(worlds - 1, -away / error))
+    return unvaried_tail(mean, worlds, BOUNDS, value) if away > 0 else 1.0

@@ -21,6 +21,7 @@ from typing import Any
 from scipy.special import ndtri, stdtrit
 
 from bitter_retrieval.params import Params
+from bitter_retrieval.records import write_text
 from bitter_retrieval.statistics.statistics import LEVEL, POWER
 from bitter_retrieval.statistics.worlds import detected
 from bitter_retrieval.studies.experiments import ExperimentError, Result, Wanted, finished, git, read, shown
@@ -92,7 +93,7 @@ def gather(path: Path, wanted: Wanted, rev: str) -> dict[str, Figures]:
     found = {name: kept["experiments"][name] for name in wanted if name in kept["experiments"]}
     _check_alike(found)
     if new:
-        path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(kept, indent=1) + "\n")
     return found
 
 

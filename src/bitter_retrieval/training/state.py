@@ -8,8 +8,10 @@ remain belong to abandoned runs and may be deleted while nothing trains.
 """
 
 import hashlib
+import logging
 import os
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, is_dataclass
@@ -80,17 +82,33 @@ class SavedState(TrainingState):
         self._path, self._seconds, self._saved = path, seconds, time.monotonic()
 
     def restore(self, parts: Mapping[str, Stateful]) -> Progress:
-        """Raises StateError if the file is damaged."""
+        """A damaged file counts as none, with a line on it. Raises StateError if the file may not be read."""
         try:
-            state = torch.load(self._path, map_location="cpu", weights_only=True)
+            state = self._read()
         except FileNotFoundError:
             return Progress()
+        except PermissionError as error:
+            raise StateError(
+                f"{self._path}: {error}. Make it readable, or delete it to train its seed anew."
+            ) from error
         except Exception as error:  # torch, zip and pickle raise many types for a damaged file
-            raise StateError(f"{self._path}: not readable ({error}). Delete it to train its seed anew.") from error
+            told = "%s: damaged (%s). Its seed is trained anew."
+            logging.getLogger(__name__).warning(told, self._path, error)
+            return Progress()
         for name, part in state["parts"].items():
             parts[name].load_state_dict(part)
         _set_random_state(state["random"])
         return Progress(**state["progress"])
+
+    def _read(self) -> dict[str, Any]:
+        """The file is a zip archive, whose checksums torch writes but does not check."""
+        with self._path.open("rb") as file:
+            with zipfile.ZipFile(file) as archive:
+                changed = archive.testzip()
+            if changed:
+                raise ValueError(f"{changed} has another checksum than when it was written")
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
 
     def save(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
         if time.monotonic() - self._saved >= self._seconds:
@@ -117,7 +135,8 @@ class SavedState(TrainingState):
         except FileNotFoundError:  # another process has finished the same training and removed the folder
             return
         except (OSError, RuntimeError) as error:  # RuntimeError: torch on a full disk
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):  # a full disk or a read-only folder has its error already
+                partial.unlink(missing_ok=True)
             raise StateError(f"{self._path}: {error}. Free space there and run again: training resumes.") from error
         self._saved = time.monotonic()
 
