@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 import encoder as encoder_stage
 from bitter_retrieval.encoders.encoder import Usage, load_encoder, save_usage
 from bitter_retrieval.models import memory, pretrained
-from bitter_retrieval.models.checkpoints import CheckpointError
+from bitter_retrieval.models.checkpoints import SUMS, CheckpointError
 from bitter_retrieval.models.pretrained import TRAINED, check_memory, read_config
 from bitter_retrieval.readers.answer_loss import Scorer, Triple
 from bitter_retrieval.readers.generation import generate_answers
@@ -339,6 +339,7 @@ def test_tokenizer_that_is_not_the_models_or_none_is_named(of: str, files: str, 
 def test_weights_that_are_cut_off_are_named(of: str, broken: str, tmp_path: Path) -> None:
     tokenizer = tokenizer_for(of)
     file = save_with(tmp_path, of, tokenizer, len(tokenizer)) / "model.safetensors"
+    file.with_name(SUMS).unlink(missing_ok=True)  # as beside weights from elsewhere
     whole = file.read_bytes()
     file.write_bytes({"cut": whole[: len(whole) // 2], "header": b"\xff" * 64 + whole[64:], "empty": b""}[broken])
     with pytest.raises(CheckpointError, match=f"{tmp_path}.*a file of its weights is cut off or overwritten"):
