@@ -19,7 +19,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from workspace import Workspace
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+
+from workspace import Workspace  # noqa: E402
 
 LONGEST = 12.0  # seconds until a kill: starting DVC takes two of them, a stage of smoke about three
 
