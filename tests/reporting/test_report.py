@@ -262,7 +262,7 @@ def test_every_source_encoder_and_loss_meets_every_reader_at_every_number_shown(
 def test_which_metrics_are_primary_and_how_many_passages_were_read_is_said() -> None:
     made, page = compared()
     assert made["about"]["primary_metrics"] == ["em"] and "is primary too" not in page
-    assert re.findall(r"points\n\((\w+)\)", page) == ["primary"] + ["secondary"] * 3
+    assert re.findall(r"points\n\((\w+)\)", page) == ["primary"] + ["secondary"] * 2
     assert "answering from the top\n1 of" in page and "reader_a answered from the top 1." in page
     params = yaml.safe_load(Path("params.yaml").read_text())
     scoring = {"revision": None, "dtype": "float32", "chat": False, "max_length": 9, "batch_tokens": 9}
@@ -278,6 +278,19 @@ def test_which_metrics_are_primary_and_how_many_passages_were_read_is_said() -> 
     assert made["about"]["primary_metrics"] == ["em", "accuracy"]
     assert "The same difference in answer accuracy is primary too." in page
     assert "reader_a answered from the top 5." in page and "ranked first, from which" not in page
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_accuracy_that_repeats_exact_match_has_no_column(judged: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """It does under the rule judge; a judgement that is missing is a difference, and stays to be seen."""
+    if not judged:
+        write_rows("data/judgements.parquet", read_rows("data/judgements.parquet", JUDGEMENTS)[1:], JUDGEMENTS)
+    made, page = compared()
+    scores = made["systems"]["infonce_a"]["scores"]["reader_a"]
+    assert scores["accuracy"]["mean"] is not None and (scores["accuracy"] == scores["em"]) == judged
+    assert ("<th>Answer accuracy</th>" not in page) == ("Answer accuracy with" not in page) == judged
+    assert ("left out" in re.search("Answer accuracy is judged by.*?</p>", page, re.DOTALL)[0]) == judged
+    assert bool(re.search(r"^ system .* accuracy ", capsys.readouterr().out, re.MULTILINE)) != judged
 
 
 def test_an_interval_beyond_what_shares_can_differ_by_does_not_squeeze_the_others() -> None:

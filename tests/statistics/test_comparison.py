@@ -538,6 +538,8 @@ def test_figures_in_words() -> None:
     assert wording.share(cut) == "98.0 [93.0, 100.0]" and wording.share(cut | {"low": 0.0, "mean": 0.5}) == "50.0 ±50.0"
     assert wording.figure(METRICS["regret"], {"mean": 0.04, "low": 0.0, "high": 0.3}) == "0.04 [0.00, 0.30]"
     assert wording.points({"mean": 0.046, "low": -0.0001, "high": 0.076}) == "+4.6 [+0.0, +7.6]"
+    assert wording.points({"mean": -0.315, "low": -1.024, "high": 0.394}) == "−31.5 [−100.0, +39.4]"
+    assert wording.points({"mean": 0.5, "low": -0.3, "high": 1.3}) == "+50.0 [−30.0, +100.0]"
     assert wording.signed(-0.123) == "−12.3" and wording.signed(None) == "-"
     assert [wording.probability(p) for p in (0.0004, 0.05, 1.0, None)] == ["<.001", ".050", "1.000", "-"]
 

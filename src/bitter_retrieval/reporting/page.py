@@ -59,7 +59,8 @@ Everything else on this page is secondary.</p>
 run. Intervals are 95% and hold for other questions{{ " and other training seeds" if about.seeds > 1 else
 ", not for training again" }}; differences are paired by question and seed. Those that hold at once are adjusted
 by {{ about.draws }} resamples of groups of questions and of seeds.</p>
-<p>Answer accuracy is judged by {{ about.judge }}.</p>
+<p>Answer accuracy is judged by {{ about.judge }}.
+{{ "It repeats exact match and is left out." if not compared|selectattr("name", "equalto", "accuracy")|list }}</p>
 
 <h2>Differences</h2>
 {% for metric in compared %}
