@@ -29,6 +29,7 @@ from bitter_retrieval.records import (
     read_rows,
     write_rows,
 )
+from bitter_retrieval.reporting import report as report_page
 from bitter_retrieval.reporting import wording
 from bitter_retrieval.statistics.outcomes import ComparisonError
 
@@ -297,7 +298,32 @@ def test_an_interval_beyond_what_shares_can_differ_by_does_not_squeeze_the_other
     made, page = compared()
     infonce_a = made["differences"]["reader_a"]["em"]["infonce_a"]
     assert infonce_a["mean"] == 0.5 and infonce_a["high"] > 1
-    assert '<circle cx="118.0"' in page  # half of the way from the middle, 80, to the margin of 4
+    assert '<circle cx="115.0"' in page  # half of the way from the middle, 80, to the margin of 10
+
+
+def test_an_interval_outside_the_picture_has_its_dot_and_a_mark_at_the_edge() -> None:
+    made, _ = compared()
+    found = made["differences"]["reader_a"]["em"]
+    exact = dict.fromkeys(("low", "mean", "high"))
+    found["infonce_a"] |= {"low": -0.01, "mean": 0.01, "high": 0.04}  # sets the scale
+    found["kl_flat"] |= {"low": -0.3, "mean": -0.2, "high": -0.01}
+    bars = report_page._bars(made, "em")["runs"]
+    assert bars["kl_flat"] == {"low": 10.0, "mean": 10.0, "high": 62.5, "beyond": [-1], "outside": True}
+    assert bars["infonce_a"] == {"low": 62.5, "mean": 97.5, "high": 150.0, "beyond": [], "outside": False}
+    found["kl_flat"] |= {"low": -0.05, "mean": 0.0, "high": 0.05}
+    assert report_page._bars(made, "em")["runs"]["kl_flat"]["beyond"] == [-1, 1]
+    found["kl_flat"] |= exact
+    assert report_page._bars(made, "em")["runs"]["kl_flat"] == exact | {"beyond": [], "outside": False}
+    found["infonce_a"] |= {"low": -1.02, "mean": 0.5, "high": 1.3}  # impossible, not outside
+    assert report_page._bars(made, "em")["runs"]["infonce_a"]["beyond"] == []
+
+
+def test_the_page_marks_what_its_pictures_cut() -> None:
+    rows = read_rows("data/predictions/runs/infonce_human.parquet", PREDICTIONS)
+    write_rows("data/predictions/runs/infonce_a.parquet", [row | {"system": "infonce_a"} for row in rows], PREDICTIONS)
+    _, page = compared()  # the primary difference is 0, so the negative control alone lies outside
+    (bar,) = set(re.findall(r"<svg(?:(?!</svg>).)*?<path.*?</svg>", page, re.DOTALL))
+    assert '<circle cx="10.0" cy="9" r="3.5" fill="#fff"' in bar and '<path d="M1 9' in bar
 
 
 def test_parameters_that_are_not_set_are_not_listed_and_files_have_their_md5() -> None:

@@ -23,8 +23,11 @@ MACROS = """
 <line x1="{{ at.low }}" x2="{{ at.high }}" y1="9" y2="9" stroke="#2a6fbb" stroke-width="2"/>
 {% endif %}
 {% if at.mean is not none %}
-<circle cx="{{ at.mean }}" cy="9" r="3.5" fill="#2a6fbb"/>
+<circle cx="{{ at.mean }}" cy="9" r="3.5" fill="{{ "#fff" if at.outside else "#2a6fbb" }}" stroke="#2a6fbb"/>
 {% endif %}
+{% for side in at.beyond %}
+<path d="{{ "M1 9l6 -5v10z" if side < 0 else "M159 9l-6 -5v10z" }}" fill="#2a6fbb"/>
+{% endfor %}
 </svg>
 {% endmacro %}
 
@@ -71,7 +74,8 @@ by {{ about.draws }} resamples of groups of questions and of seeds.</p>
 <div class="wide"><table>
 <caption>{{ metric.head }} with {{ about.reader }}, points
 {{ "(primary)" if alone else "(secondary)" }}. Intervals and p hold for all at once
-{{- ", but for the primary difference, which stands alone" if alone }}. Grey: the region called equivalent.</caption>
+{{- ", but for the primary difference, which stands alone" if alone }}. Grey: the region called equivalent. An arrow: it goes on
+beyond the picture; a hollow dot lies there.</caption>
 <thead><tr><th class="left">Run</th><th class="left">Labels</th><th>Difference</th><th></th><th>p</th>
 <th class="left">Verdict</th><th>MDE</th><th>Seed sd</th></tr></thead>
 {% if alone and about.primary in found %}

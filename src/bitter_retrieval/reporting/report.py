@@ -42,7 +42,7 @@ PICTURES = {
     "training_curves": "Loss on training batches (light) and on validation (dark), one line per seed. "
     "Losses of different runs are not comparable.",
 }
-BAR = 160  # width of an interval's picture, in SVG units
+BAR, MARGIN = 160, 10  # width of an interval's picture, and room for arrows at its edges, in SVG units
 
 
 def render(
@@ -101,23 +101,29 @@ def _definitions(equivalence: float) -> dict[str, str]:
 def _bars(report: Mapping[str, Any], metric: str) -> dict[str, Any]:
     """Positions on a picture BAR wide of each difference and its interval, and of the region called equivalent.
 
-    Negative controls do not set the scale and may lie outside, so that the others are not squeezed. Ends of intervals
-    beyond a difference of 1 lie outside too.
+    Negative controls do not set the scale, so that the others are not squeezed; nor do ends of intervals beyond a
+    difference of 1, which are cut. What lies outside the picture is drawn at its edge, and `beyond` has the edge.
     """
     found, equivalence = _compared(report)[metric] | wording.contrasts(report, metric), report["about"]["equivalence"]
     near = [one for name, one in found.items() if name not in report["negative_controls"]]
     ends = [abs(one[end]) for one in near for end in ("low", "high", "mean") if one[end] is not None]
     reach = min(1.0, max([*ends, 1.5 * equivalence]))
-    places = {
-        name: {end: None if one[end] is None else _place(one[end], reach) for end in ("low", "mean", "high")}
-        for name, one in found.items()
-    }
     equal = _place(-equivalence, reach)  # the region is symmetric about the middle
+    places = {name: _placed(one, reach) for name, one in found.items()}
     return {"width": BAR, "equal": [equal, round(BAR - 2 * equal, 1)], "runs": places}
 
 
+def _placed(difference: Mapping[str, Any], reach: float) -> dict[str, Any]:
+    ends = {end: difference[end] for end in ("low", "mean", "high") if difference[end] is not None}
+    possible = {end: min(1.0, max(-1.0, value)) for end, value in ends.items()}
+    beyond = [side for side in (-1, 1) if any(side * value > reach for value in possible.values())]
+    inside = {end: _place(min(reach, max(-reach, value)), reach) for end, value in possible.items()}
+    outside = abs(possible.get("mean", 0.0)) > reach
+    return {end: inside.get(end) for end in ("low", "mean", "high")} | {"beyond": beyond, "outside": outside}
+
+
 def _place(value: float, reach: float) -> float:
-    return round(BAR / 2 + value / reach * (BAR / 2 - 4), 1)
+    return round(BAR / 2 + value / reach * (BAR / 2 - MARGIN), 1)
 
 
 def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
