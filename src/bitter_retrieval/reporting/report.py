@@ -1,22 +1,23 @@
 """metrics/report.html: the whole comparison on one page, which loads nothing from elsewhere.
 
-    page = render(report, questions, params, {"data/judgements.parquet": "9a1f…"}, {"answer_accuracy": Path("….png")})
+    page = render(report, to_read, params, sources, {"data/judgements.parquet": "9a1f…"}, {"differences": Path("….png")})
 
-report comes from comparison.compare, questions from differing.most_differing; params and files (MD5 by path) are their
-inputs. Pictures are embedded, so the page can be sent or opened offline. It has no script, date or machine's path.
+report comes from comparison.compare, questions to read from differing; params and files (MD5 by path) are their inputs.
+Pictures are embedded, so the page can be sent or opened offline. It has no date or machine's path, and needs no script:
+one line opens the part that a link of the contents leads to.
 """
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
 from bitter_retrieval.plain_text import plain
-from bitter_retrieval.reporting import wording
-from bitter_retrieval.reporting.page import PAGE
+from bitter_retrieval.reporting import answer, wording
+from bitter_retrieval.reporting.page import CONTENTS, PAGE
 from bitter_retrieval.statistics.metrics import METRICS, of_family
 
 FURTHER = (
@@ -36,23 +37,31 @@ COLUMNS = {
     "Seed sd": "standard deviation of the difference between training seeds, in points",
 }
 PICTURES = {
+    "differences": "Exact match of each run less the baseline's, points, with the 95% interval. Grey: the region called "
+    "equivalent. In brackets the labels that the run was trained on.",
     "answer_accuracy": "Answers by run and control, with 95% intervals; the dashed line is the baseline.",
     "answer_vs_retrieval": "Answers against agreement with the annotators. A run above and to the left of the baseline "
     "answers better and agrees less.",
     "training_curves": "Loss on training batches (light) and on validation (dark), one line per seed. "
     "Losses of different runs are not comparable.",
 }
+LONGEST = 1000  # characters of a text of the data
 BAR, MARGIN = 160, 10  # width of an interval's picture, and room for arrows at its edges, in SVG units
 
 
 def render(
     report: Mapping[str, Any],
-    questions: Sequence[Mapping],
+    to_read: Mapping[str, Any],
     params: Mapping[str, Any],
+    sources: Mapping[str, str],
     files: Mapping[str, str],
     pictures: Mapping[str, Path],
 ) -> str:
-    """The page as text. pictures: PNG files by name in PICTURES."""
+    """The page as text.
+
+    to_read: `differing` and `sides` from most_differing, `sample` and its `scale` of utility. sources: what each label
+    source is. pictures: PNG files by name in PICTURES.
+    """
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, finalize=_plain, trim_blocks=True, lstrip_blocks=True
     )
@@ -70,7 +79,11 @@ def render(
         definitions=_definitions(100 * about["equivalence"]),
         bars={metric: _bars(report, metric) for metric in _compared(report)},
         agreements=list(zip(*report["label_agreement"].values(), strict=True)),
-        questions=questions,
+        to_read=to_read,
+        longest=LONGEST,
+        answer=answer,
+        names=answer.names(report, {name: run["losses"] for name, run in params["runs"].items()}, sources),
+        contents={name: title for name, title in CONTENTS.items() if name != "further" or report["further"]},
         params=dict(_leaves(params)),
         files=files,
         pictures={name: (_inline(path), PICTURES[name]) for name, path in pictures.items()},
