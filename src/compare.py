@@ -327,8 +327,9 @@ def to_read(
     """Questions for a person to read, with the primary reader's answers: where runs differ, and a sample."""
     compared, source = params.compare, params.compare.label_source
     runs = {name: systems[name].outcomes[compared.reader] for name in params.runs}
-    pair = [(name, runs[name]) for name in (compared.primary, compared.baseline)]
-    differing, sides = most_differing(asked, *pair, asked.known.losses[asked.known.labeller], corpus)
+    primary, baseline = ((name, runs[name]) for name in (compared.primary, compared.baseline))
+    losses = asked.known.losses[asked.known.labeller]
+    differing, sides = most_differing(asked, primary, baseline, losses, corpus)
     scale = full_utility(prepared("train"), read_losses("train", source))
     sample = sampled(asked, runs, scale, corpus, compared.seed)
     return {"differing": differing, "sides": sides, "sample": sample, "scale": scale}

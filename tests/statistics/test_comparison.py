@@ -609,6 +609,7 @@ def test_figures_in_words() -> None:
     assert wording.points({"mean": -0.315, "low": -1.024, "high": 0.394}) == "−31.5 [−100.0, +39.4]"
     assert wording.points({"mean": 0.5, "low": -0.3, "high": 1.3}) == "+50.0 [−30.0, +100.0]"
     assert wording.signed(-0.123) == "−12.3" and wording.signed(None) == "-"
+    assert [wording.size(value) for value in (0.015, 1.0, 1.9, None)] == ["1.5", "100.0", ">100", "-"]
     assert [wording.probability(p) for p in (0.0004, 0.05, 1.0, None)] == ["<.001", ".050", "1.000", "-"]
 
 
@@ -642,12 +643,7 @@ def test_a_quantised_reader_is_named() -> None:
 
 
 OUTPUTS = ["metrics/summary.json", "metrics/report.json", "metrics/report.html"]
-PICTURES = [
-    "plots/differences.png",
-    "plots/answer_accuracy.png",
-    "plots/answer_vs_retrieval.png",
-    "plots/training_curves.png",
-]
+PICTURES = [f"plots/{name}.png" for name in stage.PICTURES]
 
 
 def test_the_stage_writes_the_same_bytes_twice(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,7 +39,7 @@ def answer(report: Report) -> str:
         "worse": f"Worse: {run} answers fewer questions exactly than {baseline}",
         "equivalent": f"Equivalent: {run} and {baseline} answer equally many questions exactly, to within "
         f"{100 * about['equivalence']:g} points",
-        "inconclusive": f"Open: this experiment does not tell which answers more questions exactly, {run} or {baseline}",
+        "inconclusive": f"Open: it is not shown which answers more questions exactly, {run} or {baseline}",
     }[found["verdict"]]
     return f"{said}: {wording.points(found)} points{' (95% interval)' if found['low'] is not None else ''}."
 
@@ -56,8 +56,8 @@ def meaning(report: Report) -> str:
     if found["verdict"] == "equivalent":
         return f"Differences of more than {100 * about['equivalence']:g} points, either way, are ruled out."
     if found["verdict"] == "inconclusive":
-        size = f"it would find {wording.size(found['mde'])} points in 80% of cases" if found["mde"] else ""
-        return f"That is not the same as no difference{': ' + size + ', smaller ones less often' if size else ''}."
+        finds = f"a difference of {wording.size(found['mde'])} points would be found in 80% of experiments like this"
+        return f"That is not the same as no difference{': ' + finds if (found['mde'] or 1) < 1 else ''}."
     far, near = sorted((found["low"], found["high"]), key=abs, reverse=True)
     told = f"{_in_thousand(found['mean'])} {'more' if found['mean'] > 0 else 'fewer'}"
     span = f"{_in_thousand(near)} to {_in_thousand(far)}"
@@ -95,7 +95,7 @@ def described(report: Report, name: str) -> str:
     about, system = report["about"], report["systems"][name]
     if system["kind"] == "control":
         return system["about"]
-    role = {about["baseline"]: "baseline", about["primary"]: "primary run"}.get(name, system["role"])
+    role = {about["baseline"]: "baseline", about["primary"]: "primary run"}.get(name)
     return f"{role + ': ' if role else ''}trained with {system['about']} on the labels {system['labels']}"
 
 

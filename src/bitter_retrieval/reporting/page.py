@@ -110,7 +110,8 @@ BODY = """
 {% for name in answer.rows(report) %}
 {% set one = report.differences[about.reader].em.get(name) %}
 <tr{{ row_class(name) }}>{{ row_name(name) }}
-<td class="left {{ one.verdict if one }}">{{ one.verdict if one else words.NOTHING }}</td>
+<td class="left {{ one.verdict if one }}">
+{{- one.verdict if one else "baseline" if name == about.baseline else words.NOTHING }}</td>
 <td>{{ words.points(one) }}</td><td>{{ words.share(report.systems[name].scores.get(about.reader, {}).get("em")) }}</td>
 <td class="left losses">{{ answer.described(report, name) }}</td></tr>
 {% endfor %}

@@ -5,7 +5,8 @@ QUESTIONS = """
 <p class="soft">Ranked by the difference in exact match between {{ about.primary }} and {{ about.baseline }}, mean of
 the seeds: they show how the two differ, not how often. Of the questions where the one is right more often than the
 other, the largest differences are here. {{ about.reader }} answered from the top {{ about.shown[0] }}. Letters name
-the passages that it saw, in order; ✓ is an exact match; a loss is of the labels {{ about.label_source }}, nats a token. Long texts are cut.</p>
+the passages that it saw, in order; ✓ is an exact match; a loss is of the labels {{ about.label_source }}, nats a
+token. Long texts are cut.</p>
 {% set sides = to_read.sides %}
 {% set shown = to_read.differing|map(attribute="difference")|list %}
 {% set lost = shown|select("lt", 0)|list|length %}

@@ -1,6 +1,6 @@
 """metrics/report.html: the whole comparison on one page, which loads nothing from elsewhere.
 
-    page = render(report, to_read, params, sources, {"data/judgements.parquet": "9a1f…"}, {"differences": Path("….png")})
+    page = render(report, to_read, params, sources, {"data/prepared/test.parquet": "9a1f…"}, {"differences": Path(…)})
 
 report comes from comparison.compare, questions to read from differing; params and files (MD5 by path) are their inputs.
 Pictures are embedded, so the page can be sent or opened offline. It has no date or machine's path, and needs no script:
@@ -37,8 +37,8 @@ COLUMNS = {
     "Seed sd": "standard deviation of the difference between training seeds, in points",
 }
 PICTURES = {
-    "differences": "Exact match of each run less the baseline's, points, with the 95% interval. Grey: the region called "
-    "equivalent. In brackets the labels that the run was trained on.",
+    "differences": "Exact match of each run less the baseline's, points, with the 95% interval. In brackets: labels "
+    "that it was trained on. Grey: the region called equivalent.",
     "answer_accuracy": "Answers by run and control, with 95% intervals; the dashed line is the baseline.",
     "answer_vs_retrieval": "Answers against agreement with the annotators. A run above and to the left of the baseline "
     "answers better and agrees less.",

@@ -96,8 +96,8 @@ def percent(value: float | None) -> str:
 
 
 def size(value: float | None) -> str:
-    """A width in hundredths, without a sign."""
-    return NOTHING if value is None else f"{100 * value:.1f}"
+    """A width in hundredths, without a sign; shares differ by 100 at most."""
+    return NOTHING if value is None else ">100" if value > 1 else f"{100 * value:.1f}"
 
 
 def probability(value: float | None) -> str:
