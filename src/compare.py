@@ -2,7 +2,7 @@
 
 Reads data/prepared and data/labels (the evaluated split, train for how labels agree, and questions from another domain
 if there are any), data/predictions of every run and control, data/judgements.parquet and plots/curves; writes
-metrics/summary.json, metrics/report.json, metrics/report.html and three pictures in plots/. Nothing here trains,
+metrics/summary.json, metrics/report.json, metrics/report.html and four pictures in plots/. Nothing here trains,
 answers or judges.
 
     dvc repro compare              # runs it
@@ -58,7 +58,7 @@ from bitter_retrieval.statistics.comparison import (
     compare,
     plain,
 )
-from bitter_retrieval.statistics.differing import most_differing
+from bitter_retrieval.statistics.differing import full_utility, most_differing, sampled
 from bitter_retrieval.statistics.label_agreement import SourceAgreement, source_agreements
 from bitter_retrieval.statistics.outcomes import (
     NEEDED,
@@ -75,6 +75,7 @@ from bitter_retrieval.typed_yaml import parse_yaml, read_yaml
 PREPARED_DIR, LABELS, PREDICTIONS = Path("data/prepared"), Path("data/labels"), Path("data/predictions")
 LOCK = Path("dvc.lock")
 JUDGED, CURVES, METRICS, PLOTS = Path("data/judgements.parquet"), Path("plots/curves"), Path("metrics"), Path("plots")
+PICTURES = ("differences", "answer_accuracy", "answer_vs_retrieval", "training_curves")
 ACCOUNT = METRICS / "prepare.json"
 
 
@@ -312,24 +313,36 @@ def write(
     corpus: dict[str, str],
 ) -> None:
     """Write all files of the stage."""
-    pictures = {name: PLOTS / f"{name}.png" for name in ("answer_accuracy", "answer_vs_retrieval", "training_curves")}
+    pictures = {name: PLOTS / f"{name}.png" for name in PICTURES}
+    plots.differences(report, pictures["differences"])
     plots.answer_accuracy(report, pictures["answer_accuracy"])
     plots.answer_vs_retrieval(report, pictures["answer_vs_retrieval"])
     plots.training_curves({run: read_curves(CURVES / f"{run}.csv") for run in params.runs}, pictures["training_curves"])
-    questions = differing(params, asked, systems, corpus)
-    page = render(report, questions, dataclasses.asdict(params), hashes(params), pictures)
+    found, told = to_read(params, asked, systems, corpus), {name: source(name, params) for name in params.sources}
+    page = render(report, found, dataclasses.asdict(params), told, hashes(params), pictures)
     write_text(METRICS / "report.html", page)
     write_text(METRICS / "report.json", as_json(report))
     write_text(METRICS / "summary.json", as_json(summary(report)))
 
 
-def differing(
+def source(name: str, params: Params) -> str:
+    """What the labels of this name are, in a phrase."""
+    found = params.sources[name]
+    return (type(found).__doc__ or "").replace("in `needs`", f"in {found.needs}")
+
+
+def to_read(
     params: Params, asked: EvaluatedQuestions, systems: dict[str, System], corpus: dict[str, str]
-) -> list[dict[str, Any]]:
-    """The questions on which runs differ most, with the primary reader's answers."""
-    runs = {name: systems[name].outcomes[params.compare.reader] for name in params.runs}
+) -> dict[str, Any]:
+    """Questions for a person to read, with the primary reader's answers: where runs differ, and a sample."""
+    compared, source = params.compare, params.compare.label_source
+    runs = {name: systems[name].outcomes[compared.reader] for name in params.runs}
+    primary, baseline = ((name, runs[name]) for name in (compared.primary, compared.baseline))
     losses = asked.known.losses[asked.known.labeller]
-    return most_differing(asked, runs, losses, corpus)
+    differing, sides = most_differing(asked, primary, baseline, losses, corpus)
+    scale = full_utility(prepared("train"), read_losses("train", source))
+    sample = sampled(asked, runs, scale, corpus, compared.seed)
+    return {"differing": differing, "sides": sides, "sample": sample, "scale": scale}
 
 
 def hashes(params: Params) -> dict[str, str]:

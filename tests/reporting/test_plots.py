@@ -1,11 +1,12 @@
 """Names next to points: none over another, none outside the frame, and the same picture again."""
 
+import json
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 
-from bitter_retrieval.reporting.plots import new_figure, save, write_names
+from bitter_retrieval.reporting.plots import differences, new_figure, save, write_names
 
 CROWDED = [
     (36.5, 69.5, "infonce_soft"),
@@ -41,6 +42,16 @@ def test_names_leave_each_other_readable_and_the_picture_is_the_same_again(
     slow = iter(range(0, 10**9, 10))  # of a machine where every look at the clock is ten seconds after the one before
     monkeypatch.setattr("adjustText.timer", lambda: float(next(slow)))
     assert drawn(tmp_path / "again.png") == first
+
+
+def test_differences_of_controls_outside_the_scale_are_drawn_at_the_edge(tmp_path: Path) -> None:
+    report = json.loads((Path(__file__).parents[2] / "metrics/report.json").read_text(encoding="utf-8"))
+    differences(report, tmp_path / "first.png")
+    report["differences"]["reader_a"]["em"]["kl_flat"] |= {"mean": 0.3, "low": 0.2, "high": 0.4}
+    differences(report, tmp_path / "other.png")
+    report["differences"]["reader_a"]["em"] = {}
+    differences(report, tmp_path / "none.png")
+    assert len({path.read_bytes() for path in tmp_path.glob("*.png")}) == 3
 
 
 def test_no_names(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from bitter_retrieval.records import (
     read_rows,
     write_rows,
 )
+from bitter_retrieval.reporting import report as report_page
 from bitter_retrieval.reporting import wording
 from bitter_retrieval.statistics.outcomes import ComparisonError
 
@@ -159,7 +160,7 @@ def test_equal_runs_differ_on_no_question_which_is_not_shown_of_others() -> None
         assert {one["verdict"] for one in found.values()} == {"inconclusive"}
         ends = {(one["mean"], one["low"], one["high"], one["mde"]) for one in found.values()}
         assert ends == {(0, -0.841886, 0.841886, None)}  # of two groups
-    assert "no two runs differ" in page and "answers any question exactly" not in page
+    assert "infonce_a and infonce_human differ on no\nquestion" in page and "answers any question exactly" not in page
 
 
 def test_where_no_system_answers_anything_the_report_says_that_it_says_nothing(
@@ -221,7 +222,7 @@ def test_a_metric_that_a_run_lacks_everywhere_is_null_for_it_alone(metric: str) 
         assert "infonce_a and infonce_human cannot be compared" in page and "kl_vs_infonce" not in Path(
             "metrics/summary.json"
         ).read_text(encoding="utf-8")
-        assert "<b>B</b> &lt;b&gt;Oskal&lt;/b&gt;</td>" in page  # the other runs still differ on questions
+        assert "infonce_a and infonce_human differ on no\nquestion" in page  # whatever other runs answer
 
 
 def test_a_baseline_that_lacks_the_metric_leaves_nothing_to_compare() -> None:
@@ -270,7 +271,7 @@ def test_every_source_encoder_and_loss_meets_every_reader_at_every_number_shown(
 def test_which_metrics_are_primary_and_how_many_passages_were_read_is_said() -> None:
     made, page = compared()
     assert made["about"]["primary_metrics"] == ["em"] and "is primary too" not in page
-    assert re.findall(r"points\n\((\w+)\)", page) == ["primary"] + ["secondary"] * 3
+    assert re.findall(r"points\n\((\w+)\)", page) == ["primary"] + ["secondary"] * 2
     assert "answering from the top\n1 of" in page and "reader_a answered from the top 1." in page
     params = yaml.safe_load(Path("params.yaml").read_text())
     scoring = {"revision": None, "dtype": "float32", "chat": False, "max_length": 9, "batch_tokens": 9}
@@ -288,11 +289,49 @@ def test_which_metrics_are_primary_and_how_many_passages_were_read_is_said() -> 
     assert "reader_a answered from the top 5." in page and "ranked first, from which" not in page
 
 
+@pytest.mark.parametrize("judged", [True, False])
+def test_accuracy_that_repeats_exact_match_has_no_column(judged: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """It does under the rule judge; a judgement that is missing is a difference, and stays to be seen."""
+    if not judged:
+        write_rows("data/judgements.parquet", read_rows("data/judgements.parquet", JUDGEMENTS)[1:], JUDGEMENTS)
+    made, page = compared()
+    scores = made["systems"]["infonce_a"]["scores"]["reader_a"]
+    assert scores["accuracy"]["mean"] is not None and (scores["accuracy"] == scores["em"]) == judged
+    assert ("<th>Answer accuracy</th>" not in page) == ("Answer accuracy with" not in page) == judged
+    assert ("left out" in re.search("Answer accuracy is judged by.*?</p>", page, re.DOTALL)[0]) == judged
+    assert bool(re.search(r"^ system .* accuracy ", capsys.readouterr().out, re.MULTILINE)) != judged
+
+
 def test_an_interval_beyond_what_shares_can_differ_by_does_not_squeeze_the_others() -> None:
     made, page = compared()
     infonce_a = made["differences"]["reader_a"]["em"]["infonce_a"]
     assert infonce_a["mean"] == 0.5 and infonce_a["high"] > 1
-    assert '<circle cx="118.0"' in page  # half of the way from the middle, 80, to the margin of 4
+    assert '<circle cx="115.0"' in page  # half of the way from the middle, 80, to the margin of 10
+
+
+def test_an_interval_outside_the_picture_has_its_dot_and_a_mark_at_the_edge() -> None:
+    made, _ = compared()
+    found = made["differences"]["reader_a"]["em"]
+    exact = dict.fromkeys(("low", "mean", "high"))
+    found["infonce_a"] |= {"low": -0.01, "mean": 0.01, "high": 0.04}  # sets the scale
+    found["kl_flat"] |= {"low": -0.3, "mean": -0.2, "high": -0.01}
+    bars = report_page._bars(made, "em")["runs"]
+    assert bars["kl_flat"] == {"low": 10.0, "mean": 10.0, "high": 62.5, "beyond": [-1], "outside": True}
+    assert bars["infonce_a"] == {"low": 62.5, "mean": 97.5, "high": 150.0, "beyond": [], "outside": False}
+    found["kl_flat"] |= {"low": -0.05, "mean": 0.0, "high": 0.05}
+    assert report_page._bars(made, "em")["runs"]["kl_flat"]["beyond"] == [-1, 1]
+    found["kl_flat"] |= exact
+    assert report_page._bars(made, "em")["runs"]["kl_flat"] == exact | {"beyond": [], "outside": False}
+    found["infonce_a"] |= {"low": -1.02, "mean": 0.5, "high": 1.3}  # impossible, not outside
+    assert report_page._bars(made, "em")["runs"]["infonce_a"]["beyond"] == []
+
+
+def test_the_page_marks_what_its_pictures_cut() -> None:
+    rows = read_rows("data/predictions/runs/infonce_human.parquet", PREDICTIONS)
+    write_rows("data/predictions/runs/infonce_a.parquet", [row | {"system": "infonce_a"} for row in rows], PREDICTIONS)
+    _, page = compared()  # the primary difference is 0, so the negative control alone lies outside
+    (bar,) = set(re.findall(r"<svg(?:(?!</svg>).)*?<path.*?</svg>", page, re.DOTALL))
+    assert '<circle cx="10.0" cy="9" r="3.5" fill="#fff"' in bar and '<path d="M1 9' in bar
 
 
 def test_parameters_that_are_not_set_are_not_listed_and_files_have_their_md5() -> None:
@@ -320,12 +359,13 @@ FRAME = """<title></title><script>onmessage = said => document.title = said.data
 @pytest.mark.parametrize("width", [400, 1400])
 def test_a_browser_shows_every_picture_and_no_line_is_wider_than_the_window(width: int, workspace: Path) -> None:
     stage.main()
-    (workspace / "probe.html").write_text(Path("metrics/report.html").read_text() + PROBE)
+    page = Path("metrics/report.html").read_text().replace("<details", "<details open")
+    (workspace / "probe.html").write_text(page + PROBE)
     (workspace / "frame.html").write_text(FRAME.format(width))
     done = browse(workspace, (workspace / "frame.html").as_uri())
     found = json.loads(re.search(r"<title>(.*?)</title>", done.stdout)[1])
     assert found["window"] == width and found["page"] <= width and found["captions"] <= width
-    assert found["drawn"] == 3 and found["scrolls"] and (found["boxes"] > 0) == (width == 400)
+    assert found["drawn"] == 4 and found["scrolls"] and (found["boxes"] > 0) == (width == 400)
     assert "CONSOLE" not in done.stderr, done.stderr
 
 

@@ -17,13 +17,14 @@ import yaml
 import compare as stage
 from bitter_retrieval.labels.disagreement import disagreement
 from bitter_retrieval.labels.soft import passage_losses
+from bitter_retrieval.labels.targets import soft_targets
 from bitter_retrieval.params import load_params
 from bitter_retrieval.processor import processor_name
 from bitter_retrieval.records import NO_PASSAGE, PREDICTIONS, RecordError, read_rows, write_rows
 from bitter_retrieval.reporting import plots, tables, wording
 from bitter_retrieval.reporting.summary import summary
 from bitter_retrieval.statistics.comparison import AGAIN, BY_DEFINITION, NEGATIVE, Settings, System, compare, plain
-from bitter_retrieval.statistics.differing import most_differing
+from bitter_retrieval.statistics.differing import full_utility, most_differing, sampled
 from bitter_retrieval.statistics.metrics import METRICS
 from bitter_retrieval.statistics.outcomes import ComparisonError, JudgedAnswers, Outcomes, outcomes
 from bitter_retrieval.statistics.statistics import Design
@@ -518,24 +519,91 @@ def test_no_question_with_both_labels_has_no_disagreement() -> None:
 
 
 def test_questions_on_which_runs_differ_come_first_and_equal_ones_never() -> None:
-    runs = {name: found(name, world.RUNS[name])["reader_a"] for name in ("infonce_human", "infonce_a")}
-    chosen = most_differing(world.asked(), runs, passage_losses(world.soft()), {"q2a": "Text a of 2."})
+    baseline, run = ((name, found(name, world.RUNS[name])["reader_a"]) for name in ("infonce_human", "infonce_a"))
+    texts = {"q2a": "Text a of 2."}
+    chosen, sides = most_differing(world.asked(), run, baseline, passage_losses(world.soft()), texts)
     assert [one["query_id"] for one in chosen] == ["q2", "q1", "q3"]  # q0: both always right
+    assert [one["difference"] for one in chosen] == [1.0, 0.5, 0.5] and sides == {"better": 3, "worse": 0}
     first = chosen[0]
-    assert first["spread"] == 0.25
     assert [(one["mark"], one["text"]) for one in first["passages"]] == [("A", "Text a of 2."), ("B", "q2b")]
     assert first["passages"][0]["tags"] == ["annotators", "lowest loss", "supports (plain)", "loss 0.50"]
     assert first["passages"][1]["tags"] == ["lowest loss", "no support (mention)", "loss 0.50"]
-    assert first["runs"][0]["seeds"][0] == {"seed": 0, "mark": "B", "answer": "<b>Oskal</b>", "right": False}
-    assert most_differing(world.asked(), {"infonce_a": runs["infonce_a"]}, {}, {}) == []
+    wrong = {"seed": 0, "marks": ["B"], "answer": "<b>Oskal</b>", "right": False}
+    assert first["runs"][1] == {"name": "infonce_human", "seeds": [wrong, wrong | {"seed": 1}]}
+    assert most_differing(world.asked(), run, ("again", run[1]), {}, {}) == ([], {"better": 0, "worse": 0})
 
 
-def test_the_empty_passage_is_called_so() -> None:
-    runs = {name: found(name, world.RUNS[name])["reader_a"] for name in ("infonce_human", "infonce_a")}
-    emptied = np.where(runs["infonce_human"].top == "q2b", NO_PASSAGE, runs["infonce_human"].top)
-    runs["infonce_human"] = replace(runs["infonce_human"], top=emptied)
-    chosen = most_differing(world.asked(), runs, passage_losses(world.soft()), {})
-    assert ["no passage at all"] in [passage["tags"] for one in chosen for passage in one["passages"]]
+def test_each_side_has_its_largest_differences_and_the_number_of_all() -> None:
+    told = {"run": ["cccc-+++", "cccc---+"], "baseline": ["cccc++--"] * 2}  # -1, -.5, +.5, +1
+    run, baseline = ((name, found(name, outcomes)["reader_a"]) for name, outcomes in told.items())
+    for count, wanted in {1: ["q0", "q3"], 2: ["q0", "q3", "q1", "q2"], 9: ["q0", "q3", "q1", "q2"]}.items():
+        chosen, sides = most_differing(world.asked(), run, baseline, {}, {}, count)
+        assert [one["query_id"] for one in chosen] == wanted and sides == {"better": 2, "worse": 2}
+
+
+def test_all_passages_that_the_reader_saw_are_shown_in_their_order() -> None:
+    shown = ["q9a", "q2c", NO_PASSAGE]
+    run = "infonce_a", found("infonce_a", world.RUNS["infonce_a"], shown_ids=shown)["reader_a"]
+    baseline = "infonce_human", found("infonce_human", world.RUNS["infonce_human"])["reader_a"]
+    chosen, _ = most_differing(world.asked(), run, baseline, passage_losses(world.soft()), {})
+    q2 = chosen[0]
+    assert [one["text"] for one in q2["passages"]] == ["q2a", "q2b", *shown]
+    assert q2["runs"][0]["seeds"][0]["marks"] == ["C", "D", "E"] and q2["runs"][1]["seeds"][0]["marks"] == ["B"]
+    assert q2["passages"][4]["tags"] == ["no passage at all"]
+
+
+# -- a sample of questions with their labels ----------------------------------------------------------------------
+
+
+def sample(**changes: Any) -> list[dict[str, Any]]:
+    runs = {name: found(name, told)["reader_a"] for name, told in world.RUNS.items()}
+    usual = {"asked": world.asked(), "runs": runs, "scale": 2.0, "texts": {"q9a": "Far."}, "seed": 0}
+    return sampled(**usual | changes)
+
+
+def test_a_sampled_question_has_its_labels_by_hand() -> None:
+    q1 = sample()[1]
+    assert (q1["query_id"], q1["left_out"], q1["unaided"]) == ("q1", 0, {"reader_a": 0.0, "reader_b": 0.25})
+    assert [one["text"] for one in q1["passages"]] == ["Text a of 1.", "Text b of 1.", "Text c of 1."]  # by loss
+    assert q1["passages"][1]["losses"] == {"reader_a": 1.0, "reader_b": 1.25}
+    assert [one["first"] for one in q1["passages"]] == [
+        {"infonce_human": 2, "infonce_a": 2},
+        {"kl_flat": 1},
+        {"kl_flat": 1},
+    ]
+    assert q1["passages"][1]["tags"] == ["annotators", "no support (mention)"]
+    assert {one["utility"] for one in q1["passages"]} == {0.0}  # in this world no passage helps
+    worse = {query: losses | {NO_PASSAGE: 2.0} for query, losses in passage_losses(world.soft()).items()}
+    helped = sample(asked=world.asked(losses={"reader_a": worse}))[1]["passages"]
+    assert [one["utility"] for one in helped] == pytest.approx([0.9, 0.5, 0.0])
+    assert {one["utility"] for one in sample(scale=None)[1]["passages"]} == {None}
+
+
+def test_the_sample_is_drawn_by_its_seed_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = {seed: [one["query_id"] for one in sample(seed=seed, count=2)] for seed in range(9)}
+    assert all(len(found) == 2 and found == sorted(found) for found in drawn.values())
+    assert len({tuple(found) for found in drawn.values()}) > 1 and drawn[3] == [
+        one["query_id"] for one in sample(seed=3, count=2)
+    ]
+    monkeypatch.setattr("bitter_retrieval.statistics.differing.CANDIDATES", 2)
+    one = sample(runs={"far": found("infonce_a", ["cccc----"], ranked_ids=["q9a"])["reader_a"]})[1]
+    assert [passage["text"] for passage in one["passages"]] == ["Text b of 1.", "Far."] and one["left_out"] == 2
+    assert one["passages"][1] == {
+        "text": "Far.",
+        "tags": ["of another question"],
+        "losses": {"reader_a": None, "reader_b": None},
+        "utility": None,
+        "first": {"far": 1},
+    }
+
+
+def test_full_utility_is_that_of_training() -> None:
+    rows, labels = world.prepared(), world.soft()
+    assert full_utility(rows, passage_losses(labels)) is None  # in this world no passage helps
+    helpful = [row | ({"nll_sum": row["nll_sum"] + 8} if row["passage_id"] == NO_PASSAGE else {}) for row in labels]
+    wanted = soft_targets(rows, helpful, "reader_a").scale
+    assert full_utility(rows, passage_losses(helpful)) == pytest.approx(wanted)
+    assert full_utility(rows, {}) is None
 
 
 # -- words and tables ---------------------------------------------------------------------------------------------
@@ -549,7 +617,10 @@ def test_figures_in_words() -> None:
     assert wording.share(cut) == "98.0 [93.0, 100.0]" and wording.share(cut | {"low": 0.0, "mean": 0.5}) == "50.0 ±50.0"
     assert wording.figure(METRICS["regret"], {"mean": 0.04, "low": 0.0, "high": 0.3}) == "0.04 [0.00, 0.30]"
     assert wording.points({"mean": 0.046, "low": -0.0001, "high": 0.076}) == "+4.6 [+0.0, +7.6]"
+    assert wording.points({"mean": -0.315, "low": -1.024, "high": 0.394}) == "−31.5 [−100.0, +39.4]"
+    assert wording.points({"mean": 0.5, "low": -0.3, "high": 1.3}) == "+50.0 [−30.0, +100.0]"
     assert wording.signed(-0.123) == "−12.3" and wording.signed(None) == "-"
+    assert [wording.size(value) for value in (0.015, 1.0, 1.9, None)] == ["1.5", "100.0", ">100", "-"]
     assert [wording.probability(p) for p in (0.0004, 0.05, 1.0, None)] == ["<.001", ".050", "1.000", "-"]
 
 
@@ -583,7 +654,7 @@ def test_a_quantised_reader_is_named() -> None:
 
 
 OUTPUTS = ["metrics/summary.json", "metrics/report.json", "metrics/report.html"]
-PICTURES = ["plots/answer_accuracy.png", "plots/answer_vs_retrieval.png", "plots/training_curves.png"]
+PICTURES = [f"plots/{name}.png" for name in stage.PICTURES]
 
 
 def test_the_stage_writes_the_same_bytes_twice(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -638,7 +709,7 @@ def test_real_data_without_roles_and_judge_goes_through(tmp_path: Path, monkeypa
 class Page(HTMLParser):
     """Collects tags and checks that they are closed in order."""
 
-    VOID = {"meta", "link", "img", "br", "line", "rect", "circle"}
+    VOID = {"meta", "link", "img", "br", "line", "rect", "circle", "path", "input"}
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -665,10 +736,16 @@ def test_the_page_is_whole_and_loads_nothing(workspace: Path) -> None:
     page = Page(text)
     assert page.open == []
     links = [value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href")]
-    assert len(links) == 1 + len(PICTURES) and all(link.startswith("data:") for link in links)
+    inside, embedded = ([link for link in links if link.startswith(start)] for start in ("#", "data:"))
+    assert len(embedded) == 1 + len(PICTURES) and len(links) == len(embedded) + len(inside)
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    parts = [attrs["id"] for tag, attrs in page.tags if tag == "details" and "id" in attrs]
+    assert [link[1:] for link in inside] == parts and len(set(ids)) == len(ids)
     assert not re.search(r"https?:|url\(|@import|<script", text)
+    scripts = [value for _, attrs in page.tags for name, value in attrs.items() if name.startswith("on")]
+    assert len(scripts) == 1 and all(attrs.get("open") is None for tag, attrs in page.tags if tag == "details")
     assert "&lt;b&gt;Oskal&lt;/b&gt;" in text and "<b>Oskal" not in text
-    assert text.count("<details") == 6  # four questions, params and files
+    assert text.count("<details") == len(parts) + 3 + 4 + 2  # differing and sampled questions, params and files
     said = ["Passages cut to fit, 1 shown: 4", "5 passages shown", "Rankings of 12 passages", "nDCG@10"]
     for words in [
         *said,

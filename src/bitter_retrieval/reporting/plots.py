@@ -1,5 +1,6 @@
 """The pictures of the comparison, drawn from its report. The same report gives the same bytes.
 
+differences.png            exact match of every run less the baseline's, with the interval
 answer_accuracy.png        answer accuracy of every run and control with its 95% interval
 answer_vs_retrieval.png    answer accuracy against agreement of the top passage with the annotators
 training_curves.png        loss on training batches and on validation by step, a panel a run, a line a seed
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from bitter_retrieval.records import replacing
+from bitter_retrieval.reporting import wording
 from bitter_retrieval.statistics.metrics import METRICS
 
 if TYPE_CHECKING:  # matplotlib is slow to import and only drawing needs it
@@ -86,6 +88,43 @@ def answer_accuracy(report: Report, path: Path | str) -> None:
     baseline = found.get(report["about"]["baseline"])
     if baseline:
         ax.axvline(100 * baseline["mean"], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+    save(figure, path)
+
+
+def differences(report: Report, path: Path | str) -> None:
+    """Every run's difference to the baseline in exact match; grey: what is called equivalent.
+
+    Negative controls do not set the scale: an arrow at the edge stands for what lies beyond it.
+    """
+    about = report["about"]
+    found = report["differences"][about["reader"]]["em"]
+    figure, axes = new_figure(5.4, 0.8 + 0.27 * max(1, len(found)))
+    ax = axes[0, 0]
+    near = [one for name, one in found.items() if name not in report["negative_controls"]]
+    ends = [abs(one[end]) for one in near for end in ("low", "mean", "high") if one[end] is not None]
+    reach = 105 * min(1.0, max([*ends, 1.5 * about["equivalence"]]))
+    for place, (name, one) in enumerate(found.items()):
+        low, high = (100 * min(1.0, max(-1.0, one["mean" if one[end] is None else end])) for end in ("low", "high"))
+        colour = GREY if name in report["negative_controls"] else BLUE
+        bold = 2.4 if name == about["primary"] else 1.2
+        ax.plot((low, high), (place, place), color=colour, linewidth=bold, zorder=3)
+        ax.plot(100 * one["mean"], place, "o", color=colour, markersize=4.5, zorder=3)
+        for side, end, mark in ((-1, low, "<"), (1, high, ">")):
+            if side * end > reach:
+                ax.plot(side * 0.98 * reach, place, mark, color=colour, markersize=6, zorder=4)
+        if abs(100 * one["mean"]) > reach:
+            side = 1 if one["mean"] > 0 else -1
+            told = {"ha": "right" if side > 0 else "left", "va": "center", "fontsize": 8, "color": colour}
+            ax.text(side * 0.93 * reach, place, wording.points(one), **told)
+    if not found:
+        ax.text(0.5, 0.5, "nothing to compare", ha="center", transform=ax.transAxes)
+    ax.axvspan(*(side * 100 * about["equivalence"] for side in (-1, 1)), color="#eef0f3", zorder=0)
+    ax.axvline(0, color=ORANGE, linewidth=0.8, zorder=1)
+    ax.set_yticks(range(len(found)), [_label(report, name) for name in found])
+    ax.set_ylim(max(1, len(found)) - 0.4, -0.6)
+    ax.set_xlim(-reach, reach)
+    ax.grid(axis="y", visible=False)
+    figure.supxlabel(f"exact match less that of {about['baseline']}, points", fontsize=9)
     save(figure, path)
 
 

@@ -18,7 +18,7 @@ th, td { padding: .3rem 1rem .3rem 0; text-align: right; vertical-align: top; wh
   border-bottom: 1px solid var(--line); }
 thead th { vertical-align: bottom; border-bottom: 2px solid var(--ink); }
 th[scope=row] { position: sticky; left: 0; background: #fff; }
-.primary th[scope=row] { background: inherit; }
+.primary th[scope=row] { background: #f1f6fc; }
 td.losses { white-space: normal; min-width: 9rem; }
 th[scope=row], th.left, td.left { text-align: left; }
 thead th[colspan] { text-align: left; }
@@ -33,6 +33,15 @@ figure img { max-width: 100%; height: auto; }
 dl { display: grid; grid-template-columns: 10rem 1fr; gap: .35rem 1rem; }
 dt { font-weight: 600; overflow-wrap: anywhere; }
 dd { margin: 0; }
+nav h2 { border: 0; padding: 0; margin: 1.5rem 0 .25rem; font-size: 1rem; }
+nav ul { margin: 0; padding-left: 1.25rem; columns: 18rem; }
+summary h2 { display: inline; border: 0; padding: 0; margin: 0; }
+.part { padding: .75rem 0; }
+.part:target > summary { background: #f1f6fc; }
+input[name=side] + label { margin-right: 1rem; }
+#side-lost:checked ~ .questions > .gained, #side-gained:checked ~ .questions > .lost { display: none; }
+.few td.losses, .labels td.left { white-space: normal; min-width: 14rem; overflow-wrap: anywhere; }
+.labels td.left:last-child { min-width: 7rem; }
 details { border-bottom: 1px solid var(--line); padding: .5rem 0; }
 summary { cursor: pointer; }
 .side { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 1.5rem; padding: .5rem 0 .75rem; }
@@ -48,5 +57,9 @@ summary { cursor: pointer; }
   dl { grid-template-columns: 1fr; gap: .1rem; }
   dd { margin-bottom: .5rem; }
   .side { grid-template-columns: minmax(0, 1fr); }
+  th, td { padding-right: .6rem; }
+  th[scope=row] { white-space: normal; max-width: 8rem; overflow-wrap: anywhere; }
+  th[scope=row] .tag { display: block; border: 0; padding: 0; }
+  input[name=side] + label { display: inline-block; max-width: calc(100% - 2rem); vertical-align: top; }
 }
 """

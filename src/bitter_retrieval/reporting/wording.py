@@ -3,6 +3,7 @@
 share({"mean": 0.596, "low": 0.561, "high": 0.631})     "59.6 ±3.5"
 share({"mean": 0.98, "low": 0.93, "high": 1})           "98.0 [93.0, 100.0]"
 points({"mean": 0.046, "low": 0.017, "high": 0.076})    "+4.6 [+1.7, +7.6]"
+points({"mean": -0.31, "low": -1.02, "high": 0.39})     "−31.0 [−100.0, +39.0]"
 probability(0.00004)                                    "<.001"
 """
 
@@ -52,6 +53,14 @@ def figure(metric: Metric, estimate: Figures | None) -> str:
     return share(estimate, metric.unit.scale, metric.unit.digits) if estimate else metric.absent
 
 
+def distinct(report: Figures, metrics: Iterable[Metric]) -> list[Metric]:
+    """These metrics, without answer accuracy where it repeats exact match, as it does if the rule judges."""
+    scores = [found for system in report["systems"].values() for found in system["scores"].values()]
+    primary = "accuracy" in report["about"]["primary_metrics"]
+    repeated = not primary and all(found["accuracy"] == found["em"] for found in scores)
+    return [metric for metric in metrics if not (repeated and metric.name == "accuracy")]
+
+
 def units(metrics: Iterable[Metric]) -> str:
     """Units of these metrics, as in "% (NLL: nats a token)"."""
     others: dict[str, list[str]] = {}
@@ -69,10 +78,10 @@ def interval(estimate: Figures | None, scale: float = 100, digits: int = 1) -> s
 
 
 def points(difference: Figures | None) -> str:
-    """A difference of shares with its interval, in hundredths."""
+    """A difference of shares with its interval, in hundredths; the interval is cut at what shares can differ by."""
     if difference is None or difference["mean"] is None:
         return NOTHING
-    ends = [signed(difference[end]) for end in ("low", "high")]
+    ends = [signed(None if (end := difference[at]) is None else min(1.0, max(-1.0, end))) for at in ("low", "high")]
     return signed(difference["mean"]) + ("" if NOTHING in ends else f" [{ends[0]}, {ends[1]}]")
 
 
@@ -87,8 +96,8 @@ def percent(value: float | None) -> str:
 
 
 def size(value: float | None) -> str:
-    """A width in hundredths, without a sign."""
-    return NOTHING if value is None else f"{100 * value:.1f}"
+    """A width in hundredths, without a sign; shares differ by 100 at most."""
+    return NOTHING if value is None else ">100" if value > 1 else f"{100 * value:.1f}"
 
 
 def probability(value: float | None) -> str:

@@ -90,6 +90,7 @@ class Outcomes:
     scores: Mapping[str, np.ndarray]  # by name in metrics.METRICS
     answers: np.ndarray  # of str
     top: np.ndarray  # of str: the passage ranked first, or shown first if there is no ranking
+    shown: np.ndarray  # of tuples: the passages that the reader saw, in order
     truncated: int  # passages that were cut to fit, over all predictions
 
 
@@ -124,7 +125,7 @@ def _one_reader(
     seeds = tuple(sorted({row["seed"] for row in rows}))
     shape = (len(seeds), len(asked.rows))
     scores = {metric: np.full(shape, np.nan) for metric in METRICS}
-    answers, top = np.full(shape, None, dtype=object), np.full(shape, None, dtype=object)
+    answers, top, shown = (np.full(shape, None, dtype=object) for _ in range(3))
     for row in rows:
         at = seeds.index(row["seed"]), _place(name, row, asked)
         if answers[at] is not None:
@@ -132,7 +133,7 @@ def _one_reader(
                 f"predictions of {name}: query {row['query_id']!r} occurs twice for seed {row['seed']}. "
                 "Delete the file and run `dvc repro`."
             )
-        answers[at], top[at] = row["answer"], _top(row)
+        answers[at], top[at], shown[at] = row["answer"], _top(row), tuple(row["shown_ids"])
         found = _scores(row, top[at], at[1], asked, verdicts) | utility.scores(row)
         for metric, value in found.items():
             scores[metric][at] = value
@@ -140,7 +141,7 @@ def _one_reader(
         for query_id, found in _ranked([row for row in rows if row["seed"] == seed], asked).items():
             for metric, value in found.items():
                 scores[metric][number, asked.index[query_id]] = value
-    return Outcomes(seeds, scores, answers, top, sum(row["truncated"] for row in rows))
+    return Outcomes(seeds, scores, answers, top, shown, sum(row["truncated"] for row in rows))
 
 
 def _ranked(rows: Iterable[Row], asked: EvaluatedQuestions) -> dict[str, dict[str, float]]:
