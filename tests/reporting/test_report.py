@@ -329,9 +329,10 @@ def test_an_interval_outside_the_picture_has_its_dot_and_a_mark_at_the_edge() ->
 def test_the_page_marks_what_its_pictures_cut() -> None:
     rows = read_rows("data/predictions/runs/infonce_human.parquet", PREDICTIONS)
     write_rows("data/predictions/runs/infonce_a.parquet", [row | {"system": "infonce_a"} for row in rows], PREDICTIONS)
-    _, page = compared()  # the primary difference is 0, so the negative control alone lies outside
-    (bar,) = set(re.findall(r"<svg(?:(?!</svg>).)*?<path.*?</svg>", page, re.DOTALL))
-    assert '<circle cx="10.0" cy="9" r="3.5" fill="#fff"' in bar and '<path d="M1 9' in bar
+    _, page = compared()  # the primary difference is 0, so of all dots the negative control's alone lies outside
+    bars = set(re.findall(r"<svg(?:(?!</svg>).)*?<path.*?</svg>", page, re.DOTALL))
+    (bar,) = [one for one in bars if '<circle cx="10.0" cy="9" r="3.5" fill="#fff"' in one]
+    assert '<path d="M1 9' in bar
 
 
 def test_parameters_that_are_not_set_are_not_listed_and_files_have_their_md5() -> None:
