@@ -121,7 +121,7 @@ KEPT = (
     "models/readers/reader_a/tokenizer.json",
     "models/encoders/mini/model.safetensors",
     "models/runs/kl_a/seed0/model.safetensors",
-    "data/predictions/kl_a.parquet",
+    "data/predictions/runs/kl_a.parquet",
     "data/judgements.parquet",
     "dvc.lock",
     "params.yaml",
