@@ -6,15 +6,17 @@ DVC empties the paths that names stand in before it runs a stage, outside the re
 other stage comes after this one, which refuses such a name. Writes data/checked, always the same.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from bitter_retrieval.command_line import run_stage
+from bitter_retrieval.command_line import Parser, run_stage
 from bitter_retrieval.params import load_params
 
 CHECKED = Path("data/checked")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    Parser(description=__doc__).parse_args(arguments)
     load_params()
     CHECKED.parent.mkdir(parents=True, exist_ok=True)
     CHECKED.write_text("The names in params.yaml may be names of files.\n")

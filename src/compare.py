@@ -15,14 +15,14 @@ import dataclasses
 import hashlib
 import json
 import subprocess
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from bitter_retrieval import lineage
-from bitter_retrieval.command_line import run_stage, track
+from bitter_retrieval.command_line import Parser, run_stage, track
 from bitter_retrieval.evaluation.corpus import Asked, asked_in
 from bitter_retrieval.evaluation.retrieval import without_word
 from bitter_retrieval.judging.judges import Named, judgement_key, make_judge
@@ -68,13 +68,21 @@ JUDGED, CURVES, METRICS, PLOTS = Path("data/judgements.parquet"), Path("plots/cu
 ACCOUNT = METRICS / "prepare.json"
 
 
-def main() -> None:
-    if sys.argv[1:] == ["--show"]:
-        show(json.loads((METRICS / "report.json").read_text(encoding="utf-8")))
-        return
-    if sys.argv[1:] == ["--repeat"]:
+def command(arguments: Sequence[str] | None = None) -> None:
+    parser = Parser(description=__doc__)
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--show", action="store_true", help="only print the tables of the last run")
+    instead.add_argument("--repeat", action="store_true", help="only say whether its figures are the committed ones")
+    options = parser.parse_args(arguments)
+    if options.show:
+        show(last_report())
+    elif options.repeat:
         repeat()
-        return
+    else:
+        main()
+
+
+def main() -> None:
     params = load_params()
     sweep(CURVES, params.runs)
     split, known = params.evaluate.split, read_known(params)
@@ -125,6 +133,14 @@ def show(report: dict[str, Any]) -> None:
     console.print(f"Everything on one page: {METRICS / 'report.html'}")
 
 
+def last_report() -> dict[str, Any]:
+    """The figures of the last run."""
+    file = METRICS / "report.json"
+    if not file.is_file():
+        raise RecordError(f"{file}: no such file. Run `dvc repro`.")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
 def repeat() -> None:
     """Print whether the last run's figures are those of the last commit."""
     file = METRICS / "report.json"
@@ -135,7 +151,7 @@ def repeat() -> None:
     other = changed(read_yaml(LOCK), parse_yaml(lock, f"HEAD:{LOCK}")) if lock and LOCK.is_file() else []
     if other:
         print(f"Parameters differ from those of the committed run: {', '.join(other)}.")
-    for sentence in sentences(json.loads(file.read_text(encoding="utf-8")), json.loads(known)):
+    for sentence in sentences(last_report(), json.loads(known)):
         print(sentence)
 
 
@@ -342,4 +358,4 @@ def as_json(tree: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(command)

@@ -1,5 +1,7 @@
 """Stage control: the readers' answers without a trained retriever.
 
+    python src/control.py
+
 no_passage   nothing is shown                        random     a candidate at random, several draws
 annotated    the candidate that humans marked        oracle     the candidate with the reader's own lowest answer loss
 bm25         BM25 retrieves from the corpus          untrained  an encoder before training; untrained_<encoder>: others
@@ -11,13 +13,13 @@ data select there. Writes data/predictions/controls/<control>.parquet (records.P
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bitter_retrieval import lineage
-from bitter_retrieval.command_line import run_stage, track
+from bitter_retrieval.command_line import Parser, run_stage, track
 from bitter_retrieval.evaluation.answering import Shown, predict, top, without_loss
 from bitter_retrieval.evaluation.corpus import Asked, asked_in
 from bitter_retrieval.evaluation.retrieval import Ranking, without_word
@@ -50,7 +52,8 @@ LEFT_OUT = {
 NOT_RETRIEVED = ("no_passage", "random", "annotated", "oracle")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    Parser(description=__doc__).parse_args(arguments)
     keep_freed_memory()
     params = load_params()
     sweep(READERS, params.readers)

@@ -11,7 +11,7 @@ Writes data/labels/<source>/, so a run names a derived source like any other, an
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,6 @@ from bitter_retrieval.labels.settings import Label, MinedNegatives, OnPolicyLabe
 from bitter_retrieval.labels.soft import share_outside
 from bitter_retrieval.labels.targets import NEGATIVES_FILE, scored_rows, soft_targets, with_empty, with_labelled
 from bitter_retrieval.models.memory import keep_freed_memory
-from bitter_retrieval.params import load_params
 from bitter_retrieval.records import NEGATIVES, PREPARED, SOFT_LABELS, Row, read_labels, read_rows, write_rows
 
 PREPARED_FOLDER = Path("data/prepared")
@@ -33,9 +32,9 @@ METRICS = Path("metrics/derive")
 SPLITS = ("train", "validation")  # what training reads
 
 
-def main() -> None:
-    params = load_params()
-    name, settings = named("derived_labels", params.derived_labels)
+def main(arguments: Sequence[str] | None = None) -> None:
+    params, name = named("derived_labels", __doc__, arguments)
+    settings = params.derived_labels[name]
     keep_freed_memory()
     rows = {split: read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED) for split in SPLITS}
     kinds: dict[str, Callable[..., dict]] = {"mined": mined, "on_policy": on_policy, "reranker": reranker}

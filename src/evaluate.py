@@ -11,6 +11,7 @@ Writes data/predictions/runs/<run>.parquet (records.PREDICTIONS).
 
 import gc
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from bitter_retrieval.command_line import bar, named, run_stage, track
@@ -21,7 +22,6 @@ from bitter_retrieval.evaluation.retrievers import rank_by_encoder
 from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.models.workers import Tell, side_by_side
-from bitter_retrieval.params import load_params
 from bitter_retrieval.readers.language_model import load_reader
 from bitter_retrieval.records import PREDICTIONS, Row, sweep, write_rows
 
@@ -31,9 +31,9 @@ RUNS = Path("models/runs")
 PREDICTED = Path("data/predictions/runs")
 
 
-def main() -> None:
-    params = load_params()
-    name, run = named("runs", params.runs)
+def main(arguments: Sequence[str] | None = None) -> None:
+    params, name = named("runs", __doc__, arguments)
+    run = params.runs[name]
     keep_freed_memory()
     parts = asked_in(PREPARED_FOLDER, params.evaluate)
     sweep(READERS, params.readers)

@@ -11,13 +11,14 @@ import argparse
 import json
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bitter_retrieval.command_line import check_output, positive, prompt, row_range, run_stage, track
+from bitter_retrieval.command_line import Parser, check_output, positive, prompt, row_range, run_stage, track
 from bitter_retrieval.data.question_files import read_passages, read_questions
 from bitter_retrieval.evaluation.answering import predict, top
 from bitter_retrieval.evaluation.given_models import open_given_reader, point_to_encoder
@@ -37,16 +38,14 @@ BM25 = "bm25"
 PRESETS = Path(__file__).parents[1] / "profiles/presets.yaml"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
     keep_freed_memory()
-    evaluate_file(parse())
+    evaluate_file(options)
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Retrieve and answer with any encoder and reader over a file of questions, and measure how well, "
-        "with 95% intervals."
-    )
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--encoder", required=True, help=f"path, pkg://package/folder or hub id of a bi-encoder; or {BM25}"
     )
@@ -111,7 +110,7 @@ def parse() -> argparse.Namespace:
         help=f"tokens of prompt and answer; a longer context loses its tail (default: {ASKED.max_length})",
     )
     reader.add_argument("--max-new-tokens", type=positive, help=f"of an answer (default: {ASKED.max_new_tokens})")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def stated(arguments: argparse.Namespace, **fields: str) -> dict[str, Any]:

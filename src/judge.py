@@ -9,13 +9,12 @@ in it are reused (DVC keeps the file because of `persist`). First it removes fil
 no longer in params.yaml, as DVC does not. Fails below judge.min_coverage, after writing the verdicts that it has.
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bitter_retrieval.command_line import bar, run_stage
+from bitter_retrieval.command_line import Parser, bar, run_stage
 from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.judging.judges import (
     VERDICTS,
@@ -45,7 +44,7 @@ console = PlainConsole()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Judge every answer, by the judge in params.yaml.")
+    parser = Parser(description=__doc__)
     parser.add_argument("--dry-run", action="store_true", help="only tell how many answers remain and at what cost")
     dry = parser.parse_args(arguments).dry_run
     params = load_params()

@@ -8,7 +8,7 @@ are journalled: a killed command resumes.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -35,7 +35,6 @@ from bitter_retrieval.labels.settings import (
     UtilityLabels,
 )
 from bitter_retrieval.models.memory import keep_freed_memory
-from bitter_retrieval.params import load_params
 from bitter_retrieval.records import BINARY_LABELS, PREPARED, SOFT_LABELS, Row, read_rows, write_rows
 
 PREPARED_FOLDER = Path("data/prepared")
@@ -44,9 +43,9 @@ METRICS = Path("metrics/label")
 SPLITS = ("train", "validation", "test")
 
 
-def main() -> None:
-    params = load_params()
-    name, settings = named("labels", params.labels)
+def main(arguments: Sequence[str] | None = None) -> None:
+    params, name = named("labels", __doc__, arguments)
+    settings = params.labels[name]
     keep_freed_memory()
     rows = {split: read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED) for split in SPLITS}
     more: dict[str, dict] = {}

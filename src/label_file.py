@@ -8,9 +8,10 @@ are kept in .journal: a killed command continues where it was.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from bitter_retrieval.command_line import bar, check_output, positive, prompt, row_range, run_stage, say
+from bitter_retrieval.command_line import Parser, bar, check_output, positive, prompt, row_range, run_stage, say
 from bitter_retrieval.data.question_files import read_questions
 from bitter_retrieval.labels.scored import score_splits, soft_account
 from bitter_retrieval.labels.settings import Label
@@ -21,16 +22,14 @@ from bitter_retrieval.records import SOFT_LABELS, write_rows
 PROMPT = "Question: {query}\nContext: {passage}\nAnswer:"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
     keep_freed_memory()
-    label_file(parse())
+    label_file(options)
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Label the candidates in a file with the answer loss of a frozen language model.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--model", required=True, help="path, pkg://package/folder or hub id of a causal language model, or a GGUF file"
     )
@@ -47,15 +46,29 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, required=True, help="parquet of soft labels; its account is put next to it"
     )
-    parser.add_argument("--prompt", type=prompt, default=PROMPT, help="with {query} and {passage}; the answer follows")
+    parser.add_argument(
+        "--prompt",
+        type=prompt,
+        default=PROMPT,
+        help=f"with {{query}} and {{passage}}; the answer follows (default: {PROMPT!r})",
+    )
     parser.add_argument("--chat", action="store_true", help="put the prompt into the tokenizer's chat template")
     parser.add_argument("--answer-end", default="", help="text scored after every answer, or <eos>")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="of the weights")
-    parser.add_argument("--max-length", type=positive, default=1024, help="tokens; a longer context loses its tail")
-    parser.add_argument("--batch-tokens", type=positive, default=8192, help="tokens in a batch, which bound its memory")
-    parser.add_argument("--unscorable", default="error", choices=["error", "skip"], help="skip leaves the label empty")
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=["float32", "bfloat16", "float16"],
+        help="of the weights (default: float32)",
+    )
+    parser.add_argument(
+        "--max-length", type=positive, default=1024, help="a longer context loses its tail (default: 1024)"
+    )
+    parser.add_argument("--batch-tokens", type=positive, default=8192, help="which bound its memory (default: 8192)")
+    parser.add_argument(
+        "--unscorable", default="error", choices=["error", "skip"], help="skip leaves the label empty (default: error)"
+    )
     parser.add_argument("--mlflow", action="store_true", help="log rates to mlflow.db in this folder")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def label_file(arguments: argparse.Namespace) -> None:

@@ -10,11 +10,11 @@ Writes data/labels/<source>/, so a run names it like any other source, and metri
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from bitter_retrieval.command_line import named, run_stage
 from bitter_retrieval.labels.targets import HUMAN_FILE, REPLACED_FILE, with_people
-from bitter_retrieval.params import load_params
 from bitter_retrieval.records import BINARY_LABELS, SOFT_LABELS, read_rows, write_rows
 
 LABELS = Path("data/labels")
@@ -22,9 +22,9 @@ METRICS = Path("metrics/mix")
 SPLITS = ("train", "validation")  # what training reads
 
 
-def main() -> None:
-    params = load_params()
-    name, settings = named("mixed_labels", params.mixed_labels)
+def main(arguments: Sequence[str] | None = None) -> None:
+    params, name = named("mixed_labels", __doc__, arguments)
+    settings = params.mixed_labels[name]
     counted: dict[str, dict[str, int]] = {}
     for split in SPLITS:
         labels = read_rows(Path(settings.needs) / f"{split}.parquet", SOFT_LABELS)

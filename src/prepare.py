@@ -1,5 +1,7 @@
 """Stage prepare: the data's source, split and in one layout.
 
+    python src/prepare.py
+
 Writes data/prepared/{reader,train,validation,test,corpus}.parquet (records.py), the questions from another domain and
 their corpus as beyond.parquet and beyond_corpus.parquet (without rows if params name none), and metrics/prepare.json:
 where every split comes from, its counts, and what was left out.
@@ -8,13 +10,13 @@ where every split comes from, its counts, and what was left out.
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bitter_retrieval import lineage
-from bitter_retrieval.command_line import run_stage
+from bitter_retrieval.command_line import Parser, run_stage
 from bitter_retrieval.data.negatives import WITHOUT_WORD
 from bitter_retrieval.data.question_splits import Parts, question_splits, split_files
 from bitter_retrieval.data.settings import AnyData, GeneratedData, QuestionData, SquadData
@@ -40,7 +42,8 @@ SPLITS = ("reader", "train", "validation", "test")
 Prepared = tuple[dict[str, list[Row]], list[Row], dict[str, Any]]  # splits, corpus, an account of their source
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    Parser(description=__doc__).parse_args(arguments)
     params = load_params()
     refuse_absent(params)
     splits, corpus, account = read_source("data", params.data)

@@ -8,7 +8,7 @@ reader.parquet that it was not fitted on; and how many of these prompts it canno
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -17,7 +17,6 @@ import numpy as np
 from bitter_retrieval.command_line import bar, named, run_stage
 from bitter_retrieval.models.checkpoints import is_gguf, write_pointer
 from bitter_retrieval.models.memory import keep_freed_memory
-from bitter_retrieval.params import load_params
 from bitter_retrieval.readers.fit import fit_reader, supports
 from bitter_retrieval.readers.generation import generate_answers
 from bitter_retrieval.readers.gguf import find_gguf, provenance
@@ -34,8 +33,9 @@ CHECKED_GROUPS = 250  # that check a reader that is not fitted here
 BATCH_TOKENS = 8192
 
 
-def main() -> None:
-    name, settings = named("readers", load_params().readers)
+def main(arguments: Sequence[str] | None = None) -> None:
+    params, name = named("readers", __doc__, arguments)
+    settings = params.readers[name]
     keep_freed_memory()
     fitting, held_out = divide(read_rows(ROWS, PREPARED), settings.fit.held_out if settings.fit else CHECKED_GROUPS)
     if settings.fit:

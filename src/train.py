@@ -10,6 +10,7 @@ work of every batch and the first writes; they save no state to resume from.
 """
 
 import csv
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -54,8 +55,8 @@ FLOAT = 4  # bytes
 KEPT = "kept/"  # before the names of the figures of the checkpoint that is kept
 
 
-def main() -> None:
-    name, _ = named("runs", load_params().runs)
+def main(arguments: Sequence[str] | None = None) -> None:
+    _, name = named("runs", __doc__, arguments)
     with join() as processes:
         train_run(name, processes)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from bitter_retrieval.command_line import check_output, run_stage
+from bitter_retrieval.command_line import Parser, check_output, run_stage
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.records import (
     BINARY_LABELS,
@@ -34,8 +34,8 @@ RANKED = pa.schema([PREDICTIONS.field(name) for name in ("seed", "query_id", "be
 EMPTY = "no-passage"  # name of the empty passage, as names cannot be empty
 
 
-def main() -> None:
-    arguments = parse()
+def main(given: Sequence[str] | None = None) -> None:
+    arguments = parse(given)
     params = load_params()
     source = arguments.labels or params.compare.human_source
     inputs = predictions(arguments.name, params), LABELS / source / f"{params.evaluate.split}.parquet"
@@ -51,12 +51,12 @@ def main() -> None:
         print(arguments.output / name)
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Export the rankings of a run and binary labels in TREC's formats.")
+def parse(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(description=__doc__)
     parser.add_argument("name", help="a run of params.yaml, or a control that ranks: bm25 or untrained")
     parser.add_argument("--output", type=Path, required=True, help="folder to write into")
     parser.add_argument("--labels", help="binary label source; compare.human_source by default")
-    return parser.parse_args()
+    return parser.parse_args(given)
 
 
 def predictions(name: str, params: Params) -> Path:

@@ -9,15 +9,18 @@ somebody deletes it. Nothing is removed while a process of DVC runs here.
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
 
+from bitter_retrieval.command_line import Parser
+
 LOCK = Path(".dvc/tmp/rwlock")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    Parser(description=__doc__).parse_args(arguments)
     if not LOCK.is_file() or whole(LOCK):
         return
     if alive := list(dvc_processes(Path.cwd())):

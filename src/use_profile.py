@@ -25,7 +25,6 @@ The word preset stands for an entry of profiles/presets.yaml, which is written o
 A complete profile is copied with its comments. Params that load_params would refuse are not written.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -33,6 +32,7 @@ from difflib import get_close_matches, unified_diff
 from pathlib import Path
 from typing import Any
 
+from bitter_retrieval.command_line import Parser
 from bitter_retrieval.params import load_params, parse_params
 from bitter_retrieval.typed_yaml import ParamsError, read_yaml, write_yaml
 
@@ -45,7 +45,7 @@ WHOLE = {*NAMED_MAPS, "beyond", "hub", "judge", "losses"}  # never merged: two j
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 written, listed or equal; 1 params.yaml differs (--check); 2 the profile is absent or invalid."""
-    parser = argparse.ArgumentParser(description="Write params.yaml from a profile; without a name, list the profiles.")
+    parser = Parser(description=__doc__)
     parser.add_argument("profile", nargs="?", help="name of a file in profiles/, without .yaml")
     parser.add_argument("--check", action="store_true", help="only compare: exit 1 if params.yaml differs")
     options = parser.parse_args(arguments)

@@ -1,6 +1,6 @@
 """Shared by the scripts in src/: the command line, progress bars, and errors that end a script.
 
-    name, settings = named("readers", load_params().readers)      python src/reader.py reader_a
+    params, name = named("readers", __doc__, arguments)           python src/reader.py reader_a
     for batch in track(batches, "label reader_a"):                label reader_a ━━━━━━━━━ 412/1,300  88.0 it/s  0:00:10
     run_stage(main)                                               error: params.yaml: runs.kl.losses.k1: …
 
@@ -9,16 +9,17 @@ It decides no result: no stage of dvc.yaml lists it.
 
 import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from bitter_retrieval.parameter_types import PROMPT, is_prompt
+from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.plain_text import PlainConsole, plain
 from bitter_retrieval.typed_yaml import one_of
 
@@ -35,19 +36,24 @@ def run_stage(main: Callable[[], object]) -> None:
 
 # -- arguments; argparse prints their errors -----------------------------------------------------------------------
 
-Entry = TypeVar("Entry")
+
+class Parser(ArgumentParser):
+    """Shows a script's docstring, which has its examples, as it stands; no option may be cut short."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
 
 
-def named(section: str, entries: Mapping[str, Entry]) -> tuple[str, Entry]:
-    """The name given as a stage's only argument, and its entry of params.yaml. Raises ParamsError if it has none.
+def named(section: str, doc: str | None, arguments: Sequence[str] | None) -> tuple[Params, str]:
+    """Params, and the name given as a stage's only argument. Raises ParamsError if the section has no such name.
 
-    DVC gives the stage's name with it: label@reader_a.
+    DVC gives the stage's name with it: label@reader_a. doc: the script's. arguments: those of the process by default.
     """
-    parser = ArgumentParser()
-    parser.add_argument("name", help=f"one of {section} in params.yaml: {', '.join(entries)}")
-    given = parser.parse_args().name
-    name = one_of(given.partition("@")[2] or given, entries, f"params.yaml: {section}")
-    return name, entries[name]
+    parser = Parser(description=doc)
+    parser.add_argument("name", help=f"a name in {section} of params.yaml")
+    given = parser.parse_args(arguments).name
+    params = load_params()
+    return params, one_of(given.partition("@")[2] or given, getattr(params, section), f"params.yaml: {section}")
 
 
 def positive(text: str) -> int:
