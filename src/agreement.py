@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
+from bitter_retrieval.command_line import Parser, run_stage
+
+# isort: split
 from rich import box
 from rich.table import Table
 
-from bitter_retrieval.command_line import Parser, run_stage
 from bitter_retrieval.judging.agreement import Agreement, Verdicts, agreement
 from bitter_retrieval.judging.judges import Case, RuleJudge, answered, judgements
 from bitter_retrieval.params import Params, load_params

@@ -16,12 +16,14 @@ from functools import partial
 from math import sqrt
 from pathlib import Path
 
+from bitter_retrieval.command_line import Parser
+
+# isort: split
 import pyarrow as pa
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from bitter_retrieval.command_line import Parser
 from bitter_retrieval.models.workers import side_by_side
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.records import PREDICTIONS, RecordError, Row, read_rows

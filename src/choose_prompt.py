@@ -15,9 +15,11 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+from bitter_retrieval.command_line import Parser, check_output, positive, run_stage, track
+
+# isort: split
 import numpy as np
 
-from bitter_retrieval.command_line import Parser, check_output, positive, run_stage, track
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import load_params
 from bitter_retrieval.readers.answer_loss import Scorer, Triple

@@ -14,15 +14,18 @@ import csv
 import dataclasses
 import hashlib
 import json
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bitter_retrieval.command_line import Parser, run_stage, track
+
+# isort: split
 import pyarrow as pa
 
 from bitter_retrieval import lineage
-from bitter_retrieval.command_line import Parser, run_stage, track
 from bitter_retrieval.evaluation.corpus import Asked, asked_in
 from bitter_retrieval.evaluation.retrieval import without_word
 from bitter_retrieval.judging.judges import Named, judgement_key, make_judge
@@ -60,7 +63,7 @@ from bitter_retrieval.statistics.outcomes import (
 )
 from bitter_retrieval.statistics.statistics import Design
 from bitter_retrieval.statistics.utility import Known
-from bitter_retrieval.typed_yaml import parse_yaml, read_yaml
+from bitter_retrieval.typed_yaml import elsewhere, parse_yaml, read_yaml
 
 PREPARED_DIR, LABELS, PREDICTIONS = Path("data/prepared"), Path("data/labels"), Path("data/predictions")
 LOCK = Path("dvc.lock")
@@ -137,13 +140,16 @@ def last_report() -> dict[str, Any]:
     """The figures of the last run."""
     file = METRICS / "report.json"
     if not file.is_file():
-        raise RecordError(f"{file}: no such file. Run `dvc repro`.")
+        raise RecordError(f"{file}: no such file{elsewhere() or '. Run `dvc repro`.'}")
     return json.loads(file.read_text(encoding="utf-8"))
 
 
 def repeat() -> None:
     """Print whether the last run's figures are those of the last commit."""
-    file = METRICS / "report.json"
+    file, report = METRICS / "report.json", last_report()
+    if lacking := without_git():
+        print(f"{lacking}: the committed figures are unknown here. A clone of the repo has them.")
+        return
     known, lock = committed(file), committed(LOCK)
     if known is None:
         print(f"{file} is not in the last commit: there is nothing to compare with.")
@@ -151,8 +157,16 @@ def repeat() -> None:
     other = changed(read_yaml(LOCK), parse_yaml(lock, f"HEAD:{LOCK}")) if lock and LOCK.is_file() else []
     if other:
         print(f"Parameters differ from those of the committed run: {', '.join(other)}.")
-    for sentence in sentences(last_report(), json.loads(known)):
+    for sentence in sentences(report, json.loads(known)):
         print(sentence)
+
+
+def without_git() -> str | None:
+    """What is missing for a look at the last commit, if anything."""
+    if shutil.which("git") is None:
+        return "git is not installed"
+    found = subprocess.run(["git", "rev-parse", "--git-dir"], capture_output=True)
+    return f"{Path.cwd()} is in no git repository" if found.returncode else None
 
 
 def committed(file: Path) -> str | None:

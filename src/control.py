@@ -16,10 +16,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bitter_retrieval.command_line import Parser, run_stage, track
+
+# isort: split
 import numpy as np
 
 from bitter_retrieval import lineage
-from bitter_retrieval.command_line import Parser, run_stage, track
 from bitter_retrieval.evaluation.answering import Shown, predict, top, without_loss
 from bitter_retrieval.evaluation.corpus import Asked, asked_in
 from bitter_retrieval.evaluation.retrieval import Ranking, without_word

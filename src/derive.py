@@ -14,9 +14,11 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bitter_retrieval.command_line import bar, named, run_stage, say
+
+# isort: split
 import numpy as np
 
-from bitter_retrieval.command_line import bar, named, run_stage, say
 from bitter_retrieval.encoders.encoder import load_encoder
 from bitter_retrieval.labels.mining import first_checkpoint, mine, positives, retrieved
 from bitter_retrieval.labels.scored import score_splits, soft_account

@@ -20,11 +20,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bitter_retrieval.command_line import Parser, run_stage, track
+
+# isort: split
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from rich.table import Table
 
-from bitter_retrieval.command_line import Parser, run_stage, track
 from bitter_retrieval.lineage import STAGES, entries, stages
 from bitter_retrieval.models.credentials import hub_token
 from bitter_retrieval.params import Params, load_params

@@ -12,9 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from bitter_retrieval.command_line import bar, named, run_stage
+
+# isort: split
 import numpy as np
 
-from bitter_retrieval.command_line import bar, named, run_stage
 from bitter_retrieval.models.checkpoints import is_gguf, write_pointer
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.readers.fit import fit_reader, supports

@@ -16,9 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bitter_retrieval.command_line import Advance, bar, named, run_stage
+
+# isort: split
 import numpy as np
 
-from bitter_retrieval.command_line import Advance, bar, named, run_stage
 from bitter_retrieval.encoders.encoder import Encoder, load_encoder, save_passage_encoder
 from bitter_retrieval.journal import journal_folder
 from bitter_retrieval.labels.soft import LabelError

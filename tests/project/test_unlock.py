@@ -16,6 +16,7 @@ WHOLE = '{"write": {}, "read": {}}'
 def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     unlock.LOCK.parent.mkdir(parents=True)
+    Path(".git").mkdir()
     return unlock.LOCK
 
 
