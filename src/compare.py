@@ -71,7 +71,7 @@ JUDGED, CURVES, METRICS, PLOTS = Path("data/judgements.parquet"), Path("plots/cu
 ACCOUNT = METRICS / "prepare.json"
 
 
-def command(arguments: Sequence[str] | None = None) -> None:
+def command(arguments: Sequence[str] | None = None) -> str | None:
     parser = Parser(description=__doc__)
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--show", action="store_true", help="only print the tables of the last run")
@@ -83,6 +83,8 @@ def command(arguments: Sequence[str] | None = None) -> None:
         repeat()
     else:
         main()
+        return f"compare: {METRICS / 'report.html'}"
+    return None
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ METRICS = Path("metrics/derive")
 SPLITS = ("train", "validation")  # what training reads
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> str:
     params, name = named("derived_labels", __doc__, arguments)
     settings = params.derived_labels[name]
     keep_freed_memory()
@@ -43,6 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     counted = kinds[settings.kind](LABELS / name, rows, settings, params.label)
     METRICS.mkdir(parents=True, exist_ok=True)
     (METRICS / f"{name}.json").write_text(json.dumps(counted, indent=2) + "\n")
+    if isinstance(settings, MinedNegatives):
+        return f"derive {name}: {counted['negatives']:,} negatives for {counted['queries']:,} questions"
+    made = {field: sum(counted[split][field] for split in SPLITS) for field in ("rows", "queries")}
+    return f"derive {name}: {made['rows']:,} labels of {made['queries']:,} questions"
 
 
 def mined(folder: Path, rows: dict[str, list[Row]], settings: MinedNegatives, label: Label) -> dict:

@@ -23,7 +23,7 @@ ROWS = Path("data/prepared/reader.parquet")
 MODELS = Path("models/encoders")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> str:
     params, name = named("encoders", __doc__, arguments)
     settings = params.encoders[name]
     keep_freed_memory()
@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         encoder.save(MODELS / name)
     else:
         point(MODELS / name, settings.model, settings.revision, usage)
+    return f"encoder {name}: {f'fitted in {settings.fit.steps:,} steps' if settings.fit else settings.model}"
 
 
 def point(folder: Path, model: str, revision: str | None, usage: Usage) -> None:

@@ -43,7 +43,7 @@ JUDGED = Path("data/judgements.parquet")
 console = PlainConsole()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> str | None:
     parser = Parser(description=__doc__)
     parser.add_argument("--dry-run", action="store_true", help="only tell how many answers remain and at what cost")
     dry = parser.parse_args(arguments).dry_run
@@ -51,11 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with open_judge(params) as judge:
         if dry:
             console.print(f"Judge {judge.name}: {judge.estimate(asked(params))}.", soft_wrap=True)
-        else:
-            judge_all(judge, params)
+            return None
+        return judge_all(judge, params)
 
 
-def judge_all(judge: Judge, params: Params) -> None:
+def judge_all(judge: Judge, params: Params) -> str:
     for swept in sweep(RUNS, params.runs):
         console.print(f"Removed {swept}: params.yaml declares no such run.", soft_wrap=True)
     answers = asked(params)
@@ -64,6 +64,8 @@ def judge_all(judge: Judge, params: Params) -> None:
     write_rows(JUDGED, rows, JUDGEMENTS)
     report(judge, rows)
     check_coverage(rows, params.judge.min_coverage or 0.0)
+    judged = sum(row["verdict"] != "missing" for row in rows)
+    return f"judge {judge.name}: {judged:,} of {len(rows):,} distinct answers judged"
 
 
 # -- the judge -------------------------------------------------------------------------------------------------------

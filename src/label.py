@@ -43,7 +43,7 @@ METRICS = Path("metrics/label")
 SPLITS = ("train", "validation", "test")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> str:
     params, name = named("labels", __doc__, arguments)
     settings = params.labels[name]
     keep_freed_memory()
@@ -72,6 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     counted |= more
     METRICS.mkdir(parents=True, exist_ok=True)
     (METRICS / f"{name}.json").write_text(json.dumps(counted, indent=2) + "\n")
+    questions = sum(map(len, rows.values()))
+    unscorable = sum(label["nll_sum"] is None for of_split in labels.values() for label in of_split) if soft else 0
+    return f"label {name}: {sum(map(len, labels.values())):,} labels of {questions:,} questions" + (
+        f", {unscorable:,} of them without a loss" if unscorable else ""
+    )
 
 
 # -- a reader's answer losses ----------------------------------------------------------------------------------------

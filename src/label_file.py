@@ -2,30 +2,37 @@
 
     python src/label_file.py --model Qwen/Qwen3-0.6B-Base --input questions.jsonl --output labels.parquet
 
-Writes records.SOFT_LABELS and, next to them, their account (labels.account.json), which is also printed. Scored answers
-are kept in .journal: a killed command continues where it was.
+Writes records.SOFT_LABELS and, next to them, their account (labels.account.json), of which the main
+figures are printed. Scored answers are kept in .journal: a killed command continues where it was.
 """
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bitter_retrieval.command_line import Parser, bar, check_output, positive, prompt, row_range, run_stage, say
+
+# isort: split
+from rich import box
+from rich.table import Table
+
 from bitter_retrieval.data.question_files import read_questions
 from bitter_retrieval.labels.scored import score_splits, soft_account
 from bitter_retrieval.labels.settings import Label
 from bitter_retrieval.models.checkpoints import is_gguf
 from bitter_retrieval.models.memory import keep_freed_memory
+from bitter_retrieval.plain_text import PlainConsole
 from bitter_retrieval.records import SOFT_LABELS, write_rows
 
 PROMPT = "Question: {query}\nContext: {passage}\nAnswer:"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> str:
     options = parse(arguments)
     keep_freed_memory()
-    label_file(options)
+    return label_file(options)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -71,7 +78,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def label_file(arguments: argparse.Namespace) -> None:
+def label_file(arguments: argparse.Namespace) -> str:
     from bitter_retrieval.readers.gguf import find_gguf, provenance
     from bitter_retrieval.readers.language_model import ReaderSettings, open_reader
 
@@ -88,9 +95,31 @@ def label_file(arguments: argparse.Namespace) -> None:
     account = {**soft_account(found.rows, labels), "left_out": found.left_out, "left_out_fields": found.fields}
     if is_gguf(arguments.model):
         account["weights"] = provenance(find_gguf(arguments.model, arguments.revision))
-    counted = json.dumps(account, indent=2)
-    counts_file.write_text(counted + "\n")
-    print(counted)
+    counts_file.write_text(json.dumps(account, indent=2) + "\n")
+    PlainConsole().print(table(account), soft_wrap=True)
+    return f"label_file: {len(labels) - account['unscorable']:,} of {len(labels):,} losses in {arguments.output}"
+
+
+def table(account: Mapping[str, Any]) -> Table:
+    """The account's main figures. A dash: unknown, or nothing counts towards it."""
+    selected = account["human_label"] or {"disagreement": None}
+    found = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=False)
+    found.add_column(no_wrap=True)
+    found.add_column(justify="right", no_wrap=True)
+    for words, value, form in (
+        ("questions", account["queries"], ",d"),
+        ("labels: every candidate and no passage, by every reference", account["rows"] + account["unscorable"], ",d"),
+        ("of them without a loss", account["unscorable"], ",d"),
+        ("contexts that lost their tail at --max-length", account["truncated_contexts"], ",d"),
+        ("gain of a passage over none, mean, nats a token", account["gain"]["mean"], "+.3f"),
+        ("passages worse than none", account["worse_than_none"], ".1%"),
+        ("exact match without a passage", account["exact_without_passage"], ".1%"),
+        ("best passage by loss is not the selected one", selected["disagreement"], ".1%"),
+        *((f"left out: {name.replace('_', ' ')}", count, ",d") for name, count in account["left_out"].items() if count),
+        *((f"field not read: {name}", count, ",d") for name, count in account["left_out_fields"].items()),
+    ):
+        found.add_row(words, "-" if value is None else format(value, form))
+    return found
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ METRICS = Path("metrics/mix")
 SPLITS = ("train", "validation")  # what training reads
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> str:
     params, name = named("mixed_labels", __doc__, arguments)
     settings = params.mixed_labels[name]
     counted: dict[str, dict[str, int]] = {}
@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_rows(LABELS / name / f"{split}.parquet", labels, SOFT_LABELS)
     METRICS.mkdir(parents=True, exist_ok=True)
     (METRICS / f"{name}.json").write_text(json.dumps(counted, indent=2) + "\n")
+    taught = sum(of.get("queries_with_human_label", of["queries"]) for of in counted.values())
+    return f"mix {name}: people's labels for {taught:,} of {sum(of['queries'] for of in counted.values()):,} questions"
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ CHECKED_GROUPS = 250  # that check a reader that is not fitted here
 BATCH_TOKENS = 8192
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> str:
     params, name = named("readers", __doc__, arguments)
     settings = params.readers[name]
     keep_freed_memory()
@@ -50,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     METRICS.mkdir(parents=True, exist_ok=True)
     found = accuracy(load_reader(MODELS / name), held_out)
     (METRICS / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
+    how, em = f"fitted in {settings.fit.steps:,} steps" if settings.fit else settings.model, found["em_supporting"]
+    measured = "not measured" if em is None else f"exact match {em:.1%} with a supporting passage"
+    return f"reader {name}: {how}; {measured}, {len(held_out):,} questions"
 
 
 def divide(rows: list[Row], held_out: int) -> tuple[list[Row], list[Row]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bitter_retrieval.command_line import Advance, bar, named, run_stage
+from bitter_retrieval.command_line import Advance, bar, named, run_stage, warn
 
 # isort: split
 import numpy as np
@@ -57,13 +57,14 @@ FLOAT = 4  # bytes
 KEPT = "kept/"  # before the names of the figures of the checkpoint that is kept
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> str | None:
     _, name = named("runs", __doc__, arguments)
     with join() as processes:
-        train_run(name, processes)
+        return train_run(name, processes)
 
 
-def train_run(name: str, processes: Processes) -> None:
+def train_run(name: str, processes: Processes) -> str | None:
+    """What was made, in the first process."""
     keep_freed_memory()
     params = load_params()
     run = params.runs[name]
@@ -74,7 +75,7 @@ def train_run(name: str, processes: Processes) -> None:
     for split, data in {"train": train, "validation": validation}.items():
         if data.cut and processes.first:
             texts = len(data.queries) + len(data.passages)
-            print(f"{run.encoder}: {data.cut:,} of {texts:,} texts of {split} lost their tail at max_length")
+            warn(f"{run.encoder}: {data.cut:,} of {texts:,} texts of {split} lost their tail at max_length")
     states = saved_states(params, run, train, validation, processes)
     batches = [*epoch_batches(train.groups, params.train.queries_per_batch, 0, 0)]
 
@@ -95,6 +96,8 @@ def train_run(name: str, processes: Processes) -> None:
         write_curves(CURVES / f"{name}.csv", curves.rows(list(states)))
     for state in states.values():
         state.remove()
+    steps = len(batches) * params.train.epochs
+    return f"train {name}: {len(states)} seeds of {steps:,} steps" if processes.first else None
 
 
 def steps_bar(name: str, steps: int, processes: Processes) -> AbstractContextManager[Advance]:
@@ -114,7 +117,7 @@ def load_sets(params: Params, run: Run) -> tuple[TrainingSet, TrainingSet]:
         if soft:
             rows[split], queries, candidates = scored_rows(rows[split], labels)
             if candidates:
-                print(f"{run.labels}: no label for {candidates} candidates of {split}, {queries} queries left out")
+                warn(f"{run.labels}: no label for {candidates} candidates of {split}, {queries} queries left out")
             if not rows[split]:
                 raise LabelError(
                     f"labels {run.labels}: no query of {split} has labels to learn from. `label.unscorable: error` "
