@@ -25,7 +25,6 @@ from bitter_retrieval.labels.settings import (
     AlteredLabels,
     Annotators,
     CorruptedLabels,
-    Label,
     NoisyLabels,
     PermutedLabels,
     PublishedLabels,
@@ -35,6 +34,7 @@ from bitter_retrieval.labels.settings import (
     UtilityLabels,
 )
 from bitter_retrieval.models.memory import keep_freed_memory
+from bitter_retrieval.params import Params
 from bitter_retrieval.records import BINARY_LABELS, PREPARED, SOFT_LABELS, Row, read_rows, write_rows
 
 PREPARED_FOLDER = Path("data/prepared")
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     rows = {split: read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED) for split in SPLITS}
     more: dict[str, dict] = {}
     if isinstance(settings, ReaderLabels | UtilityLabels):
-        labels, more = from_reader(settings, rows, params.label)
+        labels, more = from_reader(settings, rows, params)
     elif settings.kind == "published":
         labels, more = published(f"labels.{name}", settings, rows)
     elif isinstance(settings, AlteredLabels):
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
 
 
 def from_reader(
-    labels: ReaderLabels | UtilityLabels, splits: dict[str, list[Row]], settings: Label
+    labels: ReaderLabels | UtilityLabels, splits: dict[str, list[Row]], params: Params
 ) -> tuple[dict[str, list[Row]], dict[str, dict]]:
     """Labels by split, and where the reader's weights come from, if not from a checkpoint."""
     from bitter_retrieval.readers.language_model import load_reader
@@ -91,10 +91,10 @@ def from_reader(
     if isinstance(labels, UtilityLabels):
         prompt = labels.prompt or UTILITY_PROMPT
         reader = load_reader(Path(labels.needs), prompt=prompt, examples=None, max_new_tokens=0, answer_end="")
-        found = score_splits(reader, splits, settings, bar, say, by="utility")
+        found = score_splits(reader, splits, params.label, bar, say, "utility", params.tracking.mlflow)
     else:
         reader = load_reader(Path(labels.needs))
-        found = score_splits(reader, splits, settings, bar, say)
+        found = score_splits(reader, splits, params.label, bar, say, tracked=params.tracking.mlflow)
     return found, {"weights": dict(reader.weights)} if reader.weights else {}
 
 

@@ -89,8 +89,8 @@ def label_file(arguments: argparse.Namespace) -> str:
         arguments.prompt, arguments.dtype, arguments.max_length, 0, arguments.chat, arguments.answer_end
     )
     reader = open_reader(Path(arguments.model).name, arguments.model, arguments.revision, asked)
-    settings = Label(arguments.batch_tokens, arguments.unscorable, arguments.mlflow)
-    labels = score_splits(reader, {"rows": found.rows}, settings, bar, say)["rows"]
+    settings = Label(arguments.batch_tokens, arguments.unscorable)
+    labels = score_splits(reader, {"rows": found.rows}, settings, bar, say, tracked=arguments.mlflow)["rows"]
     write_rows(arguments.output, labels, SOFT_LABELS)
     account = {**soft_account(found.rows, labels), "left_out": found.left_out, "left_out_fields": found.fields}
     if is_gguf(arguments.model):

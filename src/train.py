@@ -149,7 +149,7 @@ def saved_states(
         return dict.fromkeys(seeds, UNSAVED)
     key = fingerprint(load_encoder(ENCODERS / run.encoder), (train, validation), run, params.train)
     folder = journal_folder() / "training" / key
-    return {seed: SavedState(folder / f"seed{seed}.pt", params.train.checkpoint_seconds) for seed in seeds}
+    return {seed: SavedState(folder / f"seed{seed}.pt", params.tracking.checkpoint_seconds) for seed in seeds}
 
 
 def bytes_of_a_seed(encoder: Encoder, data: TrainingSet, batches: list[np.ndarray]) -> int:
@@ -234,7 +234,7 @@ class Curves:
         settings = {"run": self._name, "seed": seed, **vars(run), "train": vars(self._params.train)}
         tags = {"run": self._name, "seed": str(seed), "labels": run.labels, "encoder": run.encoder}
         tags |= {"labels.md5": folder_md5(LABELS / run.labels), "encoder.md5": folder_md5(ENCODERS / run.encoder)}
-        shown = self._params.train.mlflow and self._first
+        shown = self._params.tracking.mlflow and self._first
         return open_tracker(shown, "train", f"{self._name}-seed{seed}", settings, tags)
 
 

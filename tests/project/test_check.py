@@ -76,6 +76,7 @@ def test_a_section_that_nobody_knows_is_refused_and_no_other_stage_reruns(tmp_pa
     assert "error: params.yaml: tarin: unknown key. Did you mean 'train'?" in output
     params.write_text(before + "# a comment is no change\n")
     assert "Running" not in workspace.dvc("repro", "prepare")
-    workspace.edit(lambda tree: tree["compare"].update(seed=7))
+    workspace.edit(lambda tree: tree.update(tracking={"mlflow": True, "checkpoint_seconds": 7}))
+    assert re.findall(r"^(\S+):$", workspace.dvc("status", "prepare", "--with-deps"), re.MULTILINE) == ["check"]
     assert re.findall("Running stage '(.*)'", workspace.dvc("repro", "prepare")) == ["check"]
     assert "up to date" in workspace.dvc("status", "prepare")
