@@ -1,5 +1,5 @@
 # `make repro` reproduces the experiment and ends with its table, and whether its figures are the committed ones.
-# `make test` runs the tests; `make models` installs real models, `make gemma` one more. All make .venv first, once.
+# `make doctor` says what is missing. `make test` runs the tests; `make models` installs real models, `make gemma` one more. All make .venv first, once.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,13 +7,17 @@ BIN := $(VENV)/bin
 # DVC runs `python src/…` through a shell: the python it finds must be the one of the virtual environment.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: repro test lint types models gemma constraints clean-venv
+.PHONY: repro doctor test lint types models gemma constraints clean-venv
 
 repro: $(VENV)/installed
+	$(BIN)/python src/doctor.py --brief
 	$(BIN)/python src/unlock.py
 	$(BIN)/dvc repro
 	$(BIN)/python src/compare.py --show
 	$(BIN)/python src/compare.py --repeat
+
+doctor: $(VENV)/installed
+	$(BIN)/python src/doctor.py
 
 test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile

@@ -349,7 +349,6 @@ def prepare(name: str, options: argparse.Namespace, folder: Path) -> dict[str, C
         learning_rate=LEARNING_RATE,
         micro_batch_tokens=options.budget,
         precision="float32" if options.device == "cpu" else "bfloat16",
-        mlflow=False,
     )
     run = replace(PARAMS.runs["kl_a"], in_batch="none")  # as in the other two ways
     small = name in WORLDS and not options.smoke  # with a larger encoder, the loss takes hardly any of the time

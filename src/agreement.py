@@ -8,16 +8,17 @@ Each file holds the verdicts of one judge, as the stage judge writes them: keep 
 data/predictions; each distinct one counts once, over all and by run.
 """
 
-import argparse
 import math
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
+from bitter_retrieval.command_line import Parser, run_stage
+
+# isort: split
 from rich import box
 from rich.table import Table
 
-from bitter_retrieval.command_line import run_stage
 from bitter_retrieval.judging.agreement import Agreement, Verdicts, agreement
 from bitter_retrieval.judging.judges import Case, RuleJudge, answered, judgements
 from bitter_retrieval.params import Params, load_params
@@ -30,7 +31,7 @@ Cases = dict[Case, str]  # group of the question by case
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Agreement of two judges: Cohen's kappa, by class and by run.")
+    parser = Parser(description=__doc__)
     parser.add_argument("first", type=Path, help="judgements of one judge")
     parser.add_argument("second", type=Path, nargs="?", help="judgements of another; by default the rule's")
     options = parser.parse_args(arguments)

@@ -16,6 +16,9 @@ from functools import partial
 from math import sqrt
 from pathlib import Path
 
+from bitter_retrieval.command_line import Parser
+
+# isort: split
 import pyarrow as pa
 from rich import box
 from rich.table import Table
@@ -64,9 +67,7 @@ LIMITS = "seeds ±", "correlation"  # settings that show limits of the method be
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 all as wanted at the measured variance and over worlds, 1 not so, 2 nothing was simulated."""
-    parser = argparse.ArgumentParser(
-        description="Simulate experiments of known truth and count what the statistics say."
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--experiments", type=int, default=1500, help="simulated experiments a setting")
     parser.add_argument("--draws", type=int, default=500, help="bootstrap resamples an experiment")
     parser.add_argument("--seed", type=int, default=0, help="of the random numbers")

@@ -15,9 +15,11 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+from bitter_retrieval.command_line import Parser, check_output, positive, run_stage, track
+
+# isort: split
 import numpy as np
 
-from bitter_retrieval.command_line import check_output, positive, run_stage, track
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.params import load_params
 from bitter_retrieval.readers.answer_loss import Scorer, Triple
@@ -72,10 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Try prompts of a reader on validation questions.",
-        epilog="example: python src/choose_prompt.py smollm2 --questions 100",
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("reader", help="a reader of params.yaml, whose stage has run")
     parser.add_argument("--questions", type=positive, default=100, help="the first ones of validation (default 100)")
     parser.add_argument("--batch-tokens", type=positive, default=8192, help="tokens in a batch, which bound its memory")

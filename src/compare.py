@@ -14,15 +14,18 @@ import csv
 import dataclasses
 import hashlib
 import json
+import shutil
 import subprocess
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bitter_retrieval.command_line import Parser, run_stage, track
+
+# isort: split
 import pyarrow as pa
 
 from bitter_retrieval import lineage
-from bitter_retrieval.command_line import run_stage, track
 from bitter_retrieval.evaluation.corpus import Asked, asked_in
 from bitter_retrieval.evaluation.retrieval import without_word
 from bitter_retrieval.judging.judges import Named, judgement_key, make_judge
@@ -70,7 +73,7 @@ from bitter_retrieval.statistics.outcomes import (
 )
 from bitter_retrieval.statistics.statistics import Design
 from bitter_retrieval.statistics.utility import Known
-from bitter_retrieval.typed_yaml import parse_yaml, read_yaml
+from bitter_retrieval.typed_yaml import elsewhere, parse_yaml, read_yaml
 
 PREPARED_DIR, LABELS, PREDICTIONS = Path("data/prepared"), Path("data/labels"), Path("data/predictions")
 LOCK = Path("dvc.lock")
@@ -79,13 +82,23 @@ PICTURES = ("differences", "answer_accuracy", "answer_vs_retrieval", "training_c
 ACCOUNT = METRICS / "prepare.json"
 
 
-def main() -> None:
-    if sys.argv[1:] == ["--show"]:
-        show(json.loads((METRICS / "report.json").read_text(encoding="utf-8")))
-        return
-    if sys.argv[1:] == ["--repeat"]:
+def command(arguments: Sequence[str] | None = None) -> str | None:
+    parser = Parser(description=__doc__)
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--show", action="store_true", help="only print the tables of the last run")
+    instead.add_argument("--repeat", action="store_true", help="only say whether its figures are the committed ones")
+    options = parser.parse_args(arguments)
+    if options.show:
+        show(last_report())
+    elif options.repeat:
         repeat()
-        return
+    else:
+        main()
+        return f"compare: {METRICS / 'report.html'}"
+    return None
+
+
+def main() -> None:
     params = load_params()
     sweep(CURVES, params.runs)
     split, known = params.evaluate.split, read_known(params)
@@ -136,9 +149,20 @@ def show(report: dict[str, Any]) -> None:
     console.print(f"Everything on one page: {METRICS / 'report.html'}")
 
 
+def last_report() -> dict[str, Any]:
+    """The figures of the last run."""
+    file = METRICS / "report.json"
+    if not file.is_file():
+        raise RecordError(f"{file}: no such file{elsewhere() or '. Run `dvc repro`.'}")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
 def repeat() -> None:
     """Print whether the last run's figures are those of the last commit."""
-    file = METRICS / "report.json"
+    file, report = METRICS / "report.json", last_report()
+    if lacking := without_git():
+        print(f"{lacking}: the committed figures are unknown here. A clone of the repo has them.")
+        return
     known, lock = committed(file), committed(LOCK)
     if known is None:
         print(f"{file} is not in the last commit: there is nothing to compare with.")
@@ -146,8 +170,16 @@ def repeat() -> None:
     other = changed(read_yaml(LOCK), parse_yaml(lock, f"HEAD:{LOCK}")) if lock and LOCK.is_file() else []
     if other:
         print(f"Parameters differ from those of the committed run: {', '.join(other)}.")
-    for sentence in sentences(json.loads(file.read_text(encoding="utf-8")), json.loads(known)):
+    for sentence in sentences(report, json.loads(known)):
         print(sentence)
+
+
+def without_git() -> str | None:
+    """What is missing for a look at the last commit, if anything."""
+    if shutil.which("git") is None:
+        return "git is not installed"
+    found = subprocess.run(["git", "rev-parse", "--git-dir"], capture_output=True)
+    return f"{Path.cwd()} is in no git repository" if found.returncode else None
 
 
 def committed(file: Path) -> str | None:
@@ -365,4 +397,4 @@ def as_json(tree: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(command)

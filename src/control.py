@@ -1,5 +1,7 @@
 """Stage control: the readers' answers without a trained retriever.
 
+    python src/control.py
+
 no_passage   nothing is shown                        random     a candidate at random, several draws
 annotated    the candidate that humans marked        oracle     the candidate with the reader's own lowest answer loss
 bm25         BM25 retrieves from the corpus          untrained  an encoder before training; untrained_<encoder>: others
@@ -10,14 +12,15 @@ data select there. Writes data/predictions/controls/<control>.parquet (records.P
 """
 
 import gc
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bitter_retrieval.command_line import Parser, bar, run_stage, warn
+
+# isort: split
 import numpy as np
 
 from bitter_retrieval import lineage
-from bitter_retrieval.command_line import run_stage, track
 from bitter_retrieval.evaluation.answering import Shown, predict, top, without_loss
 from bitter_retrieval.evaluation.corpus import Asked, asked_in
 from bitter_retrieval.evaluation.retrieval import Ranking, without_word
@@ -50,7 +53,8 @@ LEFT_OUT = {
 NOT_RETRIEVED = ("no_passage", "random", "annotated", "oracle")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> str:
+    Parser(description=__doc__).parse_args(arguments)
     keep_freed_memory()
     params = load_params()
     sweep(READERS, params.readers)
@@ -63,16 +67,18 @@ def main() -> None:
     with Journal(journal_folder() / "answers.sqlite") as journal:
         for one in params.readers:
             reader = load_reader(READERS / one)
-            for name, rows in track(answered.items(), f"control {one}"):
+            for name, rows in answered.items():
                 for part, ranked_by in zip(parts, rankings, strict=True):
                     for count, shown in shows(name, part, ranked_by, reader, params):
-                        rows += predict(name, reader, count, shown, part.corpus, budget, journal, part.beyond)
+                        rows += predict(name, reader, count, shown, part.corpus, budget, journal, part.beyond, bar)
             del reader  # memory may not hold two readers
             gc.collect()
     for name, predictions in answered.items():
         write_rows(PREDICTED / f"{name}.parquet", predictions, PREDICTIONS)
         if lacking := without_loss(predictions) if predictions else f"left out, as {LEFT_OUT[name]}":
-            print(f"control {name}: {lacking}", file=sys.stderr)
+            warn(f"control {name}: {lacking}")
+    answers = sum(map(len, answered.values()))
+    return f"control: {answers:,} answers of {len(params.readers)} readers, {len(answered)} controls"
 
 
 def retrieved(part: Asked, params: Params) -> dict[str, list[Ranking]]:
@@ -80,10 +86,9 @@ def retrieved(part: Asked, params: Params) -> dict[str, list[Ranking]]:
     k, budget = params.evaluate.top_k, params.evaluate.batch_tokens
     by_words = rank_by_bm25(part.rows, part.corpus, k)
     if lacking := without_word(ranking.scores for ranking in by_words):
-        print(
+        warn(
             f"control bm25: no passage has a word of {lacking} of {len(part.rows)} questions: their ranking is the "
-            "order of the corpus",
-            file=sys.stderr,
+            "order of the corpus"
         )
     return {"bm25": by_words} | {
         name: rank_by_encoder(ENCODERS / encoder, part.rows, part.corpus, k, budget)

@@ -10,20 +10,22 @@ Writes data/labels/<source>/, so a run names a derived source like any other, an
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bitter_retrieval.command_line import bar, named, run_stage, say
+
+# isort: split
 import numpy as np
 
-from bitter_retrieval.command_line import bar, named, run_stage, say
 from bitter_retrieval.encoders.encoder import load_encoder
 from bitter_retrieval.labels.mining import first_checkpoint, mine, positives, retrieved
 from bitter_retrieval.labels.scored import score_splits, soft_account
-from bitter_retrieval.labels.settings import Label, MinedNegatives, OnPolicyLabels, RerankerLabels
+from bitter_retrieval.labels.settings import MinedNegatives, OnPolicyLabels, RerankerLabels
 from bitter_retrieval.labels.soft import share_outside
 from bitter_retrieval.labels.targets import NEGATIVES_FILE, scored_rows, soft_targets, with_empty, with_labelled
 from bitter_retrieval.models.memory import keep_freed_memory
-from bitter_retrieval.params import load_params
+from bitter_retrieval.params import Params
 from bitter_retrieval.records import (
     NEGATIVES,
     PREPARED,
@@ -41,17 +43,21 @@ METRICS = Path("metrics/derive")
 SPLITS = ("train", "validation")  # what training reads
 
 
-def main() -> None:
-    params = load_params()
-    name, settings = named("derived_labels", params.derived_labels)
+def main(arguments: Sequence[str] | None = None) -> str:
+    params, name = named("derived_labels", __doc__, arguments)
+    settings = params.derived_labels[name]
     keep_freed_memory()
     rows = {split: read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED) for split in SPLITS}
     kinds: dict[str, Callable[..., dict]] = {"mined": mined, "on_policy": on_policy, "reranker": reranker}
-    counted = kinds[settings.kind](LABELS / name, rows, settings, params.label)
+    counted = kinds[settings.kind](LABELS / name, rows, settings, params)
     write_json(METRICS / f"{name}.json", counted)
+    if isinstance(settings, MinedNegatives):
+        return f"derive {name}: {counted['negatives']:,} negatives for {counted['queries']:,} questions"
+    made = {field: sum(counted[split][field] for split in SPLITS) for field in ("rows", "queries")}
+    return f"derive {name}: {made['rows']:,} labels of {made['queries']:,} questions"
 
 
-def mined(folder: Path, rows: dict[str, list[Row]], settings: MinedNegatives, label: Label) -> dict:
+def mined(folder: Path, rows: dict[str, list[Row]], settings: MinedNegatives, params: Params) -> dict:
     """Hard negatives of the training questions alone; validation has only in-batch negatives."""
     source = Path(settings.needs)
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +69,7 @@ def mined(folder: Path, rows: dict[str, list[Row]], settings: MinedNegatives, la
     questions = with_labelled(rows["train"], labels)
     known = positives(labels, soft, source.name)
     encoder = load_encoder(first_checkpoint(Path(settings.encoder)))
-    numbers = settings.per_query, settings.depth, settings.below, label.batch_tokens
+    numbers = settings.per_query, settings.depth, settings.below, params.label.batch_tokens
     negatives = mine(questions, known, encoder, *numbers)
     write_rows(folder / NEGATIVES_FILE, negatives, NEGATIVES)
     found = {negative["query_id"] for negative in negatives}
@@ -75,19 +81,21 @@ def mined(folder: Path, rows: dict[str, list[Row]], settings: MinedNegatives, la
     }
 
 
-def on_policy(folder: Path, rows: dict[str, list[Row]], settings: OnPolicyLabels, label: Label) -> dict:
+def on_policy(folder: Path, rows: dict[str, list[Row]], settings: OnPolicyLabels, params: Params) -> dict:
     """A reader's labels of what the encoder retrieves from each split's passages, and of the given candidates."""
     from bitter_retrieval.readers.language_model import load_reader
 
     encoder = load_encoder(first_checkpoint(Path(settings.encoder)))
-    asked = {split: retrieved(rows[split], encoder, settings.per_query, label.batch_tokens) for split in SPLITS}
-    labels = score_splits(load_reader(Path(settings.needs)), asked, label, bar, say)
+    asked = {split: retrieved(rows[split], encoder, settings.per_query, params.label.batch_tokens) for split in SPLITS}
+    labels = score_splits(
+        load_reader(Path(settings.needs)), asked, params.label, bar, say, tracked=params.tracking.mlflow
+    )
     for split in SPLITS:
         write_rows(folder / f"{split}.parquet", labels[split], SOFT_LABELS)
     return {split: soft_account(asked[split], labels[split]) for split in SPLITS}
 
 
-def reranker(folder: Path, rows: dict[str, list[Row]], settings: RerankerLabels, label: Label) -> dict:
+def reranker(folder: Path, rows: dict[str, list[Row]], settings: RerankerLabels, params: Params) -> dict:
     """A cross-encoder's labels; `agreement` is how often its best candidate is that of the source it has learnt."""
     from bitter_retrieval.training.reranker import HALVES, cross_fitted
 
@@ -99,7 +107,7 @@ def reranker(folder: Path, rows: dict[str, list[Row]], settings: RerankerLabels,
     losses = soft_targets(taught, given["train"], source.name, scale=1.0).nll
     start = first_checkpoint(Path(settings.encoder))
     with bar(f"derive {folder.name}", len(HALVES) * settings.fit.steps, "step") as advance:
-        scores = cross_fitted(start, (taught, losses), asked, settings.fit, label.batch_tokens, advance)
+        scores = cross_fitted(start, (taught, losses), asked, settings.fit, params.label.batch_tokens, advance)
     counted = {}
     for split in SPLITS:
         labels = reranked(asked[split], scores[split], settings.fit.temperature)

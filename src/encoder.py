@@ -7,6 +7,7 @@ other, models/encoders/<encoder>/ points to its weights and says how they are us
 that cannot be trained is refused before training starts.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from bitter_retrieval.command_line import bar, named, run_stage
@@ -16,15 +17,15 @@ from bitter_retrieval.models.checkpoints import resolve_checkpoint, write_pointe
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.models.pretrained import TRAINED, read_config, width
 from bitter_retrieval.models.workers import use_threads
-from bitter_retrieval.params import load_params
 from bitter_retrieval.records import PREPARED, read_rows
 
 ROWS = Path("data/prepared/reader.parquet")
 MODELS = Path("models/encoders")
 
 
-def main() -> None:
-    name, settings = named("encoders", load_params().encoders)
+def main(arguments: Sequence[str] | None = None) -> str:
+    params, name = named("encoders", __doc__, arguments)
+    settings = params.encoders[name]
     keep_freed_memory()
     usage = Usage(settings.pooling, settings.query_prefix, settings.passage_prefix, settings.max_length)
     if settings.fit:
@@ -34,6 +35,7 @@ def main() -> None:
         encoder.save(MODELS / name)
     else:
         point(MODELS / name, settings.model, settings.revision, usage)
+    return f"encoder {name}: {f'fitted in {settings.fit.steps:,} steps' if settings.fit else settings.model}"
 
 
 def point(folder: Path, model: str, revision: str | None, usage: Usage) -> None:

@@ -10,10 +10,10 @@ Writes data/predictions/runs/<run>.parquet (records.PREDICTIONS).
 """
 
 import gc
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from bitter_retrieval.command_line import bar, named, run_stage, track
+from bitter_retrieval.command_line import bar, named, run_stage, warn
 from bitter_retrieval.evaluation.answering import predict, top, without_loss
 from bitter_retrieval.evaluation.corpus import asked_in
 from bitter_retrieval.evaluation.retrieval import Ranking
@@ -21,7 +21,6 @@ from bitter_retrieval.evaluation.retrievers import rank_by_encoder
 from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.models.workers import Tell, side_by_side
-from bitter_retrieval.params import load_params
 from bitter_retrieval.readers.language_model import load_reader
 from bitter_retrieval.records import PREDICTIONS, Row, sweep, write_rows
 
@@ -31,9 +30,9 @@ RUNS = Path("models/runs")
 PREDICTED = Path("data/predictions/runs")
 
 
-def main() -> None:
-    params = load_params()
-    name, run = named("runs", params.runs)
+def main(arguments: Sequence[str] | None = None) -> str:
+    params, name = named("runs", __doc__, arguments)
+    run = params.runs[name]
     keep_freed_memory()
     parts = asked_in(PREPARED_FOLDER, params.evaluate)
     sweep(READERS, params.readers)
@@ -52,17 +51,18 @@ def main() -> None:
     retrieved = [dict(zip(seeds, of_part, strict=True)) for of_part in zip(*ranked, strict=True)]
     predictions: list[Row] = []
     with Journal(journal_folder() / "answers.sqlite") as journal:
-        for one in track(params.readers, f"evaluate {name}"):
+        for one in params.readers:
             reader = load_reader(READERS / one)
             for part, rankings in zip(parts, retrieved, strict=True):
                 for count in part.shown:
                     shown = {seed: top(part.rows, own, count) for seed, own in rankings.items()}
-                    predictions += predict(name, reader, count, shown, part.corpus, budget, journal, part.beyond)
+                    predictions += predict(name, reader, count, shown, part.corpus, budget, journal, part.beyond, bar)
             del reader  # memory may not hold two
             gc.collect()
     write_rows(PREDICTED / f"{name}.parquet", predictions, PREDICTIONS)
     if lacking := without_loss(predictions):
-        print(f"evaluate {name}: {lacking}", file=sys.stderr)
+        warn(f"evaluate {name}: {lacking}")
+    return f"evaluate {name}: {len(predictions):,} answers of {len(params.readers)} readers, {len(seeds)} seeds"
 
 
 if __name__ == "__main__":

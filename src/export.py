@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bitter_retrieval.command_line import check_output, run_stage
+from bitter_retrieval.command_line import Parser, check_output, run_stage
 from bitter_retrieval.labels.soft import LabelError
 from bitter_retrieval.labels.targets import HUMAN_FILE
 from bitter_retrieval.params import load_params
@@ -52,10 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Write a label source in the layout of another framework.",
-        epilog="example: python src/export.py reader_a --to flagembedding",
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("source", help="a label source of params.yaml")
     parser.add_argument("--to", required=True, choices=LAYOUTS, help="the framework")
     parser.add_argument("--output", type=Path, help="a new folder (default exports/<source>-<framework>)")

@@ -9,13 +9,12 @@ in it are reused (DVC keeps the file because of `persist`). First it removes fil
 no longer in params.yaml, as DVC does not. Fails below judge.min_coverage, after writing the verdicts that it has.
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bitter_retrieval.command_line import bar, run_stage
+from bitter_retrieval.command_line import Parser, bar, run_stage
 from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.judging.judges import (
     VERDICTS,
@@ -44,19 +43,19 @@ JUDGED = Path("data/judgements.parquet")
 console = PlainConsole()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Judge every answer, by the judge in params.yaml.")
+def main(arguments: Sequence[str] | None = None) -> str | None:
+    parser = Parser(description=__doc__)
     parser.add_argument("--dry-run", action="store_true", help="only tell how many answers remain and at what cost")
     dry = parser.parse_args(arguments).dry_run
     params = load_params()
     with open_judge(params) as judge:
         if dry:
             console.print(f"Judge {judge.name}: {judge.estimate(asked(params))}.", soft_wrap=True)
-        else:
-            judge_all(judge, params)
+            return None
+        return judge_all(judge, params)
 
 
-def judge_all(judge: Judge, params: Params) -> None:
+def judge_all(judge: Judge, params: Params) -> str:
     for swept in sweep(RUNS, params.runs):
         console.print(f"Removed {swept}: params.yaml declares no such run.", soft_wrap=True)
     answers = asked(params)
@@ -65,6 +64,8 @@ def judge_all(judge: Judge, params: Params) -> None:
     write_rows(JUDGED, rows, JUDGEMENTS)
     report(judge, rows)
     check_coverage(rows, params.judge.min_coverage or 0.0)
+    judged = sum(row["verdict"] != "missing" for row in rows)
+    return f"judge {judge.name}: {judged:,} of {len(rows):,} distinct answers judged"
 
 
 # -- the judge -------------------------------------------------------------------------------------------------------

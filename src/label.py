@@ -7,7 +7,7 @@ data/labels/<source>/{train,validation,test}.parquet; metrics/label/<source>.jso
 are journalled: a killed command resumes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from bitter_retrieval.labels.settings import (
     AlteredLabels,
     Annotators,
     CorruptedLabels,
-    Label,
     NoisyLabels,
     PermutedLabels,
     PublishedLabels,
@@ -34,7 +33,7 @@ from bitter_retrieval.labels.settings import (
     UtilityLabels,
 )
 from bitter_retrieval.models.memory import keep_freed_memory
-from bitter_retrieval.params import load_params
+from bitter_retrieval.params import Params
 from bitter_retrieval.records import BINARY_LABELS, PREPARED, SOFT_LABELS, Row, read_rows, write_json, write_rows
 
 PREPARED_FOLDER = Path("data/prepared")
@@ -43,14 +42,14 @@ METRICS = Path("metrics/label")
 SPLITS = ("train", "validation", "test")
 
 
-def main() -> None:
-    params = load_params()
-    name, settings = named("labels", params.labels)
+def main(arguments: Sequence[str] | None = None) -> str:
+    params, name = named("labels", __doc__, arguments)
+    settings = params.labels[name]
     keep_freed_memory()
     rows = {split: read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED) for split in SPLITS}
     more: dict[str, dict] = {}
     if isinstance(settings, ReaderLabels | UtilityLabels):
-        labels, more = from_reader(settings, rows, params.label)
+        labels, more = from_reader(settings, rows, params)
     elif settings.kind == "published":
         labels, more = published(f"labels.{name}", settings, rows)
     elif isinstance(settings, AlteredLabels):
@@ -71,13 +70,18 @@ def main() -> None:
     counted = {split: (soft_account(rows[split], labels[split]) if soft else counts(labels[split])) for split in SPLITS}
     counted |= more
     write_json(METRICS / f"{name}.json", counted)
+    questions = sum(map(len, rows.values()))
+    unscorable = sum(label["nll_sum"] is None for of_split in labels.values() for label in of_split) if soft else 0
+    return f"label {name}: {sum(map(len, labels.values())):,} labels of {questions:,} questions" + (
+        f", {unscorable:,} of them without a loss" if unscorable else ""
+    )
 
 
 # -- a reader's answer losses ----------------------------------------------------------------------------------------
 
 
 def from_reader(
-    labels: ReaderLabels | UtilityLabels, splits: dict[str, list[Row]], settings: Label
+    labels: ReaderLabels | UtilityLabels, splits: dict[str, list[Row]], params: Params
 ) -> tuple[dict[str, list[Row]], dict[str, dict]]:
     """Labels by split, and where the reader's weights come from, if not from a checkpoint."""
     from bitter_retrieval.readers.language_model import load_reader
@@ -85,10 +89,10 @@ def from_reader(
     if isinstance(labels, UtilityLabels):
         prompt = labels.prompt or UTILITY_PROMPT
         reader = load_reader(Path(labels.needs), prompt=prompt, examples=None, max_new_tokens=0, answer_end="")
-        found = score_splits(reader, splits, settings, bar, say, by="utility")
+        found = score_splits(reader, splits, params.label, bar, say, "utility", params.tracking.mlflow)
     else:
         reader = load_reader(Path(labels.needs))
-        found = score_splits(reader, splits, settings, bar, say)
+        found = score_splits(reader, splits, params.label, bar, say, tracked=params.tracking.mlflow)
     return found, {"weights": dict(reader.weights)} if reader.weights else {}
 
 

@@ -9,11 +9,11 @@ mixed    soft labels in which a share of the questions has people's (labels/targ
 Writes data/labels/<source>/, so a run names it like any other source, and metrics/mix/<source>.json.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from bitter_retrieval.command_line import named, run_stage
 from bitter_retrieval.labels.targets import HUMAN_FILE, REPLACED_FILE, with_people
-from bitter_retrieval.params import load_params
 from bitter_retrieval.records import BINARY_LABELS, SOFT_LABELS, read_rows, write_json, write_rows
 
 LABELS = Path("data/labels")
@@ -21,9 +21,9 @@ METRICS = Path("metrics/mix")
 SPLITS = ("train", "validation")  # what training reads
 
 
-def main() -> None:
-    params = load_params()
-    name, settings = named("mixed_labels", params.mixed_labels)
+def main(arguments: Sequence[str] | None = None) -> str:
+    params, name = named("mixed_labels", __doc__, arguments)
+    settings = params.mixed_labels[name]
     counted: dict[str, dict[str, int]] = {}
     for split in SPLITS:
         labels = read_rows(Path(settings.needs) / f"{split}.parquet", SOFT_LABELS)
@@ -37,6 +37,8 @@ def main() -> None:
             counted[split]["queries_with_human_label"] = len({row["query_id"] for row in replaced})
         write_rows(LABELS / name / f"{split}.parquet", labels, SOFT_LABELS)
     write_json(METRICS / f"{name}.json", counted)
+    taught = sum(of.get("queries_with_human_label", of["queries"]) for of in counted.values())
+    return f"mix {name}: people's labels for {taught:,} of {sum(of['queries'] for of in counted.values()):,} questions"
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
 """Stage prepare: the data's source, split and in one layout.
 
+    python src/prepare.py
+
 Writes data/prepared/{reader,train,validation,test,corpus}.parquet (records.py), the questions from another domain and
 their corpus as beyond.parquet and beyond_corpus.parquet (without rows if params name none), and metrics/prepare.json:
 where every split comes from, its counts, and what was left out.
 """
 
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bitter_retrieval import lineage
-from bitter_retrieval.command_line import run_stage
+from bitter_retrieval.command_line import Parser, run_stage, warn
 from bitter_retrieval.data.negatives import WITHOUT_WORD
 from bitter_retrieval.data.question_splits import Parts, question_splits, split_files
 from bitter_retrieval.data.settings import AnyData, GeneratedData, QuestionData, SquadData
@@ -39,11 +40,12 @@ SPLITS = ("reader", "train", "validation", "test")
 Prepared = tuple[dict[str, list[Row]], list[Row], dict[str, Any]]  # splits, corpus, an account of their source
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> str:
+    Parser(description=__doc__).parse_args(arguments)
     params = load_params()
     refuse_absent(params)
     splits, corpus, account = read_source("data", params.data)
-    warn("data", account)
+    tell_ranking("data", account)
     refuse_empty(splits, account, params)
     refuse_unlabelled(splits, params)
     for split in SPLITS:
@@ -51,21 +53,22 @@ def main() -> None:
     write_rows(PREPARED_FOLDER / "corpus.parquet", corpus, CORPUS)
     counted = summary(splits, corpus, account)
     beyond, corpus, account = another_domain(params.beyond)
-    warn("beyond", account)
+    tell_ranking("beyond", account)
     write_rows(PREPARED_FOLDER / "beyond.parquet", beyond, PREPARED)
     write_rows(PREPARED_FOLDER / "beyond_corpus.parquet", corpus, CORPUS)
     if params.beyond:
         counted["beyond"] = summary({"test": beyond}, corpus, account)
     write_json(METRICS, counted)
+    found = ", ".join(f"{len(rows):,} {split}" for split, rows in {**splits, "beyond": beyond}.items() if rows)
+    return f"prepare: questions: {found}; {counted['corpus_passages']:,} passages"
 
 
-def warn(at: str, account: dict[str, Any]) -> None:
+def tell_ranking(at: str, account: dict[str, Any]) -> None:
     """Say which candidates are no better than the order of the files."""
     if count := account.get(WITHOUT_WORD):
-        print(
+        warn(
             f"{at}: no passage has a word of {count} questions: BM25 gives them the first passages of the files as "
-            "candidates",
-            file=sys.stderr,
+            "candidates"
         )
 
 

@@ -20,11 +20,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bitter_retrieval.command_line import Parser, run_stage, track
+
+# isort: split
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from rich.table import Table
 
-from bitter_retrieval.command_line import run_stage, track
 from bitter_retrieval.lineage import STAGES, entries, stages
 from bitter_retrieval.models.credentials import hub_token
 from bitter_retrieval.params import Params, load_params
@@ -50,12 +52,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Publish on the Hugging Face Hub; list runs and what is published.")
+    parser = Parser(description=__doc__)
     parts = parser.add_subparsers(dest="what", required=True)
-    models = parts.add_parser("model", help="a trained encoder, in the layout of sentence-transformers")
+    models = parts.add_parser(
+        "model",
+        help="a trained encoder, in the layout of sentence-transformers",
+        epilog="example: python src/publish.py model kl --repo me/kl --dry-run",
+    )
     models.add_argument("name", help="a run of params.yaml")
     models.add_argument("--seed", type=int, help="seed of the run, by default its first one (never chosen by figures)")
-    datasets = parts.add_parser("dataset", help="a soft label source, in MS MARCO's layout and as records")
+    datasets = parts.add_parser(
+        "dataset",
+        help="a soft label source, in MS MARCO's layout and as records",
+        epilog="example: python src/publish.py dataset reader_a --repo me/soft-labels",
+    )
     datasets.add_argument("name", help="a soft source in labels, derived_labels or mixed_labels of params.yaml")
     for part in (models, datasets):
         part.add_argument("--repo", type=repo_id, required=True, help="owner/name on the Hub; created if absent")
@@ -63,7 +73,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         part.add_argument("--license", default="unknown", help="identifier as on the Hub, such as mit or cc-by-4.0")
         part.add_argument("--dry-run", action="store_true", help="show what would be sent, and contact no hub")
         part.add_argument("--anyway", action="store_true", help="send it although figures may not belong to it")
-    lists = parts.add_parser("list", help="runs trained here with their figures")
+    lists = parts.add_parser(
+        "list", help="runs trained here with their figures", epilog="example: python src/publish.py list --owner me"
+    )
     lists.add_argument("--owner", help="also list what this owner has published from this project on the Hub")
     return parser.parse_args(arguments)
 

@@ -7,16 +7,17 @@ its weights. metrics/reader/<reader>.json holds its exact match with a supportin
 reader.parquet that it was not fitted on; and how many of these prompts it cannot be asked, if any.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from bitter_retrieval.command_line import bar, named, run_stage
+
+# isort: split
 import numpy as np
 
-from bitter_retrieval.command_line import bar, named, run_stage
 from bitter_retrieval.models.checkpoints import is_gguf, seal, write_pointer
 from bitter_retrieval.models.memory import keep_freed_memory
-from bitter_retrieval.params import load_params
 from bitter_retrieval.readers.fit import fit_reader, supports
 from bitter_retrieval.readers.generation import generate_answers
 from bitter_retrieval.readers.gguf import find_gguf, provenance
@@ -33,8 +34,9 @@ CHECKED_GROUPS = 250  # that check a reader that is not fitted here
 BATCH_TOKENS = 8192
 
 
-def main() -> None:
-    name, settings = named("readers", load_params().readers)
+def main(arguments: Sequence[str] | None = None) -> str:
+    params, name = named("readers", __doc__, arguments)
+    settings = params.readers[name]
     keep_freed_memory()
     fitting, held_out = divide(read_rows(ROWS, PREPARED), settings.fit.held_out if settings.fit else CHECKED_GROUPS)
     if settings.fit:
@@ -46,6 +48,9 @@ def main() -> None:
     save_settings(MODELS / name, asked, weights)
     found = accuracy(load_reader(MODELS / name), held_out)
     write_json(METRICS / f"{name}.json", found)
+    how, em = f"fitted in {settings.fit.steps:,} steps" if settings.fit else settings.model, found["em_supporting"]
+    measured = "not measured" if em is None else f"exact match {em:.1%} with a supporting passage"
+    return f"reader {name}: {how}; {measured}, {len(held_out):,} questions"
 
 
 def divide(rows: list[Row], held_out: int) -> tuple[list[Row], list[Row]]:

@@ -26,6 +26,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bitter_retrieval.command_line import Parser
 from bitter_retrieval.params import load_params
 from bitter_retrieval.records import write_text
 from bitter_retrieval.studies import confirmation, confirmation_page, map_plot, replication, spread, tuning
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Many experiments at once, as DVC experiments.")
+    parser = Parser(description=__doc__)
     studies = parser.add_subparsers(dest="study", required=True)
     for name, told, example in (
         ("tune", "Tune every run with the same number of trials, on validation questions.", "queue"),

@@ -10,14 +10,17 @@ work of every batch and the first writes; they save no state to resume from.
 """
 
 import csv
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bitter_retrieval.command_line import Advance, bar, named, run_stage, warn
+
+# isort: split
 import numpy as np
 
-from bitter_retrieval.command_line import Advance, bar, named, run_stage
 from bitter_retrieval.encoders.encoder import Encoder, load_encoder, save_passage_encoder
 from bitter_retrieval.journal import journal_folder
 from bitter_retrieval.labels.soft import LabelError
@@ -54,13 +57,14 @@ FLOAT = 4  # bytes
 KEPT = "kept/"  # before the names of the figures of the checkpoint that is kept
 
 
-def main() -> None:
-    name, _ = named("runs", load_params().runs)
+def main(arguments: Sequence[str] | None = None) -> str | None:
+    _, name = named("runs", __doc__, arguments)
     with join() as processes:
-        train_run(name, processes)
+        return train_run(name, processes)
 
 
-def train_run(name: str, processes: Processes) -> None:
+def train_run(name: str, processes: Processes) -> str | None:
+    """What was made, in the first process."""
     keep_freed_memory()
     params = load_params()
     run = params.runs[name]
@@ -71,7 +75,7 @@ def train_run(name: str, processes: Processes) -> None:
     for split, data in {"train": train, "validation": validation}.items():
         if data.cut and processes.first:
             texts = len(data.queries) + len(data.passages)
-            print(f"{run.encoder}: {data.cut:,} of {texts:,} texts of {split} lost their tail at max_length")
+            warn(f"{run.encoder}: {data.cut:,} of {texts:,} texts of {split} lost their tail at max_length")
     states = saved_states(params, run, train, validation, processes)
     batches = [*epoch_batches(train.groups, params.train.queries_per_batch, 0, 0)]
 
@@ -92,6 +96,8 @@ def train_run(name: str, processes: Processes) -> None:
         write_curves(CURVES / f"{name}.csv", curves.rows(list(states)))
     for state in states.values():
         state.remove()
+    steps = len(batches) * params.train.epochs
+    return f"train {name}: {len(states)} seeds of {steps:,} steps" if processes.first else None
 
 
 def steps_bar(name: str, steps: int, processes: Processes) -> AbstractContextManager[Advance]:
@@ -111,7 +117,7 @@ def load_sets(params: Params, run: Run) -> tuple[TrainingSet, TrainingSet]:
         if soft:
             rows[split], queries, candidates = scored_rows(rows[split], labels)
             if candidates:
-                print(f"{run.labels}: no label for {candidates} candidates of {split}, {queries} queries left out")
+                warn(f"{run.labels}: no label for {candidates} candidates of {split}, {queries} queries left out")
             if not rows[split]:
                 raise LabelError(
                     f"labels {run.labels}: no query of {split} has labels to learn from. `label.unscorable: error` "
@@ -143,7 +149,7 @@ def saved_states(
         return dict.fromkeys(seeds, UNSAVED)
     key = fingerprint(load_encoder(ENCODERS / run.encoder), (train, validation), run, params.train)
     folder = journal_folder() / "training" / key
-    return {seed: SavedState(folder / f"seed{seed}.pt", params.train.checkpoint_seconds) for seed in seeds}
+    return {seed: SavedState(folder / f"seed{seed}.pt", params.tracking.checkpoint_seconds) for seed in seeds}
 
 
 def bytes_of_a_seed(encoder: Encoder, data: TrainingSet, batches: list[np.ndarray]) -> int:
@@ -228,7 +234,7 @@ class Curves:
         settings = {"run": self._name, "seed": seed, **vars(run), "train": vars(self._params.train)}
         tags = {"run": self._name, "seed": str(seed), "labels": run.labels, "encoder": run.encoder}
         tags |= {"labels.md5": folder_md5(LABELS / run.labels), "encoder.md5": folder_md5(ENCODERS / run.encoder)}
-        shown = self._params.train.mlflow and self._first
+        shown = self._params.tracking.mlflow and self._first
         return open_tracker(shown, "train", f"{self._name}-seed{seed}", settings, tags)
 
 

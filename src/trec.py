@@ -13,10 +13,12 @@ import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from bitter_retrieval.command_line import Parser, check_output, run_stage
+
+# isort: split
 import numpy as np
 import pyarrow as pa
 
-from bitter_retrieval.command_line import check_output, run_stage
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.records import (
     BINARY_LABELS,
@@ -28,17 +30,18 @@ from bitter_retrieval.records import (
     relevant_passages,
     write_text,
 )
-from bitter_retrieval.typed_yaml import ParamsError
+from bitter_retrieval.typed_yaml import ParamsError, one_of
 
 LABELS, PREDICTED = Path("data/labels"), Path("data/predictions")
 RANKED = pa.schema([PREDICTIONS.field(name) for name in ("seed", "query_id", "beyond", "ranked_ids", "ranked_scores")])
 EMPTY = "no-passage"  # name of the empty passage, as names cannot be empty
 
 
-def main() -> None:
-    arguments = parse()
+def main(given: Sequence[str] | None = None) -> None:
+    arguments = parse(given)
     params = load_params()
-    source = arguments.labels or params.compare.human_source
+    binary = [name for name, labels in params.labels.items() if not labels.soft]
+    source = one_of(arguments.labels or params.compare.human_source, binary, "params.yaml: labels")
     inputs = predictions(arguments.name, params), LABELS / source / f"{params.evaluate.split}.parquet"
     rows = [row for row in read_rows(inputs[0], RANKED) if not row["beyond"]]
     files = {f"{source}.qrels": qrels(read_rows(inputs[1], BINARY_LABELS))}
@@ -51,12 +54,12 @@ def main() -> None:
         print(arguments.output / name)
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Export the rankings of a run and binary labels in TREC's formats.")
+def parse(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(description=__doc__)
     parser.add_argument("name", help="a run of params.yaml, or a control that ranks: bm25 or untrained")
     parser.add_argument("--output", type=Path, required=True, help="folder to write into")
     parser.add_argument("--labels", help="binary label source; compare.human_source by default")
-    return parser.parse_args()
+    return parser.parse_args(given)
 
 
 def predictions(name: str, params: Params) -> Path:

@@ -25,7 +25,6 @@ The word preset stands for an entry of profiles/presets.yaml, which is written o
 A complete profile is copied with its comments. Params that load_params would refuse are not written.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -33,6 +32,7 @@ from difflib import get_close_matches, unified_diff
 from pathlib import Path
 from typing import Any
 
+from bitter_retrieval.command_line import Parser
 from bitter_retrieval.params import load_params, parse_params
 from bitter_retrieval.typed_yaml import ParamsError, read_yaml, write_yaml
 
@@ -40,18 +40,22 @@ PROFILES = Path("profiles")
 PRESETS = PROFILES / "presets.yaml"
 PARAMS = Path("params.yaml")
 NAMED_MAPS = {"readers", "encoders", "labels", "derived_labels", "mixed_labels", "runs"}
+REMEDY = f"Scripts run in the root of the repo: `cd {Path(__file__).parents[1]}`."
 WHOLE = {*NAMED_MAPS, "beyond", "hub", "judge", "losses"}  # never merged: two judges in one make no sense
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 written, listed or equal; 1 params.yaml differs (--check); 2 the profile is absent or invalid."""
-    parser = argparse.ArgumentParser(description="Write params.yaml from a profile; without a name, list the profiles.")
+    parser = Parser(description=__doc__)
     parser.add_argument("profile", nargs="?", help="name of a file in profiles/, without .yaml")
     parser.add_argument("--check", action="store_true", help="only compare: exit 1 if params.yaml differs")
     options = parser.parse_args(arguments)
+    if options.profile is None and options.check:
+        parser.error("--check needs a profile to compare with")
+    if not PROFILES.is_dir():
+        print(f"{PROFILES}: no such folder in {Path.cwd()}. {REMEDY}", file=sys.stderr)
+        return 2
     if options.profile is None:
-        if options.check:
-            parser.error("--check needs a profile to compare with")
         print(listing())
         return 0
     try:
@@ -97,7 +101,7 @@ def profile_path(name: str) -> Path:
     if name in names:
         return PROFILES / f"{name}.yaml"
     close = get_close_matches(name, names, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else "" if names else " Run this from the root of the repo."
+    hint = f" Did you mean {close[0]!r}?" if close else ""
     raise ParamsError(f"profiles/{name}.yaml: no such profile.{hint}\n{listing()}".rstrip())
 
 

@@ -74,7 +74,6 @@ TRAIN = Train(
     clip=1.0,
     micro_batch_tokens=1024,
     select="last",
-    mlflow=False,
 )
 
 

@@ -9,14 +9,15 @@ import yaml
 
 from bitter_retrieval.records import BINARY_LABELS, PREPARED, SOFT_LABELS, write_rows
 
-CHANGES = {"epochs": 2, "queries_per_batch": 6, "learning_rate": 0.003, "micro_batch_tokens": 256, "mlflow": False}
+CHANGES = {"epochs": 2, "queries_per_batch": 6, "learning_rate": 0.003, "micro_batch_tokens": 256}
 TRAIN, VALIDATION = tiny.world(20), tiny.world(8, first=24)
 
 
-def make_project(folder: Path, **train: Any) -> Path:
+def make_project(folder: Path, checkpoint_seconds: float = 60.0, **train: Any) -> Path:
     """A project whose stages before train are done, with the real profile shrunk."""
     tree = tiny.with_runs(yaml.safe_load(tiny.PROFILE.read_text()))
     tree["train"] |= CHANGES | {"seeds": [0, 4]} | train
+    tree["tracking"] = {"mlflow": False, "checkpoint_seconds": checkpoint_seconds}
     tree["control"]["random_draws"] = 1
     folder.mkdir(exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))

@@ -1,9 +1,19 @@
 """The package behind the scripts in src/: a room (folder) a subject; the modules at its top are shared by rooms.
 
-Whatever imports it first sets what libraries read as they are loaded; a variable that is set already stays.
+Whatever imports it first sets what libraries read as they are loaded; a variable that is set already stays. Scripts
+import it before other packages: outside the environment they end with a sentence, not with a traceback.
 """
 
 import os
+import sys
+from importlib.util import find_spec
+
+NEEDED = ("huggingface_hub", "numpy", "psutil", "pyarrow", "rich", "torch", "transformers")
+if absent := [name for name in NEEDED if find_spec(name) is None]:
+    sys.exit(
+        f"error: {sys.executable} is not the project's environment, as {', '.join(absent)} is missing. "
+        "`make .venv/installed` makes .venv, once; `source .venv/bin/activate` enters it."
+    )
 
 # Libraries draw progress bars even without a terminal; ours are in command_line.py.
 os.environ.setdefault("TQDM_DISABLE", "1")

@@ -1,62 +1,115 @@
 """Shared by the scripts in src/: the command line, progress bars, and errors that end a script.
 
-    name, settings = named("readers", load_params().readers)      python src/reader.py reader_a
+    params, name = named("readers", __doc__, arguments)           python src/reader.py reader_a
     for batch in track(batches, "label reader_a"):                label reader_a ━━━━━━━━━ 412/1,300  88.0 it/s  0:00:10
-    run_stage(main)                                               error: params.yaml: runs.kl.losses.k1: …
+    run_stage(main)                                               train kl: 4 seeds of 48 steps. 41 s, no warnings.
+                                                                  error: params.yaml: runs.kl.losses.k1: …
 
 It decides no result: no stage of dvc.yaml lists it.
 """
 
 import errno
+import logging
 import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+import time
+import warnings
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from bitter_retrieval.parameter_types import PROMPT, is_prompt
+from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.plain_text import PlainConsole, plain
 from bitter_retrieval.typed_yaml import one_of
 
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
-def run_stage(main: Callable[[], object]) -> None:
-    """Run a script's main. Errors of this package's types are printed (exit status 1), and those of a full or read-only
-    disk; others are defects and pass.
+def run_stage(main: Callable[[], str | None]) -> None:
+    """Run a script's main; if it returns what was made, this is printed with its time and the number of warnings.
+
+    Errors of this package's types are printed (exit status 1), and those of a full or read-only disk; others are
+    defects and pass.
     """
-    try:
-        main()
-    except OSError as error:  # of a place that names no error of its own, such as a library's
-        if error.errno not in DISK:
-            raise
-        sys.exit(f"error: {error}. Free space there, or change its permissions, and run again: finished work is kept.")
-    except (ValueError, RuntimeError) as error:
-        if not type(error).__module__.startswith("bitter_retrieval"):
-            raise
-        sys.exit(plain(f"error: {error}"))
+    started, show = time.monotonic(), warnings.showwarning
+    WARNED.clear()
+
+    def counted(message: Warning | str, *where: Any, **how: Any) -> None:
+        WARNED.append(str(message))
+        show(message, *where, **how)
+
+    logger, handler = logging.getLogger("bitter_retrieval"), Warned(logging.WARNING)
+    logger.addHandler(handler)
+    with warnings.catch_warnings():
+        warnings.showwarning = counted
+        try:
+            made = main()
+        except OSError as error:  # of a place that names no error of its own, such as a library's
+            if error.errno not in DISK:
+                raise
+            remedy = "Free space there, or change its permissions, and run again: finished work is kept."
+            sys.exit(plain(f"error: {error}. {remedy}"))
+        except (ValueError, RuntimeError) as error:
+            if not type(error).__module__.startswith("bitter_retrieval"):
+                raise
+            sys.exit(plain(f"error: {error}"))
+        finally:
+            logger.removeHandler(handler)
+    if made is not None:
+        warned = f"{len(WARNED)} warning{'s' if len(WARNED) > 1 else ''}" if WARNED else "no warnings"
+        say(f"{made}. {duration(time.monotonic() - started)}, {warned}.")
+
+
+WARNED: list[str] = []  # since the script began
+
+
+class Warned(logging.Handler):
+    """Shows what the package logs as warnings."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(record.getMessage())
+
+
+def warn(line: str) -> None:
+    """One line on stderr, counted as a warning."""
+    WARNED.append(line)
+    say(line)
+
+
+def duration(seconds: float) -> str:
+    """12 s, 3 min 5 s or 2 h 4 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 # -- arguments; argparse prints their errors -----------------------------------------------------------------------
 
-Entry = TypeVar("Entry")
+
+class Parser(ArgumentParser):
+    """Shows a script's docstring, which has its examples, as it stands; no option may be cut short."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
 
 
-def named(section: str, entries: Mapping[str, Entry]) -> tuple[str, Entry]:
-    """The name given as a stage's only argument, and its entry of params.yaml. Raises ParamsError if it has none.
+def named(section: str, doc: str | None, arguments: Sequence[str] | None) -> tuple[Params, str]:
+    """Params, and the name given as a stage's only argument. Raises ParamsError if the section has no such name.
 
-    DVC gives the stage's name with it: label@reader_a.
+    DVC gives the stage's name with it: label@reader_a. doc: the script's. arguments: those of the process by default.
     """
-    parser = ArgumentParser()
-    parser.add_argument("name", help=f"one of {section} in params.yaml: {', '.join(entries)}")
-    given = parser.parse_args().name
-    name = one_of(given.partition("@")[2] or given, entries, f"params.yaml: {section}")
-    return name, entries[name]
+    parser = Parser(description=doc)
+    parser.add_argument("name", help=f"a name in {section} of params.yaml")
+    given = parser.parse_args(arguments).name
+    params = load_params()
+    return params, one_of(given.partition("@")[2] or given, getattr(params, section), f"params.yaml: {section}")
 
 
 def positive(text: str) -> int:
@@ -113,7 +166,9 @@ def _files(path: Path) -> Iterable[Path]:
     return (file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
-# -- progress; nothing if stderr is a file or a pipe ---------------------------------------------------------------
+# -- progress: a bar on a terminal, lines for a file or a pipe, such as a queue's log -------------------------------
+
+EVERY = 30.0  # seconds between such lines
 
 Item = TypeVar("Item")
 Advance = Callable[[int], None]
@@ -131,7 +186,10 @@ def track(iterable: Iterable[Item], description: str, total: int | None = None, 
 
 @contextmanager
 def bar(description: str, total: int | None = None, unit: str = "it") -> Iterator[Advance]:
-    """A bar over `total` units; yields a function that counts some of them as done."""
+    """A bar over `total` units, or lines; yields a function that counts some of them as done."""
+    if not sys.stderr.isatty():
+        yield Lines(description, total, unit).advance
+        return
     with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -139,7 +197,6 @@ def bar(description: str, total: int | None = None, unit: str = "it") -> Iterato
         Rate(unit),
         TimeRemainingColumn(elapsed_when_finished=True),
         console=PlainConsole(stderr=True),
-        disable=not sys.stderr.isatty(),
     ) as progress:
         task = progress.add_task(description, total=total)
         yield lambda count: progress.advance(task, count)
@@ -148,6 +205,25 @@ def bar(description: str, total: int | None = None, unit: str = "it") -> Iterato
 def say(line: str) -> None:
     """One line on stderr, without markup."""
     PlainConsole(stderr=True).print(line, soft_wrap=True)
+
+
+class Lines:
+    """label reader_a: 412/1,300, 88.0 it/s, 10 s left"""
+
+    def __init__(self, description: str, total: int | None, unit: str) -> None:
+        self._description, self._total, self._unit = description, total, unit
+        self._done, self._started, self._told = 0, time.monotonic(), time.monotonic()
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        now = time.monotonic()
+        if now - self._told < EVERY:
+            return
+        self._told, rate = now, self._done / (now - self._started)
+        of, left = "", ""
+        if self._total is not None:
+            of, left = f"/{self._total:,}", f", {duration((self._total - self._done) / rate)} left" if rate else ""
+        say(f"{self._description}: {self._done:,}{of}, {rate:,.1f} {self._unit}/s{left}")
 
 
 class Done(ProgressColumn):

@@ -46,6 +46,7 @@ from bitter_retrieval.models.settings import FIT, is_hub_id
 from bitter_retrieval.parameter_types import Name
 from bitter_retrieval.readers.settings import ReaderParams
 from bitter_retrieval.statistics.settings import Compare
+from bitter_retrieval.tracking import Tracking
 from bitter_retrieval.training.settings import LOSSES, Run, Train
 from bitter_retrieval.typed_yaml import ParamsError, build, nearest, one_of, read_yaml
 
@@ -66,6 +67,7 @@ class Params:
     control: Control
     judge: AnyJudge
     compare: Compare
+    tracking: Tracking
 
     @property
     def sources(self) -> dict[str, lineage.AnySource]:
@@ -96,6 +98,7 @@ def load_params(path: Path | str = "params.yaml") -> Params:
 def parse_params(tree: dict[str, Any], source: Path | str) -> Params:
     """Params from the nested dict of a YAML file, which errors call `source`."""
     try:
+        _refuse_moved(tree)
         params = build(Params, _with_weights(tree), "")
         for wrong, problem in _relations(params):  # evaluated lazily: a check may rely on those before it
             if wrong:
@@ -113,6 +116,16 @@ def parse_params(tree: dict[str, Any], source: Path | str) -> Params:
                 stacklevel=3,
             )
     return params
+
+
+MOVED = ("label.mlflow", "train.mlflow", "train.checkpoint_seconds")
+
+
+def _refuse_moved(tree: dict[str, Any]) -> None:
+    for at in MOVED:
+        section, _, key = at.partition(".")
+        if isinstance(tree.get(section), dict) and key in tree[section]:
+            raise ParamsError(f"{at}: is now tracking.{key}, as it decides no result; move it there.")
 
 
 def _with_weights(tree: dict[str, Any]) -> dict[str, Any]:

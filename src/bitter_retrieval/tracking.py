@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -25,12 +26,22 @@ from typing import TYPE_CHECKING, Any, Self
 
 from filelock import FileLock
 
+from bitter_retrieval.parameter_types import NotNegative
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 METRICS_A_CALL = 1000  # MLflow's limits for log_batch
 PARAMS_A_CALL = 100
 WAIT = 60  # seconds to wait for another process's transaction
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """What is kept beside the results, and decides none of them: no stage but check follows it."""
+
+    mlflow: bool  # log curves and rates
+    checkpoint_seconds: NotNegative = 60.0  # between saved states, from which a killed training goes on
 
 
 class Tracker:

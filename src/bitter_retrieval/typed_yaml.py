@@ -31,6 +31,9 @@ NODES = 1_000_000  # a few lines of aliases to aliases can stand for billions of
 SHOWN = 300  # characters of a wrong value in an error
 
 
+REMEDY = ". `python src/use_profile.py default` writes params.yaml."
+
+
 class ParamsError(ValueError):
     """Invalid params: file, dotted path, value and remedy."""
 
@@ -48,13 +51,20 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ParamsError(f"{path}: no such file. `python src/use_profile.py default` writes params.yaml.") from None
+        raise ParamsError(f"{path}: no such file{elsewhere() or REMEDY}") from None
     except UnicodeDecodeError as error:
         where = f"byte {error.start + 1:,} is {error.object[error.start]:#04x}"
         raise ParamsError(f"{path}: not UTF-8 ({where}). Save it as UTF-8; DVC reads no other encoding.") from None
     except OSError as error:
         raise ParamsError(f"{path}: cannot be read ({error.strerror}).") from None
     return parse_yaml(text, path)
+
+
+def elsewhere() -> str:
+    """Words after a path that is not found: where scripts run, if not here. DVC's copies have a dvc.yaml too."""
+    if Path("dvc.yaml").is_file():
+        return ""
+    return f" in {Path.cwd()}. Scripts run in the root of the repo: `cd {Path(__file__).parents[2]}`."
 
 
 def parse_yaml(text: str, source: Path | str) -> dict[str, Any]:

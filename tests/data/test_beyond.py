@@ -32,7 +32,7 @@ def prepared(beyond: dict[str, Any] | None) -> tuple[list[Row], list[str], dict[
     tree["data"]["world"] |= WORLD
     tree["beyond"] = beyond
     Path("params.yaml").write_text(yaml.safe_dump(tree))
-    prepare.main()
+    prepare.main([])
     corpus = [row["passage_id"] for row in read_rows("data/prepared/beyond_corpus.parquet", CORPUS)]
     account = json.loads(Path("metrics/prepare.json").read_text())
     return read_rows("data/prepared/beyond.parquet", PREPARED), corpus, account

@@ -57,8 +57,8 @@ def set_params(data: dict[str, Any], labels: dict[str, Any], runs: dict[str, Any
     tree["encoders"] = {"mini": {"model": "./tiny_encoder", "revision": None, "pooling": "mean", "max_length": 64}}
     tree["encoders"]["mini"] |= {"query_prefix": "", "passage_prefix": ""}
     tree["labels"], tree["runs"] = labels, {name: RUN | run for name, run in runs.items()}
-    tree["label"]["mlflow"] = False
-    tree["train"] |= {"seeds": [0], "epochs": 1, "queries_per_batch": 8, "mlflow": False}
+    tree["tracking"]["mlflow"] = False
+    tree["train"] |= {"seeds": [0], "epochs": 1, "queries_per_batch": 8}
     tree["evaluate"]["shown"] = [1]
     tree["control"] |= {"random_draws": 1, "human_source": next(iter(labels))}
     tree["compare"] |= {"reader": "tiny", "label_source": "tiny", "human_source": next(iter(labels)), "draws": 50}

@@ -126,7 +126,7 @@ def test_readers_are_loaded_one_at_a_time(predict: Callable[[], list[Row]], monk
     for module in (evaluate, control):
         monkeypatch.setattr(module, "load_reader", load)
     predict()
-    control.main()
+    control.main([])
     assert len(models) == 4
 
 
@@ -134,7 +134,7 @@ def test_references_that_no_reader_can_score_are_told(
     predict: Callable[[], list[Row]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_rows("data/prepared/test.parquet", [*ROWS[:5], ROWS[5] | {"answers": [LONG]}], PREPARED)
-    for rows in (predict(), control.main() or controlled("bm25")):
+    for rows in (predict(), (control.main([]), controlled("bm25"))[1]):
         assert {row["query_id"] for row in rows if row["answer_nll"] is None} == {"q5"}
     told = capsys.readouterr().err
     assert "evaluate kl: 8 of 48 answers have no answer loss, the first by reader_a to query 'q5'" in told
@@ -143,7 +143,7 @@ def test_references_that_no_reader_can_score_are_told(
 
 def test_questions_of_which_no_passage_has_a_word_are_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_rows("data/prepared/test.parquet", [*ROWS[:5], ROWS[5] | {"query": "zzz?"}], PREPARED)
-    control.main()
+    control.main([])
     assert "control bm25: no passage has a word of 1 of 6 questions: their ranking is" in capsys.readouterr().err
 
 
@@ -192,10 +192,10 @@ def test_questions_from_another_domain_are_read_once_from_a_corpus_of_their_own(
 
 def test_controls_answer_questions_from_another_domain_save_the_oracle(project: Path) -> None:
     set_params(shown=[1, 3])
-    control.main()
+    control.main([])
     before = {name: controlled(name) for name in (*NOT_RETRIEVED, "bm25", "untrained")}
     set_beyond([*FAR[1:], FAR[0] | {"passages": [p | {"is_selected": None} for p in FAR[0]["passages"]]}])
-    control.main()
+    control.main([])
     for name, rows in before.items():
         here, far = parted(controlled(name))
         assert here == rows
@@ -214,7 +214,7 @@ def test_every_encoder_is_a_control_before_training(project: Path) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(tree))
     tiny.tiny_encoder(3).save(project / "models/encoders/other")
     (project / "models/encoders/gone").mkdir()
-    control.main()
+    control.main([])
     assert not (project / "models/encoders/gone").exists()
     own, other = controlled("untrained"), controlled("untrained_other")
     assert [row["query_id"] for row in own] == [row["query_id"] for row in other] and {
@@ -228,7 +228,7 @@ def controlled(name: str) -> list[Row]:
 
 
 def test_controls_that_rank_are_read_for_every_number_and_the_others_once(project: Path) -> None:
-    control.main()
+    control.main([])
     for name in [*NOT_RETRIEVED, "bm25", "untrained"]:
         rows = read_rows(f"data/predictions/controls/{name}.parquet", PREDICTIONS)
         readings = Counter((row["reader"], row["seed"], row["shown"]) for row in rows)
@@ -253,13 +253,13 @@ def test_the_oracle_shows_the_first_of_the_best_candidates(project: Path) -> Non
         for index, loss in enumerate(of_passage)
     ]
     write_rows("data/labels/reader_a/test.parquet", labels, SOFT_LABELS)
-    control.main()
+    control.main([])
     assert [row["shown_ids"] for row in controlled("oracle")] == [[names[1]] for names in ids]
 
 
 def test_controls_search_the_corpus_that_runs_search(project: Path) -> None:
     set_params(shown=[1], corpus_size=11, empty_passage=True)
-    control.main()
+    control.main([])
     own = {p["passage_id"] for row in ROWS for p in row["passages"]}
     for name in ("bm25", "untrained"):
         rows = read_rows(f"data/predictions/controls/{name}.parquet", PREDICTIONS)

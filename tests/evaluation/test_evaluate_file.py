@@ -297,8 +297,8 @@ def test_input_that_cannot_be_used_is_named(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "arguments are required: --encoder, --reader, --input, --output"),
-        (["--encoder", "x", "--input", "x", "--output", "x"], "arguments are required: --reader"),
+        ([], "arguments are required: --encoder, --input, --output"),
+        (["--encoder", "x", "--input", "x"], "arguments are required: --output"),
         (["--shown", "0"], "must be 1 or more"),
         (["--prompt", "Answer:"], "{passage}"),
         (["--range", "7"], "FIRST:LAST"),
@@ -318,3 +318,20 @@ def test_help_tells_every_option(folder: Path, monkeypatch: pytest.MonkeyPatch, 
     told = capsys.readouterr().out
     assert caught.value.code == 0 and "--encoder-revision" in told and "with 95% intervals" in " ".join(told.split())
     assert [path.name for path in folder.iterdir()] == ["questions.jsonl"]
+
+
+def test_without_a_reader_retrieval_alone_is_measured(
+    folder: Path, evaluated: Evaluated, models: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Its figures are those that a reader's evaluation has; nothing is said of answers."""
+    whole, predictions, _ = evaluated(*SHORT, "--shown", 1)
+    given = ("--encoder", models / "bert", "--input", "questions.jsonl")
+    run(*given, "--output", "alone", monkeypatch=monkeypatch)
+    alone = json.loads(Path("alone/summary.json").read_text())
+    assert alone["retrieval"] == whole["retrieval"] and alone["reader"] is None and alone["answers"] == {}
+    assert sorted(path.name for path in Path("alone").iterdir()) == ["rankings.parquet", "summary.json"]
+    ranked = read_rows("alone/rankings.parquet", evaluate_file.RANKINGS)
+    assert ranked == [{name: row[name] for name in evaluate_file.RANKED} for row in predictions]
+    told = capsys.readouterr()
+    assert "Retrieval" in told.out and "Answers from" not in told.out
+    assert "evaluate_file: 6 of 6 questions in alone. " in told.err

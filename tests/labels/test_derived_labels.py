@@ -70,7 +70,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setattr(derive, "keep_freed_memory", lambda: None)
     tree = tiny.with_runs(yaml.safe_load(tiny.PROFILE.read_text()))
-    tree["label"] |= {"mlflow": False}
+    tree["tracking"]["mlflow"] = False
     tree["derived_labels"] = DERIVED
     tree["runs"] |= {name: tree["runs"][run] | {"labels": name} for name, run in RUNS.items()}
     Path("params.yaml").write_text(yaml.safe_dump(tree))

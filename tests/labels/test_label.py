@@ -24,7 +24,8 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     tree = yaml.safe_load(tiny.PROFILE.read_text())
-    tree["label"] |= {"mlflow": False, "unscorable": "skip", "batch_tokens": 300}
+    tree["tracking"]["mlflow"] = False
+    tree["label"] |= {"unscorable": "skip", "batch_tokens": 300}
     Path("params.yaml").write_text(yaml.safe_dump(tree))
     for place, split in enumerate(label.SPLITS):
         rows = tiny.world(3, 3 * place)

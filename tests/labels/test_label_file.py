@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,15 +88,23 @@ def test_command_labels_a_file(folder: Path, model: Path, monkeypatch: pytest.Mo
     arguments = ("--model", model, "--input", "questions.jsonl", "--output", "out/labels.parquet")
     done = command(*arguments, folder=folder)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("\n") == 1 and "24 triples, 0 of them from the journal" in done.stderr
+    assert done.stderr.count("\n") == 2 and "24 triples, 0 of them from the journal" in done.stderr
     assert pq.read_schema(folder / "out/labels.parquet").names == SOFT_LABELS.names
     rows = read_rows(folder / "out/labels.parquet", SOFT_LABELS)
     assert [row["nll_sum"] for row in rows] == pytest.approx(losses(model, ROWS), abs=1e-4)
     assert [row["query_id"] for row in rows[::4]] == [f"questions-{line}" for line in range(1, 7)]
     assert all(row["passage_id"] == NO_PASSAGE for row in rows[3::4]) and {row["answer_index"] for row in rows} == {0}
-    account = json.loads(done.stdout)
+    account = json.loads((folder / "out/labels.account.json").read_text())
     assert (account["queries"], account["rows"], account["unscorable"]) == (6, 24, 0)
-    assert account in [json.loads(path.read_text()) for path in (folder / "out").glob("labels*.json")]
+    shown = [line.strip().rsplit(None, 1) for line in done.stdout.splitlines() if line.strip()]
+    shown = [[words.strip(), value] for words, value in shown if value.strip("─")]
+    assert [" ".join(line) for line in shown[:3]] == [
+        "questions 6",
+        "labels: every candidate and no passage, by every reference 24",
+        "of them without a loss 0",
+    ]
+    assert ["gain of a passage over none, mean, nats a token", f"{account['gain']['mean']:+.3f}"] in shown
+    assert re.search(r"^label_file: 24 of 24 losses in out/labels.parquet\. \d+ s, no warnings\.$", done.stderr, re.M)
 
     before = (folder / "out/labels.parquet").read_bytes()
     (folder / "out/labels.parquet").unlink()
@@ -155,8 +164,9 @@ def test_answer_that_cannot_be_scored_stops_or_is_counted(
     told = capsys.readouterr()
     lines = [line for line in told.err.splitlines() if "left without a label" in line]
     assert len(lines) == 4 and all(repr(rows[2]["query"]) in line and line.endswith(".") for line in lines)
-    account = json.loads(told.out)
+    account = json.loads(Path("labels.account.json").read_text())
     assert (account["queries"], account["rows"], account["unscorable"]) == (6, 24, 4)
+    assert re.search(r"of them without a loss +4 *$", told.out, re.M)
     found = read_rows("labels.parquet", SOFT_LABELS)
     empty = [row for row in found if row["nll_sum"] is None]
     assert len(found) == 28 and all(row["n_tokens"] is None and row["answer_index"] == 1 for row in empty)

@@ -159,8 +159,8 @@ def write_params(of_reader: str, of_encoder: str) -> None:
     tree["encoders"] = {"mini": READY["encoders"].get(of_encoder, ANY["encoder"]) | here | {"model": "./encoder"}}
     del tree["labels"]["reader_b"]
     tree["runs"] = {name: tree["runs"][name] for name in ("infonce", "kl")}
-    tree["label"]["mlflow"] = False
-    tree["train"] |= {"seeds": [0], "epochs": 1, "queries_per_batch": 4, "learning_rate": 0.01, "mlflow": False}
+    tree["tracking"]["mlflow"] = False
+    tree["train"] |= {"seeds": [0], "epochs": 1, "queries_per_batch": 4, "learning_rate": 0.01}
     tree["evaluate"]["shown"], tree["control"]["random_draws"] = [1], 1
     Path("params.yaml").write_text(yaml.safe_dump(tree))
 

@@ -320,7 +320,7 @@ def test_what_is_fetched_late_is_asked_for_before_data_are_read(
     tree[section] = (tree[section] if section == "labels" else {}) | entry | (scoring if section == "judge" else {})
     Path("params.yaml").write_text(yaml.safe_dump(tree))
     with pytest.raises(ValueError, match=said):
-        prepare.main()
+        prepare.main([])
 
 
 @pytest.mark.parametrize("stage", ["reader", "encoder"])

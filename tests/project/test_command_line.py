@@ -57,8 +57,7 @@ def test_a_stage_takes_its_name_as_dvc_gives_it(given: str, monkeypatch: pytest.
     name = given.removeprefix("label@")
     told = ended("label", given, monkeypatch=monkeypatch)
     assert told.startswith(f"error: params.yaml: labels: {name!r} is none of ")
-    monkeypatch.setattr(sys, "argv", ["label.py", "label@human"])
-    assert named("labels", {"human": 1}) == ("human", 1)
+    assert named("labels", None, ["label@human"])[1] == "human"
 
 
 @pytest.mark.parametrize("stage", NAMED)

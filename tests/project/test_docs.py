@@ -42,7 +42,7 @@ def test_your_own_record_and_its_profile(tmp_path: Path, monkeypatch: pytest.Mon
     for split in ("train", "validation", "test"):
         own = record | {"query": f"{record['query']}, {split}", "group_id": split}
         Path(f"data/raw/{split}.jsonl").write_text(json.dumps(own) + "\n")
-    prepare.main()
+    prepare.main([])
     (row,) = read_rows("data/prepared/train.parquet", PREPARED)
     assert row["answers"] == ["the Vistula"] and row["group_id"] == "train"
     assert [passage["is_selected"] for passage in row["passages"]] == [None, 1]
@@ -52,7 +52,7 @@ def test_your_own_record_and_its_profile(tmp_path: Path, monkeypatch: pytest.Mon
         file.unlink()
     own = [record | {"query": f"{record['query']}, {n}", "group_id": str(n)} for n in range(10)]
     Path("data/raw/mine.jsonl").write_text("".join(json.dumps(one) + "\n" for one in own))
-    prepare.main()
+    prepare.main([])
     counted = [len(read_rows(f"data/prepared/{split}.parquet", PREPARED)) for split in prepare.SPLITS]
     assert counted == [0, 6, 1, 3], "a single file is divided by the shares"
 
@@ -104,8 +104,7 @@ def test_a_loss() -> None:
 def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
     """The lines that `python src/compare.py --show` prints of the results in metrics/."""
     monkeypatch.chdir(REPOSITORY)
-    monkeypatch.setattr("sys.argv", ["compare.py", "--show"])
-    compare.main()
+    compare.command(["--show"])
     return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
 
 

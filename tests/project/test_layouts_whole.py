@@ -134,7 +134,7 @@ def test_a_layout_goes_from_prepare_to_compare(layout: str, tmp_path: Path, monk
     tree["data"]["limits"] = {"reader": READER, "train": None, "validation": None, "test": None}
     tree |= {"beyond": None, "readers": {"reader_a": tree["readers"]["reader_a"]}}
     tree["labels"]["human"] = {"kind": "selected", "needs": "data/prepared/train.parquet"}
-    tree["label"]["mlflow"] = False
+    tree["tracking"]["mlflow"] = False
     tree["encoders"]["mini"]["fit"]["steps"] = 1
     Path("params.yaml").write_text(yaml.safe_dump(tree))
     Path("data/raw").mkdir(parents=True)

@@ -6,7 +6,7 @@ No model is there: a command that began its work would say so instead.
 import os
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import comparison_world as world
 import pytest
@@ -158,8 +158,8 @@ def test_mined_labels_do_not_write_through_a_link_to_their_source(monkeypatch: p
     monkeypatch.setattr(derive, "load_encoder", lambda path: None)
     monkeypatch.setattr(derive, "mine", lambda *_: [])
     settings = MinedNegatives(kind="mined", needs="data/labels/human", encoder="x", per_query=2, depth=9, below=0.95)
-    label = type("Label", (), {"batch_tokens": 1})
-    derive.mined(Path("data/labels/hard"), dict.fromkeys(derive.SPLITS, tiny.world(3)), settings, label)
+    params = SimpleNamespace(label=SimpleNamespace(batch_tokens=1))
+    derive.mined(Path("data/labels/hard"), dict.fromkeys(derive.SPLITS, tiny.world(3)), settings, params)
     assert Path("mine.parquet").read_bytes() == before
     same = [Path(f"data/labels/{name}/train.parquet").read_bytes() for name in ("human", "hard")]
     assert same[0] == same[1]

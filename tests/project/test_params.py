@@ -113,7 +113,7 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"train/epochs": True}, "train.epochs", ["a whole number", "True (bool)"]),
     ({"train/clip": True}, "train.clip", ["a finite number", "True (bool)"]),
     ({"train/clip": float("nan")}, "train.clip", ["finite", "nan"]),
-    ({"train/mlflow": 1}, "train.mlflow", ["true or false", "1 (int)"]),
+    ({"tracking/mlflow": 1}, "tracking.mlflow", ["true or false", "1 (int)"]),
     ({"train/seeds": 0}, "train.seeds", ["a list"]),
     ({"train/seeds": [0, "1"]}, "train.seeds[1]", ["a whole number"]),
     ({"encoders/mini/query_prefix": None}, "encoders.mini.query_prefix", ["must be text"]),
@@ -275,7 +275,11 @@ REFUSED: list[tuple[dict[str, Any], str, list[str]]] = [
     ),
     # label
     ({"label": DELETE}, "label", ["missing", "profiles/default.yaml"]),
-    ({"label/mlflow": DELETE}, "label.mlflow", ["missing"]),
+    ({"tracking/mlflow": DELETE}, "tracking.mlflow", ["missing"]),
+    *[
+        ({at: 1}, at.replace("/", "."), [f"is now tracking.{at.split('/')[1]}", "decides no result", "move it there"])
+        for at in ("label/mlflow", "train/mlflow", "train/checkpoint_seconds")
+    ],
     ({"label/batch_tokens": 0}, "label.batch_tokens", ["at least 1", "0"]),
     ({"label/batch_tokens": 8e3}, "label.batch_tokens", ["a whole number", "8000.0 (float)"]),
     ({"label/unscorable": "skp"}, "label.unscorable", ["error, skip", "Did you mean 'skip'?"]),

@@ -135,9 +135,12 @@ def test_another_encoding_and_a_folder_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
-        (("mlflow: true ", "mlflow: yes "), "label.mlflow: must be true or false, got 'yes' (str). YAML 1.2 reads it "),
+        (
+            ("mlflow: true ", "mlflow: yes "),
+            "tracking.mlflow: must be true or false, got 'yes' (str). YAML 1.2",
+        ),
         (("clip: 1.0 ", f"clip: {10**400} "), "train.clip: must be a finite number, got inf"),
-        (("mlflow: true ", f"mlflow: {['x'] * 500} "), "label.mlflow: must be true or false, got ['x', 'x'"),
+        (("mlflow: true ", f"mlflow: {['x'] * 500} "), "tracking.mlflow: must be true or false, got ['x', 'x'"),
     ],
 )
 def test_a_value_of_another_type_is_told_shortly(tmp_path: Path, edit: tuple[str, str], says: str) -> None:

@@ -16,22 +16,23 @@ WHOLE = '{"write": {}, "read": {}}'
 def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     unlock.LOCK.parent.mkdir(parents=True)
+    Path(".git").mkdir()
     return unlock.LOCK
 
 
 @pytest.mark.parametrize("left", ["", '{"write": {"a', "[]", "\0\0\0"])
 def test_a_broken_lock_is_removed_with_a_line(lock: Path, left: str, capsys: pytest.CaptureFixture[str]) -> None:
     lock.write_text(left)
-    unlock.main()
+    unlock.main([])
     assert not lock.exists()
     said = capsys.readouterr().err
     assert said == f"{lock}: removed, as a kill had left it broken and no process of DVC runs here.\n"
 
 
 def test_a_whole_lock_stays_and_an_absent_one_is_no_error(lock: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    unlock.main()
+    unlock.main([])
     lock.write_text(WHOLE)
-    unlock.main()
+    unlock.main([])
     assert lock.read_text() == WHOLE and capsys.readouterr().err == ""
 
 
@@ -47,7 +48,7 @@ def test_while_dvc_runs_here_nothing_is_removed(
     with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE) as process:
         try:
             process.stdout.readline()
-            unlock.main()
+            unlock.main([])
         finally:
             process.kill()
     assert lock.exists() == (place != "elsewhere")
@@ -62,5 +63,5 @@ def test_dvc_goes_on_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     process = workspace.start("repro", "check")
     output, _ = process.communicate()
     assert process.returncode != 0 and "Unable to read RWLock-file" in output
-    unlock.main()
+    unlock.main([])
     assert "Running stage 'check'" in workspace.dvc("repro", "check")

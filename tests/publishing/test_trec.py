@@ -110,3 +110,10 @@ def test_other_ids_stay_as_they_are_and_none_is_the_empty_passages() -> None:
     assert trec.name_of("") == "no-passage"
     with pytest.raises(RecordError, match="is the empty passage's"):
         trec.name_of("no-passage")
+
+
+def test_labels_that_params_do_not_have_are_told_with_the_nearest(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ParamsError, match="params.yaml: labels: 'humn' is none of .* Did you mean 'human'?"):
+        export(monkeypatch, "infonce_a", "--labels", "humn")

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 COUNT = 2
 RUNS = {"infonce": tiny.truth_labelled, "full_modular": tiny.soft_labelled}  # mse has weights besides the encoder's
 BATCHES = {"ragged": np.array([7, 2, 3, 11, 0, 13, 8]), "one query": np.array([5])}  # the second leaves a rank none
-SETTINGS = replace(tiny.PARAMS.train, epochs=1, queries_per_batch=len(TRAIN), learning_rate=0.003, mlflow=False)
+SETTINGS = replace(tiny.PARAMS.train, epochs=1, queries_per_batch=len(TRAIN), learning_rate=0.003)
 Found = dict[str, dict[str, Tensor]]
 
 

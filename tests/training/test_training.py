@@ -25,7 +25,7 @@ from bitter_retrieval.training.state import Metrics
 
 KL = tiny.RUNS["kl"]
 OWN = tiny.RUNS | {"margin": replace(tiny.RUNS["margin"], in_batch="none")}  # margin on a query's own candidates alone
-CHANGES = {"epochs": 3, "queries_per_batch": 6, "learning_rate": 0.003, "micro_batch_tokens": 256, "mlflow": False}
+CHANGES = {"epochs": 3, "queries_per_batch": 6, "learning_rate": 0.003, "micro_batch_tokens": 256}
 SETTINGS = replace(tiny.PARAMS.train, **CHANGES)
 TRAIN, VALIDATION = tiny.world(20), tiny.world(8, first=24)
 Curve = list[tuple[int, Metrics]]

@@ -26,6 +26,7 @@ from bitter_retrieval.encoders.encoder import Encoder, load_encoder
 from bitter_retrieval.journal import journal_folder
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.records import SOFT_LABELS, write_rows
+from bitter_retrieval.tracking import Tracking
 from bitter_retrieval.training import loop as training
 from bitter_retrieval.training import state as training_state
 from bitter_retrieval.training.distributed import ALONE
@@ -158,7 +159,8 @@ def other_weights(folder: Path) -> None:
 
 def other_manner(folder: Path) -> None:
     """The interval of saving and the list of seeds do not change the result of a seed."""
-    edit_params(folder, lambda tree: tree["train"].update(checkpoint_seconds=3600, seeds=[4, 0]))
+    edit_params(folder, lambda tree: tree["tracking"].update(checkpoint_seconds=3600))
+    edit_params(folder, lambda tree: tree["train"].update(seeds=[4, 0]))
 
 
 @pytest.mark.parametrize(
@@ -256,7 +258,7 @@ def test_everything_that_decides_has_a_part_in_the_key(tmp_path: Path, monkeypat
         keys.append(key())
     assert len(set(keys)) == len(keys) == 12
     assert key() == keys[0] == key(changed(seeds=[7]))
-    assert key(replace(params, train=replace(params.train, mlflow=True, checkpoint_seconds=5.0))) == keys[0]
+    assert key(replace(params, tracking=Tracking(mlflow=True, checkpoint_seconds=5.0))) == keys[0]
 
 
 def test_the_code_in_the_key_is_what_training_imports() -> None:

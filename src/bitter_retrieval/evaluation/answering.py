@@ -12,6 +12,7 @@ figures. Likewise for a question, or passages, that it cannot be asked: the answ
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -30,6 +31,8 @@ from bitter_retrieval.records import NO_PASSAGE, Row
 from bitter_retrieval.scoring import exact_match, f1
 
 METHOD = 2  # part of every key: raise it when a change of the code alters an answer or its loss
+# Opens a progress bar by name, total and unit; gives the function that advances it.
+Watch = Callable[[str, int, str], AbstractContextManager[Callable[[int], None]]]
 NOT_ASKED = Answer("", truncated=0)  # of a question that the reader cannot be asked
 
 
@@ -56,14 +59,16 @@ def predict(
     budget: int,
     journal: Journal,
     beyond: bool = False,
+    watch: Watch = lambda *_: nullcontext(lambda count: None),
 ) -> list[Row]:
     """Rows of records.PREDICTIONS, in the order of `shown`.
 
     count: the entry of evaluate.shown; shown: by seed; texts: by passage id; budget: tokens a batch; beyond: whether
-    the questions are from another domain.
+    the questions are from another domain; watch: shows the progress.
     """
     items = _distinct(shown)
-    found = dict(zip(items, _answers(reader, list(items.values()), texts, budget, journal), strict=True))
+    watched = partial(watch, f"{system}: {reader.name}")
+    found = dict(zip(items, _answers(reader, list(items.values()), texts, budget, journal, watched), strict=True))
     return [
         _row(system, reader.name, seed, count, item, *found[_key(item)], beyond)
         for seed, of_seed in shown.items()
@@ -84,19 +89,32 @@ def _distinct(shown: Mapping[int, Sequence[Shown]]) -> dict[tuple[str, ...], Sho
 
 
 def _answers(
-    reader: Reader, items: Sequence[Shown], texts: dict[str, str], budget: int, journal: Journal
+    reader: Reader,
+    items: Sequence[Shown],
+    texts: dict[str, str],
+    budget: int,
+    journal: Journal,
+    watch: Callable[[int, str], AbstractContextManager[Callable[[int], None]]],
 ) -> list[tuple[Answer, float | None]]:
-    """Each item's answer, and the lowest answer loss of its references."""
+    """Each item's answer, and the lowest answer loss of its references; both are what `watch` counts."""
     contexts = [_context([texts[one] for one in item.passage_ids if one != NO_PASSAGE]) for item in items]
     asked = [(item.row["query"], context) for item, context in zip(items, contexts, strict=True)]
     triples = [
         [Triple(*own, reference) for reference in item.row["answers"]] for item, own in zip(items, asked, strict=True)
     ]
-    scores = _scores(reader, [triple for own in triples for triple in own], budget, journal)
-    scored = [[score for triple in own if (score := scores[triple])] for own in triples]
-    known = [next((said for _, said in own if said is not None), None) for own in scored]
-    once = partial(_once, journal, reader, "answers")
-    answers = generate_answers(reader, asked, budget, once, _leave_out, known)
+    distinct = list(dict.fromkeys(chain.from_iterable(triples)))
+    with watch(len(distinct) + len(items), "text") as advance:
+
+        def once(batch: Sequence[Any], work: Callable[[], list]) -> list:
+            found = _once(journal, reader, "answers", batch, work)
+            advance(len(found))
+            return found
+
+        scores = _scores(reader, distinct, budget, journal, advance)
+        scored = [[score for triple in own if (score := scores[triple])] for own in triples]
+        known = [next((said for _, said in own if said is not None), None) for own in scored]
+        advance(len(known) - known.count(None))
+        answers = generate_answers(reader, asked, budget, once, _leave_out, known)
     best = [min((loss for loss, _ in own), default=None) for own in scored]
     return [(NOT_ASKED, None) if answer is None else (answer, loss) for answer, loss in zip(answers, best, strict=True)]
 
@@ -125,14 +143,17 @@ def without_loss(rows: Sequence[Row]) -> str:
 Scored = tuple[float, list[int] | None]  # nats a token, and Score.said
 
 
-def _scores(reader: Reader, triples: Sequence[Triple], budget: int, journal: Journal) -> dict[Triple, Scored | None]:
+def _scores(
+    reader: Reader, distinct: Sequence[Triple], budget: int, journal: Journal, advance: Callable[[int], None]
+) -> dict[Triple, Scored | None]:
     """Of each triple, None if the reader cannot score it. Chunks are as the Scorer would make them."""
-    scorer, distinct = Scorer(reader, budget, saying=True), list(dict.fromkeys(triples))
+    scorer = Scorer(reader, budget, saying=True)
     scores: dict[Triple, Scored | None] = {}
     for start in range(0, len(distinct), CHUNK):
         chunk = distinct[start : start + CHUNK]
         found = _once(journal, reader, "answer losses", [budget, *chunk], partial(_score, scorer, chunk))
         scores |= zip(chunk, found, strict=True)
+        advance(len(chunk))
     return scores
 
 

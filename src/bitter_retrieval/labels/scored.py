@@ -30,18 +30,24 @@ Say = Callable[[str], object]  # prints a line
 
 
 def score_splits(
-    reader: "Reader", splits: dict[str, list[Row]], settings: Label, watch: Watch, say: Say, by: str = "answers"
+    reader: "Reader",
+    splits: dict[str, list[Row]],
+    settings: Label,
+    watch: Watch,
+    say: Say,
+    by: str = "answers",
+    tracked: bool = False,
 ) -> dict[str, list[Row]]:
     """By split, the loss of each candidate and of no passage: by answers, one for every reference; by utility, one.
 
-    watch: shows the progress of a split. say: prints the work and speed of a split.
+    watch: shows the progress of a split. say: prints the work and speed of a split. tracked: logs them to MLflow.
     """
     from bitter_retrieval.readers.answer_loss import Scorer
 
     labels: dict[str, list[Row]] = {}
     with (
         Journal(journal_folder() / "answer_loss.sqlite") as journal,
-        open_tracker(settings.mlflow, "label", reader.name, asdict(settings), {"reader": reader.identity}) as tracker,
+        open_tracker(tracked, "label", reader.name, asdict(settings), {"reader": reader.identity}) as tracker,
     ):
         for step, (split, rows) in enumerate(splits.items()):
             scorer = Scorer(reader, settings.batch_tokens, journal)

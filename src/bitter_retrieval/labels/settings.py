@@ -210,4 +210,3 @@ class Label:
 
     batch_tokens: Count  # tokens in a batch, which bound its memory
     unscorable: Literal["error", "skip"]  # skip leaves the label empty, and counts it
-    mlflow: bool  # log rates

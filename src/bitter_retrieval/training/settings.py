@@ -78,8 +78,6 @@ class Train:
     clip: Positive  # bound on the norm of the gradient
     micro_batch_tokens: Count  # tokens encoded at once, which bound memory
     select: Literal["loss", "last"]  # which epoch's weights are kept
-    mlflow: bool  # log curves
     precision: Literal["float32", "bfloat16"] = "float32"  # of encoding
     recompute: bool = False  # activations are computed again instead of kept
     attention: Attention = "auto"
-    checkpoint_seconds: NotNegative = 60.0  # between saved states, from which a killed stage continues
