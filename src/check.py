@@ -17,7 +17,7 @@ CHECKED = Path("data/checked")
 def main() -> None:
     load_params()
     CHECKED.parent.mkdir(parents=True, exist_ok=True)
-    CHECKED.write_text("The names in params.yaml may be names of files.\n")
+    CHECKED.write_text("The names in params.yaml may be names of files.\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

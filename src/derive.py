@@ -41,7 +41,7 @@ def main() -> None:
     kinds: dict[str, Callable[..., dict]] = {"mined": mined, "on_policy": on_policy, "reranker": reranker}
     counted = kinds[settings.kind](LABELS / name, rows, settings, params.label)
     METRICS.mkdir(parents=True, exist_ok=True)
-    (METRICS / f"{name}.json").write_text(json.dumps(counted, indent=2) + "\n")
+    (METRICS / f"{name}.json").write_text(json.dumps(counted, indent=2) + "\n", encoding="utf-8")
 
 
 def mined(folder: Path, rows: dict[str, list[Row]], settings: MinedNegatives, label: Label) -> dict:

@@ -154,7 +154,7 @@ def evaluate_file(arguments: argparse.Namespace) -> None:
         summary["counts"]["without_matching_word"] = without_word(ranking.scores for ranking in rankings)
     summary["counts"]["left_out_fields"] = found.fields | {f"corpus.{name}": count for name, count in fields.items()}
     write_rows(written[0], predictions, PREDICTIONS)
-    written[1].write_text(json.dumps(summary, indent=2) + "\n")
+    written[1].write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     console = PlainConsole()
     console.print(f"{arguments.encoder} and {arguments.reader} on {arguments.input}", soft_wrap=True)
     for part in evaluation_summary.tables(summary):

@@ -72,7 +72,7 @@ def main() -> None:
     counted = {split: (soft_account(rows[split], labels[split]) if soft else counts(labels[split])) for split in SPLITS}
     counted |= more
     METRICS.mkdir(parents=True, exist_ok=True)
-    (METRICS / f"{name}.json").write_text(json.dumps(counted, indent=2) + "\n")
+    (METRICS / f"{name}.json").write_text(json.dumps(counted, indent=2) + "\n", encoding="utf-8")
 
 
 # -- a reader's answer losses ----------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def label_file(arguments: argparse.Namespace) -> None:
     if is_gguf(arguments.model):
         account["weights"] = provenance(find_gguf(arguments.model, arguments.revision))
     counted = json.dumps(account, indent=2)
-    counts_file.write_text(counted + "\n")
+    counts_file.write_text(counted + "\n", encoding="utf-8")
     print(counted)
 
 

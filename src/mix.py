@@ -38,7 +38,7 @@ def main() -> None:
             counted[split]["queries_with_human_label"] = len({row["query_id"] for row in replaced})
         write_rows(LABELS / name / f"{split}.parquet", labels, SOFT_LABELS)
     METRICS.mkdir(parents=True, exist_ok=True)
-    (METRICS / f"{name}.json").write_text(json.dumps(counted, indent=2) + "\n")
+    (METRICS / f"{name}.json").write_text(json.dumps(counted, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def main() -> None:
     if params.beyond:
         counted["beyond"] = summary({"test": beyond}, corpus, account)
     METRICS.parent.mkdir(exist_ok=True)
-    METRICS.write_text(json.dumps(counted, indent=2) + "\n")
+    METRICS.write_text(json.dumps(counted, indent=2) + "\n", encoding="utf-8")
 
 
 def warn(at: str, account: dict[str, Any]) -> None:

@@ -47,7 +47,7 @@ def main() -> None:
     save_settings(MODELS / name, asked, weights)
     METRICS.mkdir(parents=True, exist_ok=True)
     found = accuracy(load_reader(MODELS / name), held_out)
-    (METRICS / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
+    (METRICS / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 def divide(rows: list[Row], held_out: int) -> tuple[list[Row], list[Row]]:

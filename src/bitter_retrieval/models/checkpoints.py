@@ -32,7 +32,7 @@ def write_pointer(folder: Path, model: str, revision: str | None) -> None:
     if Path(path).exists():
         source["fingerprint"] = fingerprint(path, None)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / POINTER).write_text(json.dumps(source, indent=2) + "\n")
+    (folder / POINTER).write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
 
 
 def resolve_checkpoint(folder: Path) -> tuple[str, str | None]:
