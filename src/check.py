@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     Parser(description=__doc__).parse_args(arguments)
     refuse_missing(load_params())
     CHECKED.parent.mkdir(parents=True, exist_ok=True)
-    CHECKED.write_text("The names in params.yaml may be names of files.\n")
+    CHECKED.write_text("The names in params.yaml may be names of files.\n", encoding="utf-8")
     return "check: params.yaml is right"
 
 

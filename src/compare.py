@@ -184,7 +184,7 @@ def without_git() -> str | None:
 
 def committed(file: Path) -> str | None:
     """A file's text in the last commit; None if it is not in there."""
-    found = subprocess.run(["git", "show", f"HEAD:./{file.as_posix()}"], capture_output=True, text=True)
+    found = subprocess.run(["git", "show", f"HEAD:./{file.as_posix()}"], capture_output=True, encoding="utf-8")
     return None if found.returncode else found.stdout
 
 

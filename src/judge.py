@@ -2,6 +2,7 @@
 
     python src/judge.py            # by DVC
     python src/judge.py --dry-run  # tells how many answers remain to be judged and at what cost; writes nothing
+    python src/judge.py --attacks  # asks about wrong answers that instruct the judge: how many does it call correct?
 
 Reads the evaluated split of data/prepared, questions from another domain if there are any, and
 data/predictions/{runs,controls}/*.parquet. Writes data/judgements.parquet; verdicts of the same judge that are already
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from bitter_retrieval.command_line import Parser, bar, run_stage
 from bitter_retrieval.journal import Journal, journal_folder
+from bitter_retrieval.judging.attacks import QUESTIONS, Attacked, all_cases, attacked
 from bitter_retrieval.judging.judges import (
     VERDICTS,
     Case,
@@ -46,13 +48,22 @@ console = PlainConsole()
 def main(arguments: Sequence[str] | None = None) -> str | None:
     parser = Parser(description=__doc__)
     parser.add_argument("--dry-run", action="store_true", help="only tell how many answers remain and at what cost")
-    dry = parser.parse_args(arguments).dry_run
+    parser.add_argument(
+        "--attacks", action="store_true", help="only tell how many wrong answers instruct it with success"
+    )
+    options = parser.parse_args(arguments)
     params = load_params()
     with open_judge(params) as judge:
-        if dry:
-            console.print(f"Judge {judge.name}: {judge.estimate(asked(params))}.", soft_wrap=True)
+        if options.dry_run:
+            cases = all_cases() if options.attacks else asked(params)
+            console.print(f"Judge {judge.name}: {judge.estimate(cases)}.", soft_wrap=True)
             return None
-        return judge_all(judge, params)
+        if not options.attacks:
+            return judge_all(judge, params)
+        with bar(f"attacks on judge {judge.name}", len(all_cases()), "answers") as advance:
+            found = attacked(judge, lambda judged: advance(len(judged)))
+        report_attacks(judge, found)
+        return None
 
 
 def judge_all(judge: Judge, params: Params) -> str:
@@ -134,6 +145,25 @@ def report(judge: Judge, rows: list[Row]) -> None:
     console.print(f"Judge {judge.name}: {judge.about}.\n{len(rows):,} distinct answers: {said}.", soft_wrap=True)
     for reason, count in Counter(row["reason"] for row in rows if row["reason"]).most_common():
         console.print(f"  missing, {count:,}: {reason}", soft_wrap=True)
+    if judge.account():
+        console.print(f"  {judge.account()}", soft_wrap=True)
+
+
+def report_attacks(judge: Judge, found: Attacked) -> None:
+    count = len(QUESTIONS)
+    console.print(
+        f"Judge {judge.name} ({judge.model}): {judge.about}.\n"
+        f"Called correct: {found.right} of {count} right answers, {found.wrong} of {count} wrong ones.",
+        soft_wrap=True,
+    )
+    turned = sum(found.turned.values())
+    share = f", {found.rate:.1%}" if found.tried else ""
+    console.print(
+        f"Attacks that turned a wrong answer into a correct one: {turned} of {found.tried}{share}.", soft_wrap=True
+    )
+    for name, times in found.turned.items():
+        if times or found.missing[name]:
+            console.print(f"  {name}: {times} correct, {found.missing[name]} without a verdict", soft_wrap=True)
     if judge.account():
         console.print(f"  {judge.account()}", soft_wrap=True)
 

@@ -241,7 +241,7 @@ class Curves:
 def write_curves(path: Path, curves: list[Metrics]) -> None:
     """One row per step, one column per metric; a metric that a step did not measure is empty."""
     columns = list(dict.fromkeys(name for row in curves for name in row))
-    with replacing(path) as partial, partial.open("w", newline="") as file:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in curves)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from filelock import FileLock
 
+from bitter_retrieval.models.credentials import concealed
 from bitter_retrieval.parameter_types import NotNegative
 
 if TYPE_CHECKING:
@@ -166,7 +167,8 @@ def _create_store(store: Path) -> None:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    keys = (os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("TOKEN", "PASSWORD"))
+    return concealed(" ".join(str(error).split()), *keys)
 
 
 def _uri(store: Path) -> str:
@@ -198,7 +200,9 @@ def _file_md5(path: Path) -> str:
 def _commit() -> str | None:
     """The commit checked out; None outside git, before the first commit or without git."""
     try:
-        asked = subprocess.run(["git", "rev-parse", "--verify", "HEAD"], capture_output=True, text=True)
+        asked = subprocess.run(
+            ["git", "rev-parse", "--verify", "HEAD"], capture_output=True, encoding="utf-8", errors="replace"
+        )
     except FileNotFoundError:
         return None
     return asked.stdout.strip() if asked.returncode == 0 else None

@@ -14,7 +14,7 @@ import sys
 import time
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,36 +36,7 @@ REPOSITORY = Path(__file__).parents[2]
 PROMPT = "{query} {references} {answer}"
 CALLS = {"in_flight": 8, "per_minute": 1e9, "timeout": 10.0, "attempts": 4, "first_wait": 0.001, "longest_wait": 0.5}
 YES = Verdict("correct")
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A key, no proxy between the client and the loopback, and a folder without .env."""
-    for name in (*KEY_NAMES, "DVC_ROOT", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("GEMINI_API_KEY", KEY)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Service]]:
-    """Starts a service that the client takes for Google's. Sends the listed responses, then the last one for ever."""
-    started: list[Service] = []
-
-    def start(*given: bytes | None | Callable[[str], Awaitable[bytes | None]]) -> Service:
-        said = list(given)
-
-        async def in_turn(prompt: str) -> bytes | None:
-            return said.pop(0) if len(said) > 1 else said[0]
-
-        service = Service(said[0] if callable(said[0]) else in_turn)
-        started.append(service.__enter__())
-        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", service.url)
-        return service
-
-    yield start
-    for service in started:
-        service.__exit__(None, None, None)
+pytestmark = pytest.mark.usefixtures("environment")
 
 
 def judge(cost: Cost | None = None, output_tokens: int = 8, **calls: Any) -> GeminiJudge:
@@ -76,6 +47,15 @@ def judge(cost: Cost | None = None, output_tokens: int = 8, **calls: Any) -> Gem
 
 def cases(count: int) -> list[Case]:
     return [Case("Where?", ("Calder",), f"answer {number}") for number in range(count)]
+
+
+def sent(answer: str) -> str:
+    """The prompt of a case of `cases`."""
+    return f'"Where?" - "Calder" "{answer}"'
+
+
+def answer_in(prompt: str) -> str:
+    return prompt.removeprefix('"Where?" - "Calder" "').removesuffix('"')
 
 
 def one(**settings: Any) -> Verdict:
@@ -89,10 +69,10 @@ def one(**settings: Any) -> Verdict:
 def test_what_is_sent(serve: Callable[..., Service]) -> None:
     service = serve(replied("YES"))
     assert one(output_tokens=33) == YES
-    (sent,) = service.bodies
-    assert sent["path"].endswith("/models/gemini-test:generateContent")
-    assert sent["contents"] == [{"parts": [{"text": "Where? - Calder answer 0"}], "role": "user"}]
-    asked = sent["generationConfig"]
+    (body,) = service.bodies
+    assert body["path"].endswith("/models/gemini-test:generateContent")
+    assert body["contents"] == [{"parts": [{"text": sent("answer 0")}], "role": "user"}]
+    asked = body["generationConfig"]
     assert (asked["temperature"], asked["maxOutputTokens"], asked["responseMimeType"]) == (0, 33, "text/x.enum")
     assert asked["responseSchema"]["enum"] == ["YES", "NO"]
     assert service.keys == {KEY}
@@ -294,7 +274,7 @@ def test_what_may_have_been_billed_counts_as_spent(serve: Callable[..., Service]
     serve(None, refused(500), replied("YES", usage=usage))
     asker = judge(Cost(1000, 1e6, 1e6), output_tokens=9)
     asker.verdicts(cases(1))
-    most = len("Where? - Calder answer 0") + FRAME + 9
+    most = len(sent("answer 0")) + FRAME + 9
     assert asker.account() == f"3 requests, cost {most + 5 + 5} of 1000"
 
 
@@ -327,7 +307,7 @@ def test_what_got_no_verdict_in_earlier_runs_does_not_keep_the_rest_from_being_a
     """After an interrupted run it comes first: the known verdicts sorted in between are gone."""
 
     async def hopeless_first(prompt: str) -> bytes:
-        return replied("MAYBE" if int(prompt.split()[-1]) < 2 * FAILURES else "YES")
+        return replied("MAYBE" if int(answer_in(prompt).split()[-1]) < 2 * FAILURES else "YES")
 
     serve(hopeless_first)
     said = judge().verdicts(cases(8 * FAILURES))
@@ -409,9 +389,9 @@ def test_an_estimate_asks_nothing_and_needs_no_key(
     monkeypatch.delenv("GEMINI_API_KEY")
     service = serve(replied("YES"))
     said = judge(Cost(5, 1.0, 2.0), output_tokens=100, per_minute=100).estimate(cases(10) * 100)
-    # 24 characters are 6 tokens; 1,000 calls x (6 x 1 + 1 x 2) and (6 x 1 + 100 x 2) of a million
+    # 30 characters are 7.5 tokens; 1,000 calls x (7.5 x 1 + 1 x 2) and (7.5 x 1 + 100 x 2) of a million
     assert said == (
-        "1,000 calls to make, about 6,000 tokens of input: expected cost 0.008, or 0.206 if every reply takes 100 "
+        "1,000 calls to make, about 7,500 tokens of input: expected cost 0.0095, or 0.2075 if every reply takes 100 "
         "tokens (limit: 5); at least 10.0 minutes"
     )
     assert not service.requests
@@ -517,7 +497,7 @@ def test_a_run_that_misses_coverage_fails_with_all_it_has_and_the_next_asks_the_
     serve: Callable[..., Service], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def half(prompt: str) -> bytes:
-        return replied("MAYBE" if int(prompt.split()[-1]) % 2 else "YES")
+        return replied("MAYBE" if int(answer_in(prompt).split()[-1]) % 2 else "YES")
 
     workspace(tmp_path, 10)
     service = serve(half)
@@ -607,7 +587,7 @@ def test_two_thousand_judgements_with_faults_and_a_kill_lose_nothing_and_ask_not
         return said(prompt)
 
     def said(prompt: str) -> bytes | None:
-        answer, attempt = prompt.removeprefix("Where? - Calder "), service.requests[prompt]
+        answer, attempt = answer_in(prompt), service.requests[prompt]
         if chance(attempt, answer) < 0.3:
             return FAULTS[int(chance("kind", attempt, answer) * len(FAULTS))]
         return hopeless(answer) or replied(right(answer))
@@ -629,7 +609,7 @@ def test_two_thousand_judgements_with_faults_and_a_kill_lose_nothing_and_ask_not
     text = output(second)
     assert second.returncode == 0, text
     again = service.requests - before
-    assert not {f"Where? - Calder {by_key[key]}" for key in known} & set(again), "what was journalled was asked again"
+    assert not {sent(by_key[key]) for key in known} & set(again), "what was journalled was asked again"
     assert set(service.verdicts.values()) <= {0, 1}, "a verdict was paid for twice"
 
     rows = {by_key[row["key"]]: row for row in read_rows(tmp_path / stage.JUDGED, JUDGEMENTS)}

@@ -114,7 +114,7 @@ def test_of_how_a_local_model_is_asked_the_batches_alone_do_not_matter() -> None
 def test_the_prompt_is_filled_once_whatever_the_texts_hold() -> None:
     odd = Case("What is {answer}?", ("{query}", "b"), "{references} {x}")
     assert filled("Q {query}\nR\n{references}\nA {answer} {x}", odd) == (
-        "Q What is {answer}?\nR\n- {query}\n- b\nA {references} {x} {x}"
+        'Q "What is {answer}?"\nR\n- "{query}"\n- "b"\nA "{references} {x}" {x}'
     )
     assert is_judge_prompt(PROMPT) and "YES" in PROMPT and "NO" in PROMPT
 

@@ -20,20 +20,8 @@ from bitter_retrieval.readers.answer_loss import Score, Scorer
 from bitter_retrieval.records import JUDGEMENTS, PREDICTIONS, PREPARED, read_rows, write_rows
 
 CASES = [Case(row["query"], (town,), row["answers"][0]) for row in tiny.world(12) for town in ("Ashby", "Holt")]
-SHORT = "{query} {references} {answer} right?"
+SHORT = "{query} {references} {answer} Holt"  # after it the tiny model finds now YES likelier, now NO
 CUT = Verdict("missing", "the model cannot take the prompt")
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """By tokenizer: Qwen3 checkpoints with weights, config and tokenizer."""
-    folders = {}
-    for kind in ("bpe", "word"):
-        folders[kind] = tmp_path_factory.mktemp("models") / kind
-        reader = tiny.tiny_reader(tokenizer=kind)
-        reader.model.save_pretrained(folders[kind])
-        reader.tokenizer.save_pretrained(folders[kind])
-    return folders
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +52,7 @@ def slow_likelihood(prompt: str, word: str) -> float:
 def test_verdicts_are_those_of_the_slow_way(checkpoints: dict[str, Path]) -> None:
     judged = judge(checkpoints["bpe"]).verdicts(CASES)
     for case in CASES:
-        prompt = f"{case.query} - {case.references[0]} {case.answer} right?"
+        prompt = f'"{case.query}" - "{case.references[0]}" "{case.answer}" Holt'
         yes, no = slow_likelihood(prompt, "YES"), slow_likelihood(prompt, "NO")
         assert abs(yes - no) > 1e-3, "too near to tell"
         assert judged[case] == Verdict("correct" if yes > no else "incorrect"), case

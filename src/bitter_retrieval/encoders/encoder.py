@@ -152,7 +152,7 @@ class QueryEncoder(Encoder):
 def save_passage_encoder(folder: Path, passages: Path) -> None:
     """Let the checkpoint in `folder` embed queries only, and the encoder in `passages` the passages."""
     pointer = {"encoder": Path(os.path.relpath(passages, folder)).as_posix()}
-    (folder / PASSAGE_ENCODER).write_text(json.dumps(pointer, indent=2) + "\n")
+    (folder / PASSAGE_ENCODER).write_text(json.dumps(pointer, indent=2) + "\n", encoding="utf-8")
 
 
 def load_encoder(folder: Path, copies: int = 1) -> Encoder:
@@ -277,7 +277,7 @@ def save_usage(folder: Path, usage: Usage, width: int) -> None:
     }
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     (folder / "2_Normalize").mkdir(exist_ok=True)
 
 
@@ -286,12 +286,12 @@ def load_usage(folder: Path) -> Usage:
     name = ""
     try:
         name = "1_Pooling/config.json"
-        mode = "cls" if json.loads((folder / name).read_text())["pooling_mode_cls_token"] else "mean"
+        mode = "cls" if json.loads((folder / name).read_text(encoding="utf-8"))["pooling_mode_cls_token"] else "mean"
         name = "config_sentence_transformers.json"
-        prompts = json.loads((folder / name).read_text())["prompts"]
+        prompts = json.loads((folder / name).read_text(encoding="utf-8"))["prompts"]
         query, document = prompts["query"], prompts["document"]
         name = "sentence_bert_config.json"
-        return Usage(mode, query, document, json.loads((folder / name).read_text())["max_seq_length"])
+        return Usage(mode, query, document, json.loads((folder / name).read_text(encoding="utf-8"))["max_seq_length"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"encoder {folder}: {name} does not say how it is used ({error!r}). Make the folder again with `dvc repro`."

@@ -70,7 +70,7 @@ class Embeddings:
     def _key(self, texts: Sequence[str], kind: Kind) -> str:
         pointer = self._folder / PASSAGE_ENCODER
         apart = kind == "passage" and pointer.is_file()
-        folder = self._folder / json.loads(pointer.read_text())["encoder"] if apart else self._folder
+        folder = self._folder / json.loads(pointer.read_text(encoding="utf-8"))["encoder"] if apart else self._folder
         return content_key(
             weights=fingerprint(*resolve_checkpoint(folder)),
             usage=asdict(load_usage(folder)),

@@ -15,7 +15,7 @@ from typing import Any
 
 from bitter_retrieval.files.settings import Hub
 from bitter_retrieval.files.tables import Place, Record
-from bitter_retrieval.models.credentials import offer_hub_token
+from bitter_retrieval.models.credentials import concealed, offer_hub_token
 from bitter_retrieval.models.hub import contact, refusal
 
 BATCH = 1024  # rows turned into Python objects at a time
@@ -51,8 +51,9 @@ def refuse_unstated(hub: Hub, at: str, instead: str) -> None:
     from huggingface_hub import constants
 
     if hub.revision is None:
+        page = f"{concealed(constants.ENDPOINT)}/datasets/{hub.id}"
         raise DatasetError(
-            f"{at}.revision: null. `git ls-remote {constants.ENDPOINT}/datasets/{hub.id} main` prints the commit to "
+            f"{at}.revision: null. `git ls-remote {page} main` prints the commit to "
             f"paste (40 hex digits). Or put the files of {hub.id} into a folder, set {instead} to it and remove hub."
         )
 
@@ -100,7 +101,9 @@ def _letters(name: str) -> str:
 
 
 def _said(hub: Hub, at: str, instead: str, why: Exception) -> str:
-    reason = refusal(why, hub.id, hub.revision, dataset=True) or " ".join(f"{why}.".split())
+    from huggingface_hub import get_token
+
+    reason = refusal(why, hub.id, hub.revision, dataset=True) or concealed(" ".join(f"{why}.".split()), get_token())
     return (
         f"{at}: {hub.id}, {hub.config or 'default'}, at {hub.revision}: {reason} Or put its files into a folder, set "
         f"{instead} to it and remove hub."

@@ -39,7 +39,7 @@ def write_pointer(folder: Path, model: str, revision: str | None) -> None:
     if Path(path).exists():
         source["fingerprint"] = fingerprint(path, None)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / POINTER).write_text(json.dumps(source, indent=2) + "\n")
+    (folder / POINTER).write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
 
 
 def resolve_checkpoint(folder: Path) -> tuple[str, str | None]:
@@ -146,7 +146,7 @@ def fingerprint(path: str, revision: str | None) -> str:
 
 def seal(folder: Path) -> None:
     """Write the digests of the weights in `folder`, all of which have been saved."""
-    (folder / SUMS).write_text("".join(f"{line}\n" for line in _sums(folder)))
+    (folder / SUMS).write_text("".join(f"{line}\n" for line in _sums(folder)), encoding="utf-8")
 
 
 def check_seal(folder: Path) -> None:
@@ -157,7 +157,7 @@ def check_seal(folder: Path) -> None:
     """
     if not (folder / SUMS).is_file():
         return
-    stated = (folder / SUMS).read_text(errors="replace").splitlines()
+    stated = (folder / SUMS).read_text("utf-8", errors="replace").splitlines()
     changed = sorted(set(stated) ^ set(_sums(folder)))
     if changed:
         raise CheckpointError(

@@ -3,15 +3,17 @@
     service_key("GEMINI_API_KEY", "GOOGLE_API_KEY")       the first that is set, or CredentialError
 
 A key goes to the client that needs it and nowhere else: not into errors, records or logs. A service's reply may repeat
-it: concealed(…) takes it out.
+it, and a client the address of its service, which may hold a login: concealed(…) takes both out.
 """
 
 import os
+import re
 from pathlib import Path
 
 from dotenv import dotenv_values
 
 HUB_TOKEN = "HF_TOKEN"
+LOGIN = re.compile(r"(?<=://)[^\s/@]+@")  # in https://user:password@host
 
 
 class CredentialError(ValueError):
@@ -54,6 +56,8 @@ def _env_file() -> Path:
     return Path(os.environ.get("DVC_ROOT") or Path.cwd()) / ".env"
 
 
-def concealed(text: str, key: str) -> str:
-    """`text` without the key."""
-    return text.replace(key, "[the key]") if key else text
+def concealed(text: str, *keys: str | None) -> str:
+    """`text` without these keys, and without the logins of addresses."""
+    for key in filter(None, keys):
+        text = text.replace(key, "[the key]")
+    return LOGIN.sub("", text)

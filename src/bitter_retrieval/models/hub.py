@@ -16,7 +16,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from bitter_retrieval.models.checkpoints import CheckpointError
-from bitter_retrieval.models.credentials import offer_hub_token
+from bitter_retrieval.models.credentials import concealed, offer_hub_token
 
 CONTACT_SECONDS = 5.0  # that a hub may take to answer: behind a silent firewall the client waits for each address
 
@@ -52,8 +52,7 @@ def find(model: str, name: str, revision: str | None) -> Path | None:
         return None
     except Exception as error:  # the client, its HTTP library or the disk may raise anything
         if cached is None:  # else it is the branch as last seen
-            why = refusal(error, model, revision)
-            raise CheckpointError(f"model {model!r}: {why or error}".splitlines()[0]) from error
+            raise CheckpointError(f"model {model!r}: {_why(error, model, revision)}".splitlines()[0]) from error
     return Path(cached) if isinstance(cached, str) else None
 
 
@@ -73,8 +72,7 @@ def fetch_weights(model: str, name: str, revision: str | None, only_ask: bool = 
     except errors.RemoteEntryNotFoundError as error:
         raise CheckpointError(f"model {model!r}: there is no {name}. Its page lists its files.") from error
     except Exception as error:  # the client, its HTTP library or the disk may raise anything
-        why = refusal(error, model, revision)
-        raise CheckpointError(f"model {model!r}: {why or error}".splitlines()[0]) from error
+        raise CheckpointError(f"model {model!r}: {_why(error, model, revision)}".splitlines()[0]) from error
     return cached and Path(cached)
 
 
@@ -112,12 +110,18 @@ def _within(seconds: float, call: Callable[[], Found]) -> Found:
     return found.result(seconds)
 
 
+def _why(error: Exception, model: str, revision: str | None) -> str:
+    from huggingface_hub import get_token
+
+    return refusal(error, model, revision) or concealed(str(error), get_token())
+
+
 def refusal(error: BaseException, model: str, revision: str | None, dataset: bool = False) -> str | None:
     """Why a hub does not give a model or dataset, and the remedy; None if the error is not a hub's."""
     from huggingface_hub import constants, errors, get_token
 
     chain = list(_causes(error))
-    hub = constants.ENDPOINT
+    hub = concealed(constants.ENDPOINT)
     page = f"{hub}/{'datasets/' if dataset else ''}{model}"
     token = "the token that is set has no access" if get_token() else "no token is set"
     login = "then `export HF_TOKEN=…` or `hf auth login`"

@@ -37,8 +37,8 @@ def free_on_machine() -> int:
 
     free = psutil.virtual_memory().available
     with suppress(OSError, ValueError, KeyError):  # not on Linux, or without a limit
-        limit, used = (int((GROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
-        held = dict(line.split() for line in (GROUP / "memory.stat").read_text().splitlines())
+        limit, used = (int((GROUP / f"memory.{name}").read_text(encoding="utf-8")) for name in ("max", "current"))
+        held = dict(line.split() for line in (GROUP / "memory.stat").read_text(encoding="utf-8").splitlines())
         free = min(free, limit - used + int(held["inactive_file"]))  # cached files are dropped when needed
     return free
 

@@ -288,7 +288,7 @@ def save_settings(folder: Path, settings: ReaderSettings, weights: Mapping[str, 
     """
     folder.mkdir(parents=True, exist_ok=True)
     stated = settings.stated() | ({"weights": dict(weights)} if weights else {})
-    (folder / SETTINGS).write_text(json.dumps(stated, indent=2) + "\n")
+    (folder / SETTINGS).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
 
 
 def read_settings(folder: Path) -> tuple[ReaderSettings, Mapping[str, str] | None]:
