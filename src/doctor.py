@@ -98,7 +98,7 @@ def git() -> Iterator[Finding]:
     if shutil.which("git") is None:
         yield Finding(NOTE, "git", "not installed: no experiments, and no comparison with the committed figures")
         return
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, encoding="utf-8")
     if found.returncode:
         yield Finding(NOTE, "git", "no repository, or no commit: experiments and committed figures need a clone")
     else:

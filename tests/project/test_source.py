@@ -60,7 +60,8 @@ def locales(tree: ast.AST) -> Iterator[str]:
             text = not binary and not (name.endswith("TemporaryFile") and "mode" not in words)
         else:
             text = is_true(words.get("text")) or is_true(words.get("universal_newlines"))
-        if text and "encoding" not in words:
+        ours = isinstance(call.func, ast.Name) and name == "write_text"  # records.write_text, which names it
+        if text and not ours and "encoding" not in words:
             yield ast.unparse(call)
 
 

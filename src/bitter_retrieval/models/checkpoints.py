@@ -157,7 +157,7 @@ def check_seal(folder: Path) -> None:
     """
     if not (folder / SUMS).is_file():
         return
-    stated = (folder / SUMS).read_text("utf-8", errors="replace").splitlines()
+    stated = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
     changed = sorted(set(stated) ^ set(_sums(folder)))
     if changed:
         raise CheckpointError(
