@@ -65,6 +65,14 @@ def test_repro_goes_on_and_ends_with_the_table(workspace: Workspace) -> None:
     assert "<html" in (workspace.folder / "metrics/report.html").read_text()
 
 
+def test_dvc_shows_the_pictures(workspace: Workspace) -> None:
+    workspace.dvc("plots", "show", "--out", "shown")
+    assert "<img" in (workspace.folder / "shown/index.html").read_text(encoding="utf-8")
+    shown = {path.name for path in (workspace.folder / "shown").rglob("*.png")}
+    names = ("differences", "answer_accuracy", "answer_vs_retrieval", "training_curves")
+    assert all(any(one.endswith(f"{name}.png") for one in shown) for name in names)
+
+
 def test_a_second_repro_runs_nothing(workspace: Workspace) -> None:
     ran, output = workspace.repro()
     assert not ran and "up to date" in output
