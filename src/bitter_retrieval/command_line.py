@@ -12,6 +12,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,7 +25,12 @@ from bitter_retrieval.typed_yaml import one_of
 
 
 def run_stage(main: Callable[[], object]) -> None:
-    """Run a script's main. Errors of this package's types are printed (exit status 1); others are defects and pass."""
+    """Run a script's main. Errors of this package's types are printed (exit status 1); others are defects and pass.
+
+    What the locale's encoding lacks is printed as an escape: a minus sign must neither vanish nor end the work.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
     except (ValueError, RuntimeError) as error:
