@@ -1,6 +1,7 @@
 """For all tests: no network but the loopback, nothing sent by DVC, and any order.
 
-python -m pytest --shuffle 1        files, and tests within a file, in an order that depends on the number alone
+python -m pytest --shuffle 1        files, and tests within a file, in an order that depends on the number alone;
+                                    but for files that are marked in_order
 """
 
 import os
@@ -29,5 +30,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         files = [list(tests) for _, tests in groupby(items, lambda item: item.path)]
         dice.shuffle(files)
         for tests in files:
-            dice.shuffle(tests)
+            if not tests[0].get_closest_marker("in_order"):
+                dice.shuffle(tests)
         items[:] = [item for tests in files for item in tests]

@@ -17,6 +17,7 @@ import warnings
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,8 +36,11 @@ def run_stage(main: Callable[[], str | None]) -> None:
     """Run a script's main; if it returns what was made, this is printed with its time and the number of warnings.
 
     Errors of this package's types are printed (exit status 1), and those of a full or read-only disk; others are
-    defects and pass.
+    defects and pass. What the locale's encoding lacks is printed as an escape: a minus sign must neither vanish nor end
+    the work.
     """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     started, show = time.monotonic(), warnings.showwarning
     WARNED.clear()
 

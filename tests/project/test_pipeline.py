@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from workspace import TREE, Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.in_order]
 
 
 @pytest.fixture(scope="module")
