@@ -29,7 +29,7 @@ def own_data(tree: TREE) -> None:
     tree["beyond"] = None
     tree["labels"]["human"] = {"kind": "selected", "needs": "data/prepared/train.parquet"}
     tree["encoders"]["mini"]["fit"]["steps"] = 1
-    tree["train"]["mlflow"] = True
+    tree["tracking"]["mlflow"] = True
 
 
 def test_a_locale_that_lacks_a_sign_loses_neither_the_sign_nor_the_work() -> None:
