@@ -8,19 +8,21 @@
 They are what the installed packages say of themselves.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-from packaging.requirements import Requirement
+from bitter_retrieval.command_line import Parser, run_stage
 
-from bitter_retrieval.command_line import run_stage
+# isort: split
+from packaging.requirements import Requirement
 
 REQUIREMENTS = Path(__file__).parents[1] / "requirements.txt"
 UNKNOWN = "not named: look into the package"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    Parser(description=__doc__).parse_args(arguments)
     for found in sorted(installed(), key=lambda one: one.name.lower()):
         print(f"{found.name:30} {found.version:15} {licence(found)}")
 

@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def test_every_package_that_is_needed_stands_once_with_its_licence(capsys: pytest.CaptureFixture[str]) -> None:
-    licences.main()
+    licences.main([])
     lines = capsys.readouterr().out.splitlines()
     found = {line.split()[0].lower().replace("_", "-"): line for line in lines}
     assert len(found) == len(lines) > 100 and all(len(line.split(maxsplit=2)) == 3 for line in lines)

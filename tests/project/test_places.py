@@ -30,7 +30,7 @@ ARGUMENTS = {  # that a script needs; those of the scripts that work on files an
     "train": ["kl_a"],
     "trec": ["kl_a", "--output", "trec"],
 }
-ANYWHERE = ("evaluate_file", "label_file")
+ANYWHERE = ("evaluate_file", "label_file", "licences")
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
