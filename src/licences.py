@@ -55,7 +55,7 @@ def needs(package: Distribution, extra: str) -> Iterator[Requirement]:
 def licence(package: Distribution) -> str:
     """A line: the licence's name, or what the package's classifiers say where it gives a whole text, or none."""
     about = package.metadata
-    stated = (about["License-Expression"] or about["License"] or "").strip()
+    stated = (about.get_all("License-Expression") or about.get_all("License") or [""])[0].strip()
     if stated and "\n" not in stated:
         return stated
     named = [name.rpartition(" :: ")[2] for name in about.get_all("Classifier") or () if name.startswith("License ::")]

@@ -8,13 +8,6 @@ import os
 import sys
 from importlib.util import find_spec
 
-NEEDED = ("huggingface_hub", "numpy", "psutil", "pyarrow", "rich", "torch", "transformers")
-if absent := [name for name in NEEDED if find_spec(name) is None]:
-    sys.exit(
-        f"error: {sys.executable} is not the project's environment, as {', '.join(absent)} is missing. "
-        "`make .venv/installed` makes .venv, once; `source .venv/bin/activate` enters it."
-    )
-
 # Libraries draw progress bars even without a terminal; ours are in command_line.py.
 os.environ.setdefault("TQDM_DISABLE", "1")
 
@@ -27,3 +20,10 @@ os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
 os.environ.setdefault("ATEN_CPU_CAPABILITY", "avx2")
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+
+NEEDED = ("huggingface_hub", "numpy", "psutil", "pyarrow", "rich", "torch", "transformers")
+if absent := [name for name in NEEDED if find_spec(name) is None]:
+    sys.exit(
+        f"error: {sys.executable} is not the project's environment, as {', '.join(absent)} is missing. "
+        "`make .venv/installed` makes .venv, once; `source .venv/bin/activate` enters it."
+    )

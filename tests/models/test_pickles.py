@@ -11,7 +11,7 @@ import torch
 from bitter_retrieval.encoders.encoder import load_encoder
 from bitter_retrieval.models.checkpoints import CheckpointError
 from bitter_retrieval.readers.language_model import ReaderSettings, open_reader
-from bitter_retrieval.training.state import SavedState, StateError
+from bitter_retrieval.training.state import Progress, SavedState
 
 
 class Code:
@@ -48,8 +48,10 @@ def test_weights_that_hold_code_are_refused_and_do_not_run_it(kind: str, tmp_pat
     assert not made.exists()
 
 
-def test_a_state_that_holds_code_is_refused_and_does_not_run_it(tmp_path: Path) -> None:
+def test_a_state_that_holds_code_counts_as_damaged_and_does_not_run_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     torch.save({"parts": Code(tmp_path / "made")}, tmp_path / "state.pt")
-    with pytest.raises(StateError, match="Delete it to train its seed anew"):
-        SavedState(tmp_path / "state.pt", 1.0).restore({})
+    assert SavedState(tmp_path / "state.pt", 1.0).restore({}) == Progress()
+    assert "state.pt: damaged" in caplog.text and "Its seed is trained anew" in caplog.text
     assert not (tmp_path / "made").exists()

@@ -99,7 +99,10 @@ def locked(stage: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
         part: [{"path": path, "hash": "md5", "md5": md5(Path(path))} for path in listed[part] if Path(path).exists()]
         for part in ("deps", "outs")
     }
-    return files | {"params": {"params.yaml": {key: filled(f"${{{key}}}", tree) for key in listed["params"]}}}
+    followed = (
+        tree if "params.yaml" in listed["params"] else {key: filled(f"${{{key}}}", tree) for key in listed["params"]}
+    )
+    return files | {"params": {"params.yaml": followed}}
 
 
 @pytest.fixture
