@@ -33,6 +33,7 @@ from bitter_retrieval.records import (
     Row,
     read_labels,
     read_rows,
+    replacing,
     write_json,
     write_rows,
 )
@@ -62,9 +63,8 @@ def mined(folder: Path, rows: dict[str, list[Row]], settings: MinedNegatives, pa
     source = Path(settings.needs)
     folder.mkdir(parents=True, exist_ok=True)
     for split in SPLITS:
-        partial = folder / f".{split}.partial"
-        shutil.copyfile(source / f"{split}.parquet", partial)
-        partial.replace(folder / f"{split}.parquet")  # what is there may be a link to the source, or into DVC's cache
+        with replacing(folder / f"{split}.parquet") as partial:  # what is there may be a link to the source
+            shutil.copyfile(source / f"{split}.parquet", partial)
     labels, soft = read_labels(source / "train.parquet")
     questions = with_labelled(rows["train"], labels)
     known = positives(labels, soft, source.name)

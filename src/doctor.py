@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from bitter_retrieval.command_line import Parser, run_stage
 
@@ -187,15 +188,15 @@ def hub() -> Iterator[Finding]:
     if constants.HF_HUB_OFFLINE:
         yield Finding(NOTE, "hub", "not asked, as HF_HUB_OFFLINE is set: only models that are here can be used")
         return
+    parts = urlsplit(constants.ENDPOINT)
+    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # without a login
     try:
-        with urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=WAIT):
-            yield Finding(OK, "hub", f"{constants.ENDPOINT} answers")
+        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=WAIT):
+            yield Finding(OK, "hub", f"{address} answers")
     except urllib.error.HTTPError as error:
-        yield Finding(OK, "hub", f"{constants.ENDPOINT} answers, with status {error.code}")
+        yield Finding(OK, "hub", f"{address} answers, with status {error.code}")
     except (OSError, ValueError) as error:
-        yield Finding(
-            NOTE, "hub", f"{constants.ENDPOINT} gives no answer ({error}): only models that are here can be used"
-        )
+        yield Finding(NOTE, "hub", f"{address} gives no answer ({error}): only models that are here can be used")
 
 
 def remote() -> Iterator[Finding]:

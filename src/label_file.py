@@ -56,7 +56,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--prompt",
         type=prompt,
         default=PROMPT,
-        help=f"with {{query}} and {{passage}}; the answer follows (default: {PROMPT!r})",
+        help="with {query} and {passage}; the answer follows (default: %(default)r)",
     )
     parser.add_argument("--chat", action="store_true", help="put the prompt into the tokenizer's chat template")
     parser.add_argument("--answer-end", default="", help="text scored after every answer, or <eos>")
@@ -64,14 +64,19 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--dtype",
         default="float32",
         choices=["float32", "bfloat16", "float16"],
-        help="of the weights (default: float32)",
+        help="of the weights (default: %(default)s)",
     )
     parser.add_argument(
-        "--max-length", type=positive, default=1024, help="a longer context loses its tail (default: 1024)"
+        "--max-length", type=positive, default=1024, help="a longer context loses its tail (default: %(default)s)"
     )
-    parser.add_argument("--batch-tokens", type=positive, default=8192, help="which bound its memory (default: 8192)")
     parser.add_argument(
-        "--unscorable", default="error", choices=["error", "skip"], help="skip leaves the label empty (default: error)"
+        "--batch-tokens", type=positive, default=8192, help="which bound its memory (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--unscorable",
+        default="error",
+        choices=["error", "skip"],
+        help="skip leaves the label empty (default: %(default)s)",
     )
     parser.add_argument("--mlflow", action="store_true", help="log rates to mlflow.db in this folder")
     return parser.parse_args(arguments)

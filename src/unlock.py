@@ -18,15 +18,16 @@ from bitter_retrieval.command_line import Parser
 # isort: split
 import psutil
 
+from bitter_retrieval.typed_yaml import elsewhere
+
 LOCK = Path(".dvc/tmp/rwlock")
 CONFIGS = Path(".dvc/config"), Path(".dvc/config.local")
-REMEDY = f"Scripts run in the root of the repo: `cd {Path(__file__).parents[1]}`."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     Parser(description=__doc__).parse_args(arguments)
     if not LOCK.parents[1].is_dir():
-        sys.exit(f"error: {LOCK.parents[1]}: no such folder in {Path.cwd()}. {REMEDY}")
+        sys.exit(f"error: {LOCK.parents[1]}: no such folder{elsewhere()}")
     go_on_without_git()
     if not LOCK.is_file() or whole(LOCK):
         return

@@ -34,13 +34,12 @@ from typing import Any
 
 from bitter_retrieval.command_line import Parser
 from bitter_retrieval.params import load_params, parse_params
-from bitter_retrieval.typed_yaml import ParamsError, read_yaml, write_yaml
+from bitter_retrieval.typed_yaml import ParamsError, elsewhere, read_yaml, write_yaml
 
 PROFILES = Path("profiles")
 PRESETS = PROFILES / "presets.yaml"
 PARAMS = Path("params.yaml")
 NAMED_MAPS = {"readers", "encoders", "labels", "derived_labels", "mixed_labels", "runs"}
-REMEDY = f"Scripts run in the root of the repo: `cd {Path(__file__).parents[1]}`."
 WHOLE = {*NAMED_MAPS, "beyond", "hub", "judge", "losses"}  # never merged: two judges in one make no sense
 
 
@@ -53,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.profile is None and options.check:
         parser.error("--check needs a profile to compare with")
     if not PROFILES.is_dir():
-        print(f"{PROFILES}: no such folder in {Path.cwd()}. {REMEDY}", file=sys.stderr)
+        print(f"{PROFILES}: no such folder{elsewhere()}", file=sys.stderr)
         return 2
     if options.profile is None:
         print(listing())

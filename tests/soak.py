@@ -132,9 +132,7 @@ def damage_all(undisturbed: Workspace, rng: random.Random) -> int:
     """Returns after how many damages `dvc repro` gave other metrics, or an error that does not name the file."""
     expected, bad = figures(undisturbed), 0
     for name, damage, remade in disturbances(undisturbed.folder):
-        copy = Workspace.__new__(Workspace)
-        copy.folder = undisturbed.folder.with_name("damaged")
-        shutil.copytree(undisturbed.folder, copy.folder, symlinks=True)
+        copy = undisturbed.copied(undisturbed.folder.with_name("damaged"))
         damage(copy.folder / name, rng)
         if remade:  # so that every stage runs, and reads its journal
             for outputs in ("data/prepared", "data/labels", "models", "data/predictions", ".dvc/cache", "dvc.lock"):

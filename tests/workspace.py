@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,12 @@ class Workspace:
             shutil.copytree(source, target, ignore=ignored) if source.is_dir() else shutil.copy(source, target)
         subprocess.run([sys.executable, "src/use_profile.py", profile], cwd=folder, check=True)
         self.dvc("init", "--no-scm", "--quiet")
+
+    def copied(self, folder: Path) -> "Workspace":
+        """The workspace as it is now, in another folder."""
+        found = copy(self)
+        found.folder = shutil.copytree(self.folder, folder, symlinks=True)
+        return found
 
     def edit(self, change: Callable[[TREE], object]) -> None:
         tree = read_yaml(self.folder / "params.yaml")

@@ -29,8 +29,6 @@ from ruamel.yaml.error import YAMLError
 
 NODES = 1_000_000  # a few lines of aliases to aliases can stand for billions of values
 SHOWN = 300  # characters of a wrong value in an error
-
-
 REMEDY = ". `python src/use_profile.py default` writes params.yaml."
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import hub_service
+import huggingface_hub
 import pytest
 import tiny
 import yaml
@@ -92,6 +93,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
     """Point huggingface_hub at a service, with an empty cache."""
 
     def point(url: str) -> None:
+        hub.unreachable.cache_clear()
         constants = "huggingface_hub.constants"
         monkeypatch.setattr(f"{constants}.ENDPOINT", url)
         template = f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
@@ -253,6 +255,31 @@ def test_models_of_a_hub_are_those_of_their_folders_and_need_it_once(
     for revision in (service.repos["model", "me/qwen"].head, None):
         assert open_reader("mine", "me/qwen", revision, settings).identity == reader.identity
     assert hub_service.TOKEN not in (tmp_path / "encoders/bert/source.json").read_text()
+
+
+@pytest.mark.parametrize("silence", ["offline", "http://127.0.0.1:1"])
+def test_models_that_were_downloaded_whole_need_no_hub(
+    silence: str,
+    service: hub_service.Hub,
+    tmp_path: Path,
+    client: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As by `hf download`, which leaves no word on the files that a model lacks, such as adapter_config.json."""
+    heads = {name: service.repos["model", f"me/{name}"].head for name in ("bert", "qwen")}
+    for name, head in heads.items():
+        for file in service.repos["model", f"me/{name}"].files:
+            huggingface_hub.hf_hub_download(f"me/{name}", file, revision=head)
+    if silence == "offline":
+        hub.unreachable.cache_clear()
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    else:
+        client(silence)
+    encoder_stage.point(tmp_path / "encoders/bert", "me/bert", heads["bert"], Usage("cls", "", "", 32))
+    wanted = tiny.tiny_encoder(pooling="cls").embed(["goat"], "query", 99)
+    assert (load_encoder(tmp_path / "encoders/bert").embed(["goat"], "query", 99) == wanted).all()
+    settings = ReaderSettings(tiny.PROMPT.template, "float32", 96, 6)
+    assert open_reader("mine", "me/qwen", heads["qwen"], settings).model.config._commit_hash == heads["qwen"]
 
 
 def test_how_an_encoder_is_used_is_its_files_word_or_an_error(

@@ -120,6 +120,14 @@ def test_a_hub_that_does_not(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert lines(capsys)[1]["hub"].startswith("note: not asked, as HF_HUB_OFFLINE is set")
 
 
+def test_a_login_in_the_hubs_address_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://me:secret@127.0.0.1:9")
+    told = lines(capsys)[1]["hub"]
+    assert "127.0.0.1:9 gives no answer" in told and "secret" not in told
+
+
 @pytest.mark.parametrize("brief", [[], ["--brief"]])
 def test_what_repro_cannot_do_without(project: Path, brief: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     params = project / "params.yaml"

@@ -165,7 +165,7 @@ def load_encoder(folder: Path, copies: int = 1) -> Encoder:
     usage = load_usage(folder)
     try:
         model, tokenizer = _load_transformer(path, revision, copies)
-        refuse_other_use(path, read_sentence_files(path, model.config._commit_hash), tokenizer)
+        refuse_other_use(path, read_sentence_files(path, model.config._commit_hash, optional=True), tokenizer)
         _refuse_too_long(path, model, usage)
         encoder = Encoder(model, tokenizer, usage)
         reads_both_ways = _reads_both_ways(model)

@@ -53,17 +53,20 @@ class SentenceFiles:
         return [module["type"].rpartition(".")[2] for module in self.modules]
 
 
-def read_sentence_files(path: str, revision: str | None) -> SentenceFiles:
-    """The files next to the weights. Raises CheckpointError if a hub refuses, ValueError for what is no such file."""
-    modules = _read(path, "modules.json", revision, list)
+def read_sentence_files(path: str, revision: str | None, optional: bool = False) -> SentenceFiles:
+    """The files next to the weights; optional: as in hub.find.
+
+    Raises CheckpointError if a hub refuses, ValueError for what is no such file.
+    """
+    modules = _read(path, "modules.json", revision, list, optional)
     places = {module["type"].rpartition(".")[2]: module["path"] for module in modules}
-    sizes = (_read(path, name, revision, dict) for name in SIZES)
+    sizes = (_read(path, name, revision, dict, optional) for name in SIZES)
     return SentenceFiles(
         modules,
-        _read(path, f"{places.get('Pooling', '1_Pooling')}/config.json", revision, dict),
-        _read(path, f"{places['Normalize']}/config.json", revision, dict) if "Normalize" in places else {},
+        _read(path, f"{places.get('Pooling', '1_Pooling')}/config.json", revision, dict, optional),
+        _read(path, f"{places['Normalize']}/config.json", revision, dict, optional) if "Normalize" in places else {},
         next((found for found in sizes if found), {}),
-        _read(path, "config_sentence_transformers.json", revision, dict),
+        _read(path, "config_sentence_transformers.json", revision, dict, optional),
     )
 
 
@@ -119,8 +122,8 @@ def prefix(files: SentenceFiles, names: tuple[str, ...]) -> str | None:
     return next((text for text in said if text), said[0] if said else None)
 
 
-def _read(path: str, name: str, revision: str | None, kind: Any) -> Any:
-    found = hub.find(path, name, revision)
+def _read(path: str, name: str, revision: str | None, kind: Any, optional: bool) -> Any:
+    found = hub.find(path, name, revision, optional)
     try:
         content = kind() if found is None else json.loads(found.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -9,8 +9,9 @@ huggingface_hub's own messages are not passed on: they repeat the service's repl
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from functools import cache
 from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
@@ -31,11 +32,12 @@ def fetch(model: str, name: str, revision: str | None) -> Path:
     return file
 
 
-def find(model: str, name: str, revision: str | None) -> Path | None:
+def find(model: str, name: str, revision: str | None, optional: bool = False) -> Path | None:
     """Like fetch, but None if the model is available and has no such file.
 
     For a commit, the cache's word suffices. Otherwise the hub is first asked, once and briefly, whether it has the
-    model: the client would try to fetch the file for half a minute.
+    model: the client would try to fetch the file for half a minute. optional: of a model whose config is here; None
+    also if the cache lacks the file and the hub is unreachable. `hf download` leaves no word on what a model lacks.
     """
     if Path(model).is_dir():
         return Path(model) / name if (Path(model) / name).is_file() else None
@@ -45,6 +47,8 @@ def find(model: str, name: str, revision: str | None) -> Path | None:
     cached = None
     try:
         cached = try_to_load_from_cache(model, name, revision=revision)  # a path, a mark of absence, or None (unknown)
+        if optional and cached is None and unreachable(model, revision):
+            return None
         if cached is None or not re.fullmatch("[0-9a-f]{40}", revision or ""):
             contact(model, revision)
             cached = _within(CONTACT_SECONDS, lambda: hf_hub_download(model, name, revision=revision))
@@ -74,6 +78,18 @@ def fetch_weights(model: str, name: str, revision: str | None, only_ask: bool = 
     except Exception as error:  # the client, its HTTP library or the disk may raise anything
         raise CheckpointError(f"model {model!r}: {_why(error, model, revision)}".splitlines()[0]) from error
     return cached and Path(cached)
+
+
+@cache
+def unreachable(model: str, revision: str | None) -> bool:
+    """Whether only the cache can give the model. Asked once a process; transformers itself asks for minutes."""
+    if Path(model).is_dir():
+        return False
+    try:
+        contact(model, revision)
+    except Exception as error:  # the client, its HTTP library or the disk may raise anything
+        return _is_silence(_causes(error))
+    return False
 
 
 def contact(name: str, revision: str | None, dataset: bool = False) -> None:
@@ -145,14 +161,24 @@ def refusal(error: BaseException, model: str, revision: str | None, dataset: boo
             may = f"At {hub}/settings/tokens, allow a fine-grained one to read gated repositories"
             return f"{hub} answers with status 403, as {token}. {may}; {login}."
         return f"{hub} answers with status {status}. Try again later."
-    kinds = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError, TimeoutError)
-    if one(*kinds) or any(type(cause).__module__.startswith("httpx") for cause in chain):
+    if _is_silence(chain):
         what = f"{model}{' --repo-type dataset' if dataset else ''}{f' --revision {revision}' if revision else ''}"
         return (
             f"{hub} cannot be reached, and the cache does not hold it. Connect; or run `hf download {what}` where "
             "there is a network, and name the folder instead."
         )
     return None
+
+
+def _is_silence(causes: Iterable[BaseException]) -> bool:
+    """Whether a hub could not be reached, or was not to be asked. Its refusals are among the causes, if it refused."""
+    from huggingface_hub import errors
+
+    causes = list(causes)
+    kinds = errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError, TimeoutError
+    if any(isinstance(cause, errors.HfHubHTTPError) for cause in causes):
+        return False
+    return any(isinstance(cause, kinds) or type(cause).__module__.startswith("httpx") for cause in causes)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

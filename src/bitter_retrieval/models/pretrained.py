@@ -101,12 +101,12 @@ def load_model(
     the model runs. gguf_file: in the folder `model`, to be dequantised. Raises CheckpointError if the model is
     unavailable or does not fit; WeightsError, or transformers' errors, if the files are not those of such a model.
     """
-    if hub.find(model, ADAPTER, config._commit_hash):
+    if hub.find(model, ADAPTER, config._commit_hash, optional=True):
         raise CheckpointError(
             f"model {model!r}: {ADAPTER} asks for other weights than those beside it, and only if peft is installed. "
             "Merge the adapter into the weights (peft's merge_and_unload), or name a folder without it."
         )
-    wishes = hub.find(model, WISHES, config._commit_hash)
+    wishes = hub.find(model, WISHES, config._commit_hash, optional=True)
     try:
         json.loads(wishes.read_text(encoding="utf-8") if wishes else "{}")
     except ValueError as error:  # transformers would go on without the end tokens that it names
@@ -125,6 +125,8 @@ def load_model(
                 ignore_mismatched_sizes=True,  # refused below
                 output_loading_info=True,
                 gguf_file=gguf_file,
+                local_files_only=hub.unreachable(model, config._commit_hash),
+                adapter_kwargs={"local_files_only": True},  # asked for above
             )
     except Exception as error:
         _raise_refusal(error, model, config)
@@ -166,7 +168,11 @@ def load_tokenizer(model: str, config: Any, gguf_file: str | None = None) -> Any
 
     try:
         found = AutoTokenizer.from_pretrained(
-            model, revision=config._commit_hash, trust_remote_code=False, gguf_file=gguf_file
+            model,
+            revision=config._commit_hash,
+            trust_remote_code=False,
+            gguf_file=gguf_file,
+            local_files_only=hub.unreachable(model, config._commit_hash),
         )
     except Exception as error:
         _raise_refusal(error, model, config)
