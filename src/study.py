@@ -22,6 +22,7 @@ their figures in metrics/spread.json and metrics/confirm.json; commit them, and 
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,13 +30,14 @@ from pathlib import Path
 from bitter_retrieval.command_line import Parser
 from bitter_retrieval.params import load_params
 from bitter_retrieval.records import write_text
-from bitter_retrieval.studies import confirmation, confirmation_page, map_plot, replication, spread, tuning
+from bitter_retrieval.studies import confirmation, confirmation_page, map_plot, replication, spread, sweep_plot, tuning
 from bitter_retrieval.studies.experiments import ExperimentError, Wanted, queue, reports
 from bitter_retrieval.studies.replication import Figures
 from bitter_retrieval.typed_yaml import ParamsError, read_yaml
 
 RUN = "dvc exp run --run-all"
 DOCS, METRICS, MAP = Path("docs"), Path("metrics"), Path("plots/map.png")
+RESULTS, SWEEP = "results/*/report.json", Path("plots/sweep.png")  # reports of real text, kept beside the docs
 WORLDS = {"confirm": confirmation.WORLDS, "spread": spread.WORLDS}
 
 
@@ -102,9 +104,11 @@ def confirm(options: argparse.Namespace) -> None:
         design = confirmation.design(params)
         analysed = confirmation.analyse(design, found)
         map_plot.draw(analysed.errors_map, len(found), MAP)
+        real = {page.parent.name: json.loads(page.read_text(encoding="utf-8")) for page in sorted(DOCS.glob(RESULTS))}
+        sweep_plot.draw(sweep_plot.worlds(analysed), real, SWEEP)
         page = confirmation_page.markdown(analysed, design, options.worlds, commands, f"../{MAP.as_posix()}")
         write(DOCS / "confirm.md", page)
-        print(f"docs/confirm.md and {MAP}: {len(found)} of {options.worlds} worlds")
+        print(f"docs/confirm.md, {MAP} and {SWEEP}: {len(found)} of {options.worlds} worlds")
 
 
 def queued_or_found(options: argparse.Namespace, wanted: Wanted, commands: Sequence[str]) -> dict[str, Figures] | None:

@@ -9,7 +9,14 @@ import pytest
 from bitter_retrieval.labels.disagreement import disagreement
 from bitter_retrieval.labels.soft import passage_losses
 from bitter_retrieval.records import Row
-from bitter_retrieval.statistics.label_agreement import SourceAgreement, source_agreements
+from bitter_retrieval.statistics.label_agreement import (
+    ELSEWHERE,
+    RANK,
+    WORDS,
+    SourceAgreement,
+    source_agreements,
+    strata,
+)
 from bitter_retrieval.statistics.statistics import Design
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -127,3 +134,38 @@ def test_every_two_sources_are_compared_once_soft_ones_first() -> None:
     pairs = [("a", "b"), ("a", "human"), ("a", "truth"), ("b", "human"), ("b", "truth"), ("human", "truth")]
     assert [(one.first, one.second) for one in found] == pairs
     assert all(one.disagreement.mean == 0 for one in found) and found[0].tau.mean == 1
+
+
+# -- by kind of question ---------------------------------------------------------------------------------------------
+
+
+def asked(number: int, query: str, answers: list[str], texts: list[str]) -> Row:
+    row = question(number, len(texts)) | {"query": query, "answers": answers}
+    return row | {"passages": [passage | {"text": text} for passage, text in zip(row["passages"], texts, strict=True)]}
+
+
+def test_lowest_losses_by_kind_of_question() -> None:
+    """The marked passage is first by BM25 and preferred; third by BM25 and not, as another holds the answer; level."""
+    rows = [
+        asked(0, "red goat", ["Ashby"], ["red goat Ashby", "a goat", "nothing here"]),
+        asked(1, "blue hen", ["The Old Mill", "two"], ["nothing two", "blue hen two", "hen", "blue hen"]),
+        asked(2, "green cow", ["x"], ["green", "cow"]),
+    ]
+    losses, _ = soft([1.0, 2.0, 3.0], [2.0, 1.0, 4.0, 3.0], [1.0, 1.0])
+    marks, _ = binary("+--", "+---", "+-")
+    found = strata(rows, losses, marks, Design([row["group_id"] for row in rows], 1, 50, 0))
+    shares = [(one.by, one.kind, one.agreed.mean, one.agreed.n_questions, one.chance) for one in found]
+    assert shares == [
+        ("", "all", 0.5, 2, (1 / 3 + 1 / 4) / 2),
+        (RANK, "1", 1.0, 1, 1 / 3),
+        (RANK, "4 or more", 0.0, 1, 1 / 4),
+        (WORDS, "1", 0.5, 2, (1 / 3 + 1 / 4) / 2),
+        (ELSEWHERE, "no", 1.0, 1, 1 / 3),
+        (ELSEWHERE, "yes", 0.0, 1, 1 / 4),
+    ]
+    assert found[0].answered.mean == 1.0 and math.isnan(found[1].answered.mean)
+
+
+def test_no_kinds_without_questions_that_can_be_compared() -> None:
+    rows = [question(0)]
+    assert strata(rows, soft([1.0] * 4)[0], binary("+---")[0], Design(["g0"], 1, 50, 0)) == []

@@ -15,7 +15,7 @@ import study
 import use_profile
 from bitter_retrieval.params import Params, parse_params
 from bitter_retrieval.statistics.worlds import simultaneous_over_worlds
-from bitter_retrieval.studies import experiments, map_plot, replication
+from bitter_retrieval.studies import experiments, map_plot, replication, sweep_plot
 from bitter_retrieval.studies.confirmation import analyse, break_even, design, wanted
 from bitter_retrieval.studies.confirmation_page import markdown
 from bitter_retrieval.studies.replication import ReplicationError, figures
@@ -165,6 +165,35 @@ def test_the_same_map_is_the_same_picture(params: Params, tmp_path: Path) -> Non
     for name, count in (("one", 6), ("two", 6), ("other", 5)):
         errors = analyse(design(params), worlds(params, count)).errors_map
         map_plot.draw(errors, count, tmp_path / f"{name}.png")
+    pictures = {path.stem: path.read_bytes() for path in tmp_path.iterdir()}
+    assert pictures["one"] == pictures["two"] != pictures["other"]
+
+
+def reported(**contrasts: list[str]) -> dict[str, Any]:
+    """The part of a report that a sweep reads: 3 points against the baseline, 5 in every contrast."""
+    shares, at_start = ({"mean": mean, "low": mean - 0.01, "high": mean + 0.02} for mean in (0.05, 0.03))
+    about = {"reader": "r", "primary_metrics": ["em"], "primary": "soft", "contrasts": contrasts}
+    found = {name: shares for name in contrasts}
+    return {
+        "about": about,
+        "differences": {"r": {"em": {"soft": at_start, "other": shares}}},
+        "contrasts": {"r": {"em": found}} if found else {},
+    }
+
+
+def test_a_sweep_is_of_contrasts_of_the_primary_that_name_kind_and_share() -> None:
+    given = {"loss": ["kl", "soft"], "kl_20": ["kl", "x"], "far_40": ["soft", "y"], "far_20": ["soft", "x"]}
+    start, later = pytest.approx((0, 3, 2, 5)), (pytest.approx((share, 5, 4, 7)) for share in (20, 40))
+    assert sweep_plot.of(reported(**given)) == {"far": [start, *later]}
+    assert sweep_plot.of(reported(loss=["kl", "soft"])) == sweep_plot.of(reported()) == {}
+
+
+def test_the_same_sweeps_are_the_same_picture(params: Params, tmp_path: Path) -> None:
+    confirmed = sweep_plot.worlds(analyse(design(params), worlds(params)))
+    assert [round(place) for place, *_ in confirmed["annotators"]] == [0, 10, 20, 40]
+    real = {"nq": reported(far_20=["soft", "x"]), "no sweep": reported()}
+    for name, reports in (("one", real), ("two", real), ("other", {})):
+        sweep_plot.draw(confirmed, reports, tmp_path / f"{name}.png")
     pictures = {path.stem: path.read_bytes() for path in tmp_path.iterdir()}
     assert pictures["one"] == pictures["two"] != pictures["other"]
 

@@ -12,14 +12,17 @@ label of both sources, or if one source ranks all candidates level (a binary one
 over groups.
 """
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 from scipy.stats import kendalltau
 
+from bitter_retrieval.bm25 import scores_of
+from bitter_retrieval.labels.binary import has_answer_labels
 from bitter_retrieval.labels.soft import (
     TIE,
     Losses,
@@ -30,7 +33,11 @@ from bitter_retrieval.labels.soft import (
     share_outside,
 )
 from bitter_retrieval.records import Row
+from bitter_retrieval.scoring import normalise
 from bitter_retrieval.statistics.statistics import Design, Estimate
+
+RANK, WORDS, ELSEWHERE = "BM25 rank of the marked passage", "words of the shortest answer", "answer elsewhere too"
+KINDS = RANK, WORDS, ELSEWHERE
 
 
 @dataclass(frozen=True)
@@ -116,3 +123,70 @@ def _differ(one: Losses, other: Losses, both_ways: bool) -> tuple[float, float]:
         float(np.mean([share_outside(these, those) for these, those in ways])),
         float(np.mean([1 - len(those) / len(one) for _, those in ways])),
     )
+
+
+# -- by kind of question ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """Questions of one kind; estimates are NaN if none of them can be compared."""
+
+    by: str  # what tells the kinds apart
+    kind: str
+    agreed: Estimate  # share of questions whose passage of lowest loss is a marked one; its n_questions were compared
+    chance: float  # the same if the passage were a random candidate
+    answered: Estimate  # share of the other questions whose passage of lowest loss holds an answer all the same
+
+
+def strata(rows: Sequence[Row], soft: Sequence[Row], binary: Sequence[Row], design: Design) -> list[Stratum]:
+    """How often a reader's lowest loss is a passage that a binary source marks, over all questions and by kind.
+
+    Kinds: the best rank of a marked candidate by BM25 among the question's own (with the word frequencies of all
+    candidates of `rows`), the words of the shortest answer, and whether a candidate without a mark holds an answer.
+    Left out as by source_agreements: questions with fewer than two candidates that both label, or all level.
+    """
+    losses, marks = passage_losses(soft), _marks(binary)
+    holding = {(row["query_id"], row["passage_id"]) for row in has_answer_labels(rows) if row["relevant"]}
+    agreed, chance, answered = np.full((3, len(rows)), np.nan)
+    kinds: dict[str, list[str | None]] = {name: [None] * len(rows) for name in ("", *KINDS)}
+    for number, (row, scores) in enumerate(zip(rows, _scores(rows), strict=True)):
+        one, other = candidate_losses(row, losses), candidate_losses(row, marks)
+        one, other = ({passage: found[passage] for passage in one if passage in other} for found in (one, other))
+        if len(one) < 2 or _level(one) or _level(other):
+            continue
+        best, marked = best_passages(one), best_passages(other)
+        held = {passage for passage in one if (row["query_id"], passage) in holding}
+        agreed[number], chance[number] = 1 - share_outside(best, marked), len(marked) / len(one)
+        if not best & marked:
+            answered[number] = 1 - share_outside(best, held)
+        rank = 1 + sum(score > max(scores[passage] for passage in marked) for score in scores.values())
+        kinds[""][number] = "all"
+        kinds[RANK][number] = _band(rank, (1, 2, 4))
+        kinds[WORDS][number] = _band(min(len(normalise(answer).split()) for answer in row["answers"]), (1, 2, 3, 5))
+        kinds[ELSEWHERE][number] = "yes" if held - marked else "no"
+    found = []
+    for by, of_rows in kinds.items():
+        for kind in sorted({kind for kind in of_rows if kind}):
+            of_kind = np.array([one == kind for one in of_rows])
+            shares = (np.where(of_kind, values, np.nan)[None] for values in (agreed, chance, answered))
+            estimates = [design.estimate(values) for values in shares]
+            found.append(Stratum(by, kind, estimates[0], estimates[1].mean, estimates[2]))
+    return found
+
+
+def _scores(rows: Sequence[Row]) -> Iterator[dict[str, float]]:
+    """BM25 of each question's own candidates, by passage_id."""
+    texts = {passage["text"]: None for row in rows for passage in row["passages"]}
+    places = {text: place for place, text in enumerate(texts)}
+    for row, scores in zip(rows, scores_of(list(texts), [row["query"] for row in rows]), strict=True):
+        yield {passage["passage_id"]: float(scores[places[passage["text"]]]) for passage in row["passages"]}
+
+
+def _band(number: int, starts: Sequence[int]) -> str:
+    """The band of a count: 1, 2-3 and "4 or more" for starts 1, 2, 4; 0 belongs to the first."""
+    place = max(bisect_right(starts, number) - 1, 0)
+    if place == len(starts) - 1:
+        return f"{starts[place]} or more"
+    last = starts[place + 1] - 1
+    return f"{starts[place]}" if last == starts[place] else f"{starts[place]}-{last}"
