@@ -23,6 +23,7 @@ ARGUMENTS = {  # that a script needs; those of the scripts that work on files an
     "evaluate": ["kl_a"],
     "export": ["human", "--to", "beir"],
     "label": ["human"],
+    "label_strata": ["reader_a", "human"],
     "mix": ["pair"],
     "publish": ["list"],
     "reader": ["reader_a"],
