@@ -42,8 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def show(found: list[Stratum], title: str, questions: int) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
-    heads = ("", "", "questions", "marked, % [95%]", "by chance", "others: holds an answer, % [95%]")
-    for place, head in enumerate(heads):
+    for place, head in enumerate(("", "", "questions", "marked, % [95%]", "chance", "else an answer, % [95%]")):
         table.add_column(head, justify="right" if place > 1 else "left", no_wrap=True)
     by = None
     for one in found:
@@ -54,9 +53,9 @@ def show(found: list[Stratum], title: str, questions: int) -> None:
     console.print(table)
     compared = found[0].agreed.n_questions if found else 0
     console.print(
-        f"marked: the passage of lowest loss is a marked one; others: of the rest, how often it holds a reference "
-        f"answer. {questions - compared:,} of {questions:,} questions left out: fewer than two candidates that both "
-        "sources label, or all of them level.",
+        "marked: the passage of lowest loss is a marked one; chance: the same for a random candidate; else an answer: "
+        f"how often it holds a reference answer where it is not marked. {questions - compared:,} of {questions:,} "
+        "questions left out: fewer than two candidates that both sources label, or all of them level.",
         soft_wrap=True,
     )
 
@@ -64,6 +63,8 @@ def show(found: list[Stratum], title: str, questions: int) -> None:
 def percent(share: Estimate) -> str:
     if not math.isfinite(share.mean):
         return "-"
+    if not math.isfinite(share.low):  # one group alone
+        return f"{100 * share.mean:.1f}"
     return f"{100 * share.mean:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
 
 

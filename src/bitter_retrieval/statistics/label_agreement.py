@@ -36,7 +36,7 @@ from bitter_retrieval.records import Row
 from bitter_retrieval.scoring import normalise
 from bitter_retrieval.statistics.statistics import Design, Estimate
 
-RANK, WORDS, ELSEWHERE = "BM25 rank of the marked passage", "words of the shortest answer", "answer elsewhere too"
+RANK, WORDS, ELSEWHERE = "BM25 rank of the marked", "words of the answer", "answer elsewhere too"
 KINDS = RANK, WORDS, ELSEWHERE
 
 
