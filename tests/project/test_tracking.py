@@ -301,7 +301,6 @@ def test_a_rerun_marks_what_it_replaces_and_nothing_else(place: Path, monkeypatc
     monkeypatch.setenv("DVC_EXP_NAME", "warmer")
     monkeypatch.setenv("DVC_STAGE", "train@kl")
     curve("kl-seed0")
-    names = "SELECT name, COUNT(*) FROM runs JOIN experiments USING (experiment_id) WHERE {} GROUP BY name"
     counted = dict(
         ask(
             place,
