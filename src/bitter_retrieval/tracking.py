@@ -136,7 +136,7 @@ def log_results(
     if not enabled:
         return
     try:
-        store, absent = Store(_root()), []
+        store, absent = Store(_root()), dict[str, None]()
         made = {out["path"]: out["md5"] for stage in read_lock().values() for out in stage.get("outs", [])}
         for name, by_seed in runs.items():
             trained = store.trained(made.get(f"{models.as_posix()}/{name}", "none"))
@@ -146,9 +146,9 @@ def log_results(
                     new = {metric: value for metric, value in found.items() if known.get(metric) != value}
                     store.log_figures(run.info.run_id, new)
                 else:
-                    absent.append(f"{name}-seed{seed}")
+                    absent[name] = None
         if absent:
-            _say(f"no test figures of {', '.join(absent)}: the store has no training that made their models.")
+            _say(f"no test figures of {', '.join(absent)}: the store lacks a training that made their models.")
         store.report(_provenance(), {name: float(value) for name, value in _flat(figures).items()}, files)
     except Exception as error:  # as above
         _say(f"not all results are logged ({_line(error)}).")

@@ -278,14 +278,17 @@ def test_a_killed_process_leaves_a_run_that_the_next_one_ends(place: Path) -> No
     assert statuses(place) == finished | {"noise-0.4": "KILLED", "killed": "KILLED"}
 
 
-def test_the_process_of_another_machine_counts_as_working(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mlflow_store, "gethostname", lambda: "another")
-    monkeypatch.setattr(os, "getpid", lambda: 2**22 + 1)  # no process has it
-    open_tracker(True, "kl", {}, {}, {})
-    monkeypatch.undo()
-    monkeypatch.setenv("DVC_ROOT", str(place))
+def test_the_process_of_another_machine_works_until_its_run_is_replaced(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as there:
+        there.setattr(mlflow_store, "gethostname", lambda: "another")
+        there.setattr(os, "getpid", lambda: 2**22 + 1)  # no process has it
+        open_tracker(True, "kl", {}, {}, {})
     curve("beside")
     assert statuses(place)["kl"] == "RUNNING"
+    curve("kl")
+    assert (statuses(place)["kl"], statuses(place)["kl (replaced)"]) == ("FINISHED", "KILLED")
 
 
 def test_a_run_that_is_interrupted_is_killed(place: Path) -> None:
@@ -386,7 +389,7 @@ def test_test_figures_go_to_the_trainings_whose_models_they_are_of(
     assert set(statuses(place).values()) == {"FINISHED"}
     results({"kl": {0: {}, 1: {}}, "margin": {0: {}}})
     assert capsys.readouterr().err == (
-        "MLflow: no test figures of kl-seed1, margin-seed0: the store has no training that made their models.\n"
+        "MLflow: no test figures of kl, margin: the store lacks a training that made their models.\n"
     )
 
 
