@@ -2,8 +2,8 @@
 
 Reads data/prepared and data/labels (the evaluated split, train for how labels agree, and questions from another domain
 if there are any), data/predictions of every run and control, data/judgements.parquet and plots/curves; writes
-metrics/summary.json, metrics/report.json, metrics/report.html and four pictures in plots/. Nothing here trains,
-answers or judges.
+metrics/summary.json, metrics/report.json, metrics/report.html and four pictures in plots/, and logs to MLflow. Nothing
+here trains, answers or judges.
 
     dvc repro compare              # runs it
     python src/compare.py --show   # prints the tables of the last run again
@@ -67,17 +67,19 @@ from bitter_retrieval.statistics.outcomes import (
     NEEDED,
     EvaluatedQuestions,
     JudgedAnswers,
+    by_seed,
     evaluated_questions,
     outcomes,
     readings,
 )
 from bitter_retrieval.statistics.statistics import Design
 from bitter_retrieval.statistics.utility import Known
+from bitter_retrieval.tracking import LOCK, log_results
 from bitter_retrieval.typed_yaml import elsewhere, parse_yaml, read_yaml
 
 PREPARED_DIR, LABELS, PREDICTIONS = Path("data/prepared"), Path("data/labels"), Path("data/predictions")
-LOCK = Path("dvc.lock")
 JUDGED, CURVES, METRICS, PLOTS = Path("data/judgements.parquet"), Path("plots/curves"), Path("metrics"), Path("plots")
+RUNS, PARAMS = Path("models/runs"), Path("params.yaml")
 PICTURES = ("differences", "answer_accuracy", "answer_vs_retrieval", "training_curves")
 ACCOUNT = METRICS / "prepare.json"
 
@@ -123,7 +125,9 @@ def main() -> None:
     report["label_errors"] = plain(
         {each: label_errors(prepared(each), label_sources(each, params)) for each in ("train", split)}
     )
-    write(report, params, asked, systems, corpus)
+    made = write(report, params, asked, systems, corpus)
+    found = {name: by_seed(systems[name].outcomes, split) for name in params.runs}
+    log_results(params.tracking.mlflow, found, summary(report), RUNS, [*made, PARAMS])
     show(report)
 
 
@@ -343,8 +347,8 @@ def write(
     asked: EvaluatedQuestions,
     systems: dict[str, System],
     corpus: dict[str, str],
-) -> None:
-    """Write all files of the stage."""
+) -> list[Path]:
+    """Write all files of the stage, which are returned."""
     pictures = {name: PLOTS / f"{name}.png" for name in PICTURES}
     plots.differences(report, pictures["differences"])
     plots.answer_accuracy(report, pictures["answer_accuracy"])
@@ -352,9 +356,10 @@ def write(
     plots.training_curves({run: read_curves(CURVES / f"{run}.csv") for run in params.runs}, pictures["training_curves"])
     found, told = to_read(params, asked, systems, corpus), {name: source(name, params) for name in params.sources}
     page = render(report, found, dataclasses.asdict(params), told, hashes(params), pictures)
-    write_text(METRICS / "report.html", page)
-    write_text(METRICS / "report.json", as_json(report))
-    write_text(METRICS / "summary.json", as_json(summary(report)))
+    texts = {"report.html": page, "report.json": as_json(report), "summary.json": as_json(summary(report))}
+    for name, text in texts.items():
+        write_text(METRICS / name, text)
+    return [*pictures.values(), *(METRICS / name for name in texts)]
 
 
 def source(name: str, params: Params) -> str:

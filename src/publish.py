@@ -34,10 +34,11 @@ from bitter_retrieval.publishing.cards import Origin
 from bitter_retrieval.publishing.dataset_card import dataset_card
 from bitter_retrieval.publishing.hub_upload import PublishError, Upload, published, send
 from bitter_retrieval.publishing.model_card import PASSAGES, model_card
-from bitter_retrieval.publishing.provenance import commit, doubts, hashes, made_by, read_lock
+from bitter_retrieval.publishing.provenance import commit, doubts, hashes, made_by
 from bitter_retrieval.records import PREPARED, Row, read_labels, read_rows
 from bitter_retrieval.reporting import wording
 from bitter_retrieval.reporting.tables import console
+from bitter_retrieval.tracking import read_lock
 from bitter_retrieval.typed_yaml import read_yaml
 
 PARAMS, REPORT = Path("params.yaml"), Path("metrics/report.json")

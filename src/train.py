@@ -4,7 +4,7 @@
     torchrun --nproc_per_node 2 src/train.py kl
 
 Reads data/prepared/{train,validation}.parquet, the run's labels and its encoder; writes models/runs/<run>/seed<k>/ and
-plots/curves/<run>.csv, and logs the curves to MLflow. Seeds of an encoder that is fitted here train side by side. A
+plots/curves/<run>.csv, and logs to MLflow. Seeds of an encoder that is fitted here train side by side. A
 killed stage resumes from .journal/training/ and ends with the same weights. Several processes of torchrun share the
 work of every batch and the first writes; they save no state to resume from.
 """
@@ -12,6 +12,7 @@ work of every batch and the first writes; they save no state to resume from.
 import csv
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -41,7 +42,7 @@ from bitter_retrieval.models.pretrained import TRAINED
 from bitter_retrieval.models.workers import Tell, side_by_side, use_threads
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.records import BINARY_LABELS, PREPARED, read_labels, read_rows, replacing
-from bitter_retrieval.tracking import Tracker, folder_md5, open_tracker
+from bitter_retrieval.tracking import Tracker, folder_md5, open_tracker, status_after
 from bitter_retrieval.training.distributed import ALONE, Processes, join
 from bitter_retrieval.training.loop import UNSAVED, train_encoder
 from bitter_retrieval.training.sets import TrainingSet, columns_of, epoch_batches, training_set
@@ -197,9 +198,10 @@ class Curves:
     """
 
     def __init__(self, name: str, params: Params, processes: Processes, advance: Advance) -> None:
-        self._name, self._params, self._first, self._advance = name, params, processes.first, advance
+        self._name, self._params, self._advance = name, params, advance
         self._steps: dict[int, dict[int, Metrics]] = {}
         self._trackers: dict[int, Tracker] = {}
+        self._shown = params.tracking.mlflow and processes.first
 
     def add(self, told: tuple[int, int, Metrics]) -> None:
         """What train_seed tells. A step may be told twice, the second time with what validation adds to it."""
@@ -208,7 +210,7 @@ class Curves:
             self._trackers[seed] = self._open(seed)
         self._trackers[seed].log(step, metrics)
         if f"{KEPT}step" in metrics:
-            self._trackers.pop(seed).close()
+            self._trackers[seed].close()
             return
         curve = self._steps.setdefault(seed, {})
         if step not in curve:
@@ -227,15 +229,21 @@ class Curves:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for tracker in self._trackers.values():
-            tracker.close("FINISHED" if error is None else "FAILED")
+            tracker.close(status_after(error))
+        if error is None and self._shown:
+            made = folder_md5(RUNS / self._name)
+            for seed, tracker in self._trackers.items():
+                tracker.keep(RUNS / self._name / f"seed{seed}", made)
 
     def _open(self, seed: int) -> Tracker:
-        run = self._params.runs[self._name]
-        settings = {"run": self._name, "seed": seed, **vars(run), "train": vars(self._params.train)}
+        run, train = self._params.runs[self._name], self._params.train
+        settings = {"run": self._name, "seed": seed, **asdict(run), "train": asdict(train)}
+        settings["learning_rate"] = run.learning_rate or train.learning_rate
         tags = {"run": self._name, "seed": str(seed), "labels": run.labels, "encoder": run.encoder}
         tags |= {"labels.md5": folder_md5(LABELS / run.labels), "encoder.md5": folder_md5(ENCODERS / run.encoder)}
-        shown = self._params.tracking.mlflow and self._first
-        return open_tracker(shown, "train", f"{self._name}-seed{seed}", settings, tags)
+        read = {split: PREPARED_FOLDER / f"{split}.parquet" for split in ("train", "validation")}
+        read["labels"] = LABELS / run.labels
+        return open_tracker(self._shown, f"{self._name}-seed{seed}", settings, tags, read)
 
 
 def write_curves(path: Path, curves: list[Metrics]) -> None:

@@ -185,6 +185,7 @@ def params() -> dict[str, Any]:
     tree["train"]["seeds"], tree["control"]["random_draws"] = [0, 1], 2
     tree["evaluate"]["shown"] = [1, 5]
     tree["compare"] |= {"draws": 200, "contrasts": None}
+    tree["tracking"]["mlflow"] = False
     return tree
 
 

@@ -1,6 +1,6 @@
-"""Training curves in MLflow, in addition to the results and never part of them. The only module that imports mlflow.
+"""Curves and results in MLflow, in addition to what stages write and never part of it. mlflow_store.py makes the calls.
 
-    with open_tracker(True, "train", "kl/seed0", {"learning_rate": 0.001}, {"run": "kl"}) as tracker:
+    with open_tracker(True, "kl-seed0", {"learning_rate": 0.001}, {"run": "kl"}, {"train": TRAIN_FILE}) as tracker:
         tracker.log(0, {"loss/kl": 1.9, "learning_rate": 1e-4})
 
 The store is `mlflow.db` in the main repo's root (ignored by git), even if DVC runs a stage in a copy. To view it:
@@ -10,31 +10,24 @@ that fails, at whatever moment, ends a curve with one line on stderr, never the 
 
 import hashlib
 import json
-import logging
 import os
-import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from filelock import FileLock
-
+from bitter_retrieval.mlflow_store import COMMIT, DVC_EXPERIMENT, METRICS_A_CALL, STAGE, Point, Store, milliseconds
 from bitter_retrieval.models.credentials import concealed
 from bitter_retrieval.parameter_types import NotNegative
+from bitter_retrieval.typed_yaml import read_yaml
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-METRICS_A_CALL = 1000  # MLflow's limits for log_batch
-PARAMS_A_CALL = 100
-WAIT = 60  # seconds to wait for another process's transaction
+LOCK = Path("dvc.lock")
+DECIDING = ("src", "params.yaml", "dvc.yaml")  # a commit with other ones is dirty
+Lock = Mapping[str, Mapping[str, Any]]  # entry of dvc.lock by stage
+BySeed = Mapping[int, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -51,8 +44,11 @@ class Tracker:
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add one point at `step` to each named curve."""
 
+    def keep(self, model: Path, md5: str) -> None:
+        """Tell where the model lies, and the MD5 of the folder with those of all seeds; also after the end."""
+
     def close(self, status: str = "FINISHED") -> None:
-        """Write what is buffered and end the run; status is FINISHED or FAILED."""
+        """Write what is buffered and end the run, once; status is FINISHED, FAILED or KILLED."""
 
     def __enter__(self) -> Self:
         return self
@@ -60,49 +56,62 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close("FINISHED" if error is None else "FAILED")
+        self.close(status_after(error))
+
+
+def status_after(error: BaseException | None) -> str:
+    if error is None:
+        return "FINISHED"
+    return "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
 
 
 def open_tracker(
-    enabled: bool, experiment: str, run_name: str, params: Mapping[str, Any], tags: Mapping[str, str]
+    enabled: bool, name: str, params: Mapping[str, Any], tags: Mapping[str, str], inputs: Mapping[str, Path]
 ) -> Tracker:
-    """Start an MLflow run, or the null object. Nested params are flattened; the commit and DVC's names become tags."""
+    """Start an MLflow run, or the null object.
+
+    Nested params are flattened, and those that are None left out. Commit, stage and DVC's names become tags. inputs:
+    files and folders that are read, by what for.
+    """
     if not enabled:
         return Tracker()
     try:
-        return MlflowTracker(experiment, run_name, _flat(params), {**_provenance(), **tags})
+        return MlflowTracker(name, _flat(params), {**_provenance(), **tags}, inputs)
     except Exception as error:  # MLflow, its database layer and a full disk raise many types
-        print(f"MLflow: no curves of {run_name} ({_line(error)}). The work goes on without.", file=sys.stderr)
+        _say(f"no curves of {name} ({_line(error)}). The work goes on without.")
         return Tracker()
 
 
 class MlflowTracker(Tracker):
     """Curves of one run, written a thousand points at a time, as a call costs as much for one."""
 
-    def __init__(self, experiment: str, run_name: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
-        root = Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
-        self._client, experiment_id = _open_store(root, experiment)
-        self._run = self._client.create_run(experiment_id, tags=dict(tags), run_name=run_name).info.run_id
-        self._points: list[tuple[str, float, int, int]] = []
-        self._lost = False
-        self._log_params(params)
+    def __init__(
+        self, name: str, params: Mapping[str, str], tags: Mapping[str, str], inputs: Mapping[str, Path]
+    ) -> None:
+        found = {use: (path, md5(path)) for use, path in inputs.items()}
+        self._store = Store(_root())
+        self._run = self._store.start(name, tags)
+        self._points: list[Point] = []
+        self._lost = self._ended = False
+        self._write(lambda: self._store.describe(self._run, params, found))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        now = int(time.time() * 1000)
+        now = milliseconds()
         self._points += [(name, float(value), now, step) for name, value in metrics.items()]
         if len(self._points) >= METRICS_A_CALL:
             self._flush()
 
+    def keep(self, model: Path, md5: str) -> None:
+        self._write(lambda: self._store.keep(self._run, model, md5))
+
     def close(self, status: str = "FINISHED") -> None:
-        self._flush()
-        self._write(lambda: self._client.set_terminated(self._run, status))
+        if not self._ended:
+            self._ended = True
+            self._flush()
+            self._write(lambda: self._store.end(self._run, status))
 
     def _flush(self) -> None:
-        from mlflow.entities import Metric
-
-        for part in _parts(self._points, METRICS_A_CALL):
-            metrics = [Metric(*point) for point in part]
-            self._write(partial(self._client.log_batch, self._run, metrics=metrics))
+        self._write(lambda: self._store.log(self._run, self._points))
         self._points = []
 
     def _write(self, call: Callable[[], object]) -> None:
@@ -113,57 +122,40 @@ class MlflowTracker(Tracker):
             call()
         except Exception as error:  # MLflow, its database layer and a full disk raise many types
             self._lost = True
-            print(f"MLflow: the rest of this curve is not logged ({_line(error)}).", file=sys.stderr)
-
-    def _log_params(self, params: Mapping[str, str]) -> None:
-        from mlflow.entities import Param
-
-        for part in _parts(list(params.items()), PARAMS_A_CALL):
-            self._client.log_batch(self._run, params=[Param(name, value) for name, value in part])
+            _say(f"the rest of this curve is not logged ({_line(error)}).")
 
 
-def _open_store(root: Path, experiment: str) -> tuple["MlflowClient", str]:
-    """A client of the store, and the experiment's id. Of concurrent processes, one creates the store under `root`."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # seven wait for minutes on a server that is down
-    from mlflow import MlflowClient
+def log_results(
+    enabled: bool, runs: Mapping[str, BySeed], figures: Mapping[str, Any], models: Path, files: Iterable[Path]
+) -> None:
+    """Add test figures to the trainings that made the models, and what they are in all to the experiment.
 
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    elsewhere, store = os.environ.get("MLFLOW_TRACKING_URI"), root / "mlflow.db"
-    with FileLock(root / "mlflow.db.lock"):
-        if not elsewhere:
-            _check_store(store)
-        client = MlflowClient(elsewhere or _uri(store))
-        found = client.get_experiment_by_name(experiment)
-        if found is not None:
-            return client, found.experiment_id
-        return client, client.create_experiment(experiment, None if elsewhere else (root / "mlruns").as_uri())
-
-
-def _check_store(store: Path) -> None:
-    """Create the store if it is absent. Raises if MLflow could not use it, which would try again for an hour."""
-    if odd := {*str(store)} & {*"?%#"}:
-        raise ValueError(f"{store}: no name of a store holds {min(odd)}; name another by MLFLOW_TRACKING_URI")
-    if not store.exists():
-        _create_store(store)
-    if not os.access(store, os.W_OK):
-        raise PermissionError(f"{store}: may not be written to; allow it, or name another by MLFLOW_TRACKING_URI")
+    runs: figures of each run, by seed; dvc.lock knows the model in the folder `models` that they are of. figures: those
+    of the experiment, nested; files: its artifacts.
+    """
+    if not enabled:
+        return
     try:
-        with closing(sqlite3.connect(store, timeout=WAIT)) as database:
-            database.execute("SELECT version_num FROM alembic_version").fetchall()
-    except sqlite3.Error as error:
-        raise ValueError(f"{store}: {error}; move it away, for a new one") from error
+        store, absent = Store(_root()), dict[str, None]()
+        made = {out["path"]: out["md5"] for stage in read_lock().values() for out in stage.get("outs", [])}
+        for name, by_seed in runs.items():
+            trained = store.trained(made.get(f"{models.as_posix()}/{name}", "none"))
+            for seed, found in by_seed.items():
+                if run := trained.get(str(seed)):
+                    known = run.data.metrics
+                    new = {metric: value for metric, value in found.items() if known.get(metric) != value}
+                    store.log_figures(run.info.run_id, new)
+                else:
+                    absent[name] = None
+        if absent:
+            _say(f"no test figures of {', '.join(absent)}: the store lacks a training that made their models.")
+        store.report(_provenance(), {name: float(value) for name, value in _flat(figures).items()}, files)
+    except Exception as error:  # as above
+        _say(f"not all results are logged ({_line(error)}).")
 
 
-def _create_store(store: Path) -> None:
-    """Under another name until its dozens of migrations are done, so that a kill leaves no half-made store."""
-    from mlflow import MlflowClient
-
-    for leftover in store.parent.glob(f"{store.name}.partial*"):
-        leftover.unlink()
-    unfinished = store.with_name(f"{store.name}.partial")
-    MlflowClient(_uri(unfinished)).search_experiments()
-    unfinished.replace(store)
+def _say(told: str) -> None:
+    print(f"MLflow: {told}", file=sys.stderr)
 
 
 def _line(error: Exception) -> str:
@@ -171,38 +163,57 @@ def _line(error: Exception) -> str:
     return concealed(" ".join(str(error).split()), *keys)
 
 
-def _uri(store: Path) -> str:
-    return f"sqlite:///{store}?timeout={WAIT}"
+# -- where a run comes from ------------------------------------------------------------------------------------------
+
+
+def _root() -> Path:
+    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
 
 
 def _provenance() -> dict[str, str]:
+    changed = _git("diff", "--name-only", "HEAD", "--", *DECIDING)
     known = {
         "mlflow.source.name": Path(sys.argv[0]).name,
-        "mlflow.source.git.commit": _commit(),
-        "dvc.stage": os.environ.get("DVC_STAGE"),
-        "dvc.experiment": os.environ.get("DVC_EXP_NAME"),
+        COMMIT: _git("rev-parse", "--verify", "HEAD"),
+        "dirty": None if changed is None else changed.replace("\n", ", ") or "no",
+        STAGE: _stage(),
+        DVC_EXPERIMENT: os.environ.get("DVC_EXP_NAME"),
+        "dvc.lock.md5": md5(LOCK) if LOCK.is_file() else None,
     }
     return {name: value for name, value in known.items() if value}
+
+
+def _stage() -> str:
+    """DVC's name of the stage, also if it is called by hand: `python src/train.py kl` is train@kl."""
+    script, *given = sys.argv
+    names = [one.rpartition("@")[2] for one in given[:1] if not one.startswith("-")]
+    return os.environ.get("DVC_STAGE") or "@".join([Path(script).stem, *names])
+
+
+def read_lock() -> Lock:
+    """Entries of dvc.lock by stage; empty before DVC has run anything."""
+    return read_yaml(LOCK).get("stages") or {} if LOCK.is_file() else {}
+
+
+def md5(path: Path) -> str:
+    """MD5 of a file or a folder, as DVC computes it."""
+    if path.is_dir():
+        return folder_md5(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def folder_md5(folder: Path) -> str:
     """The folder's hash in dvc.lock: the MD5 of the list of its files' MD5s. It identifies a run's data."""
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    listed = [{"md5": _file_md5(files[name]), "relpath": name} for name in sorted(files)]
+    listed = [{"md5": md5(files[name]), "relpath": name} for name in sorted(files)]
     return hashlib.md5(json.dumps(listed).encode()).hexdigest() + ".dir"
 
 
-def _file_md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
-
-
-def _commit() -> str | None:
-    """The commit checked out; None outside git, before the first commit or without git."""
+def _git(*arguments: str) -> str | None:
+    """What git prints; None outside git, before the first commit or without git."""
     try:
-        asked = subprocess.run(
-            ["git", "rev-parse", "--verify", "HEAD"], capture_output=True, encoding="utf-8", errors="replace"
-        )
+        asked = subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return None
     return asked.stdout.strip() if asked.returncode == 0 else None
@@ -211,9 +222,8 @@ def _commit() -> str | None:
 def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for name, value in params.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": str(value)}
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        elif value is not None:
+            flat[f"{prefix}{name}"] = str(value)
     return flat
-
-
-def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    return (items[start : start + size] for start in range(0, len(items), size))

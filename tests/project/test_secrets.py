@@ -25,7 +25,7 @@ SECRETS = {"GEMINI_API_KEY": KEY, "HF_TOKEN": TOKEN}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TRACKED = """
 from bitter_retrieval.tracking import open_tracker
-with open_tracker(True, "train", "kl/seed0", {"a": 1}, {}) as tracker:
+with open_tracker(True, "kl/seed0", {"a": 1}, {}, {}) as tracker:
     tracker.log(0, {"loss/kl": 1.0})
 """
 

@@ -11,7 +11,8 @@ import yaml
 
 from bitter_retrieval.models.checkpoints import write_pointer
 from bitter_retrieval.params import parse_params
-from bitter_retrieval.publishing.provenance import commit, doubts, hashes, made_by, md5, read_lock
+from bitter_retrieval.publishing.provenance import commit, doubts, hashes, made_by
+from bitter_retrieval.tracking import md5, read_lock
 from bitter_retrieval.typed_yaml import read_yaml
 
 TREE = tiny.with_runs(read_yaml(tiny.PROFILE))

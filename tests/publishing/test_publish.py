@@ -34,9 +34,9 @@ from bitter_retrieval.judging.settings import LlmParams, Scoring
 from bitter_retrieval.labels.soft import passage_losses
 from bitter_retrieval.models.credentials import CredentialError
 from bitter_retrieval.publishing.hub_upload import HubError
-from bitter_retrieval.publishing.provenance import LOCK, md5
 from bitter_retrieval.records import SOFT_LABELS, read_rows, write_rows
 from bitter_retrieval.reporting import wording
+from bitter_retrieval.tracking import LOCK, md5
 from bitter_retrieval.typed_yaml import read_yaml
 
 REPOSITORY = Path(__file__).parents[2]

@@ -657,6 +657,21 @@ OUTPUTS = ["metrics/summary.json", "metrics/report.json", "metrics/report.html"]
 PICTURES = [f"plots/{name}.png" for name in stage.PICTURES]
 
 
+def test_figures_of_each_seed_and_the_files_are_logged(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[Any] = []
+    monkeypatch.setattr(stage, "log_results", lambda *given: logged.append(given))
+    stage.main()
+    ((enabled, runs, figures, models, files),) = logged
+    assert enabled is False and models == Path("models/runs"), "as params say"
+    assert figures == json.loads(Path("metrics/summary.json").read_text())
+    assert {file.as_posix() for file in files} == {*OUTPUTS, *PICTURES, "params.yaml"}
+    found = {(run, seed): one["test/reader_a/em"] for run, seeds in runs.items() for seed, one in seeds.items()}
+    assert found == {
+        (run, seed): one.count("+") / 4 for run, seeds in world.RUNS.items() for seed, one in enumerate(seeds)
+    }
+    assert "test/reader_a/empty" not in runs["infonce_a"][0], "what nothing measured has no figure"
+
+
 def test_the_stage_writes_the_same_bytes_twice(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stage.main()
     first = {name: (workspace / name).read_bytes() for name in OUTPUTS + PICTURES}

@@ -90,23 +90,49 @@ def test_tracker_is_told_where_a_run_comes_from_and_what_was_kept(
     project: Path, run_stage: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: dict[str, tuple[Mapping[str, str], Told]] = {}
+    settings: dict[str, Any] = {}
+    kept: list[tuple[Path, str]] = []
 
-    def open_tracker(_: bool, __: str, name: str, ___: Mapping[str, Any], tags: Mapping[str, str]) -> Tracker:
+    def open_tracker(
+        enabled: bool, name: str, params: Mapping[str, Any], tags: Mapping[str, str], inputs: Mapping[str, Path]
+    ) -> Tracker:
+        assert enabled and {*inputs} == {"train", "validation", "labels"} and all(map(Path.exists, inputs.values()))
         tracker, told = Tracker(), []
         tracker.log = lambda *point: told.append(point)
+        tracker.keep = lambda *model: kept.append(model)
         opened[name] = tags, told
+        settings.update(params)
         return tracker
 
     monkeypatch.setattr(stage, "open_tracker", open_tracker)
+    edit_params(project, lambda tree: tree["tracking"].update(mlflow=True))
     run_stage("kl")
     assert set(opened) == {"kl-seed0", "kl-seed4"}
+    assert settings["temperature"]["student"] > 0 and settings["learning_rate"] == settings["train"]["learning_rate"]
+    made = folder_md5(project / "models/runs/kl")
+    assert kept == [(Path(f"models/runs/kl/seed{seed}"), made) for seed in (0, 4)]
     tags, told = opened["kl-seed4"]
     assert (tags["seed"], tags["labels"], tags["encoder"]) == ("4", "reader_a", "mini")
     assert tags["labels.md5"] == folder_md5(project / "data/labels/reader_a") != tags["encoder.md5"]
-    step, kept = told[-1]
+    step, best = told[-1]
     validated = {at: metrics for at, metrics in told if "validation_loss" in metrics}
     assert set(validated) == {3, 7}
-    assert kept == {"kept/step": step, **{f"kept/{name}": value for name, value in validated[step].items()}}
+    assert best == {"kept/step": step, **{f"kept/{name}": value for name, value in validated[step].items()}}
+
+
+def test_learning_rate_of_a_run_goes_before_that_of_all(
+    project: Path, run_stage: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+
+    def open_tracker(_: bool, __: str, params: Mapping[str, Any], *___: Any) -> Tracker:
+        rates.append(params["learning_rate"])
+        return Tracker()
+
+    monkeypatch.setattr(stage, "open_tracker", open_tracker)
+    edit_params(project, lambda tree: tree["runs"]["kl"].update(learning_rate=0.002))
+    run_stage("kl")
+    assert rates == [0.002, 0.002]
 
 
 def test_md5_of_a_folder_is_the_one_that_dvc_gives_it(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def score_splits(
     labels: dict[str, list[Row]] = {}
     with (
         Journal(journal_folder() / "answer_loss.sqlite") as journal,
-        open_tracker(tracked, "label", reader.name, asdict(settings), {"reader": reader.identity}) as tracker,
+        open_tracker(tracked, f"label-{reader.name}", asdict(settings), {"reader": reader.identity}, {}) as tracker,
     ):
         for step, (split, rows) in enumerate(splits.items()):
             scorer = Scorer(reader, settings.batch_tokens, journal)

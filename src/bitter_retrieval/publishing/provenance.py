@@ -7,7 +7,6 @@
 Code is ignored: an edited comment makes no figure old, and the commit names the code.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,23 +15,15 @@ from bitter_retrieval.lineage import entries
 from bitter_retrieval.models.checkpoints import weights_changed
 from bitter_retrieval.params import Params
 from bitter_retrieval.studies.experiments import ExperimentError, git
-from bitter_retrieval.tracking import folder_md5
-from bitter_retrieval.typed_yaml import read_yaml
+from bitter_retrieval.tracking import Lock, md5
 
-LOCK = Path("dvc.lock")
 VERBS = {"deps": "read", "outs": "wrote"}
 Tree = Mapping[str, Any]  # of params.yaml
-Lock = Mapping[str, Mapping[str, Any]]  # entry of dvc.lock by stage
 
 
 def made_by(path: str, params: Params, tree: Tree) -> dict[str, Any]:
     """The entries of params.yaml that decided the content of a path, by dotted key; the path's own comes first."""
     return {f"{section}.{name}": tree[section][name] for section, name in entries(path, params)}
-
-
-def read_lock() -> Lock:
-    """Entries of dvc.lock by stage; empty before DVC has run anything."""
-    return read_yaml(LOCK).get("stages") or {} if LOCK.is_file() else {}
 
 
 def doubts(stages: Sequence[str], lock: Lock, tree: Tree) -> dict[str, list[str]]:
@@ -69,14 +60,6 @@ def hashes(stages: Sequence[str], lock: Lock) -> dict[str, str]:
     """MD5 by path, as DVC computes it, of all that the stages read and wrote."""
     entries = [entry for name in stages for part in VERBS for entry in _data(lock.get(name, {}), part)]
     return {entry["path"]: entry["md5"] for entry in entries}
-
-
-def md5(path: Path) -> str:
-    """MD5 of a file or a folder, as DVC computes it."""
-    if path.is_dir():
-        return folder_md5(path)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def commit() -> str:

@@ -94,6 +94,17 @@ class Outcomes:
     truncated: int  # passages that were cut to fit, over all predictions
 
 
+def by_seed(found: Mapping[str, Outcomes], split: str) -> dict[int, dict[str, float]]:
+    """Means by seed and name, as in test/reader_a/em, of outcomes by reader. What was not measured has none."""
+    means: dict[int, dict[str, float]] = {}
+    for reader, one in found.items():
+        for metric, scores in one.scores.items():
+            for seed, values in zip(one.seeds, scores, strict=True):
+                if not np.isnan(values).all():
+                    means.setdefault(seed, {})[f"{split}/{reader}/{metric}"] = float(np.nanmean(values))
+    return means
+
+
 def readings(rows: Iterable[Row]) -> dict[int, list[Row]]:
     """A system's prediction rows by entry of evaluate.shown."""
     found: dict[int, list[Row]] = {}
