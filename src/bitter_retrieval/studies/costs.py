@@ -267,17 +267,20 @@ def answers_given(params: Params, amounts: Amounts) -> int:
 
 
 def _answers(params: Params, amounts: Amounts) -> Iterator[Work]:
-    """A prompt is read twice, to score the references and to generate: an answer as long as a reference."""
+    """A prompt is read twice: to score the references, and to generate an answer as long as one of them."""
     for name, reader in params.readers.items():
         shape, own = reader_shape(name, params), amounts.tokens(reader.model == FIT)
-        asked, tokens, answers = _asked(reader, reader.prompt, own), 0.0, 0
-        new = min(own.answer, reader.max_new_tokens)
-        for count, given in shown_contexts(params, amounts).items():
-            prompt = asked.head + count * own.passage + asked.tail
-            tokens += given * (2 * prompt + own.references * own.answer + new)
-            answers += given
-        flops = _forwards(shape, tokens, answers * (own.references * own.answer + new))
-        yield Work(f"answer: {name}", "generate", shape.weights, tokens, flops)
+        asked, contexts = _asked(reader, reader.prompt, own), shown_contexts(params, amounts)
+        prompts = sum(given * (asked.head + count * own.passage + asked.tail) for count, given in contexts.items())
+        given, references, new = (
+            sum(contexts.values()),
+            own.references * own.answer,
+            min(own.answer, reader.max_new_tokens),
+        )
+        for stage, kind, each in (("score", "label", references), ("answer", "generate", new)):
+            tokens = prompts + given * each
+            flops = _forwards(shape, tokens, given * each)
+            yield Work(f"{stage}: {name}", kind, shape.weights, tokens, flops)
 
 
 def _judging(params: Params, amounts: Amounts) -> Iterator[Work]:

@@ -52,7 +52,12 @@ def measured(folder: Path, weights: Mapping[str, float]) -> list[Rate]:
     """All rates. weights: of the blocks of models whose results do not say it. Raises RatesError."""
     files = {path.name: _read(path) for path in sorted(folder.glob("*.json"))}
     files = {name: found for name, found in files.items() if not found.get("small")}
-    known = dict(weights) | {model: w for found in files.values() for model, w in _stated(found)}
+    return of_files(files, weights)
+
+
+def of_files(files: Mapping[str, Found], weights: Mapping[str, float]) -> list[Rate]:
+    """All rates of results by file."""
+    known = dict(weights) | {model: own for found in files.values() for model, own in _stated(found)}
     matmul = _matmul(files)
     return [
         rate
@@ -84,12 +89,20 @@ def _parts(name: str, found: Found) -> dict[str, Found]:
 
 
 def _stated(found: Found) -> Iterator[tuple[str, float]]:
-    for models in found.get("parts", {"": found.get("models", {})}).values():
+    """Weights of a model's blocks, where its figures say them."""
+    for models in _all(found).values():
         for model, own in models.items():
+            of_loss = next(iter(own.values()), None) if isinstance(own, dict) else None
             if "weights" in own:
                 yield model, own["weights"]
-            elif "flops" in own:
+            elif isinstance(of_loss, dict) and "weights" in of_loss:
+                yield model, of_loss["weights"]
+            elif "flops" in own and "tokens" in own["flops"]:
                 yield model, own["flops"]["blocks"] / (FORWARD * own["flops"]["tokens"])
+
+
+def _all(found: Found) -> dict[str, Found]:
+    return found.get("parts") or {"": found.get("models", {})}
 
 
 def _matmul(files: Mapping[str, Found]) -> dict[str, float]:
@@ -100,7 +113,7 @@ def _matmul(files: Mapping[str, Found]) -> dict[str, float]:
         machine = machine_of(found)
         if ceiling := found.get("parts", {}).get("ceilings", {}).get("products"):
             ceilings[machine] = ceiling["flops"][ceiling["usual"]]
-        for models in found.get("parts", {"": found.get("models", {})}).values():
+        for models in _all(found).values():
             for own in models.values():
                 beside.setdefault(machine, []).extend(one["square"] for one in own.get("matmul_rates", ()))
     return {machine: median(rates) for machine, rates in beside.items() if rates} | ceilings
