@@ -24,6 +24,7 @@ ARGUMENTS = {  # that a script needs; those of the scripts that work on files an
     "export": ["human", "--to", "beir"],
     "label": ["human"],
     "mix": ["pair"],
+    "plan": ["default"],
     "publish": ["list"],
     "reader": ["reader_a"],
     "study": ["tune", "queue"],

@@ -233,7 +233,10 @@ def _corpora(amounts: Amounts, params: Params) -> list[tuple[int, int]]:
 
 
 def _retrieval(params: Params, amounts: Amounts) -> Iterator[Work]:
-    """Each trained encoder, and each before training, encodes the corpus; dot products follow."""
+    """Each trained encoder, and each before training, encodes the corpus; dot products follow.
+
+    Where queries alone were trained, passages are encoded once: this is the most it can be.
+    """
     times = [(run.encoder, len(run.seeds or params.train.seeds)) for run in params.runs.values()]
     times += [(encoder, 1) for encoder in params.untrained.values()]
     for name, own in groupby(sorted(times), key=lambda one: one[0]):
@@ -248,11 +251,8 @@ def _retrieval(params: Params, amounts: Amounts) -> Iterator[Work]:
 
 def shown_contexts(params: Params, amounts: Amounts) -> dict[int, int]:
     """Answers of a reader by the number of passages that they are given."""
-    shown, test, beyond = (
-        params.evaluate.shown,
-        amounts.questions[params.evaluate.split],
-        amounts.questions.get("beyond", 0),
-    )
+    shown, test = params.evaluate.shown, amounts.questions[params.evaluate.split]
+    beyond = amounts.questions.get("beyond", 0)
     retrieved = sum(len(run.seeds or params.train.seeds) for run in params.runs.values()) + len(params.untrained) + 1
     found = dict.fromkeys((0, 1, *shown), 0)
     found[0] += test + beyond  # no_passage
@@ -272,12 +272,8 @@ def _answers(params: Params, amounts: Amounts) -> Iterator[Work]:
         shape, own = reader_shape(name, params), amounts.tokens(reader.model == FIT)
         asked, contexts = _asked(reader, reader.prompt, own), shown_contexts(params, amounts)
         prompts = sum(given * (asked.head + count * own.passage + asked.tail) for count, given in contexts.items())
-        given, references, new = (
-            sum(contexts.values()),
-            own.references * own.answer,
-            min(own.answer, reader.max_new_tokens),
-        )
-        for stage, kind, each in (("score", "label", references), ("answer", "generate", new)):
+        given, new = sum(contexts.values()), min(own.answer, reader.max_new_tokens)
+        for stage, kind, each in (("score", "label", own.references * own.answer), ("answer", "generate", new)):
             tokens = prompts + given * each
             flops = _forwards(shape, tokens, given * each)
             yield Work(f"{stage}: {name}", kind, shape.weights, tokens, flops)
