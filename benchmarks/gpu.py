@@ -226,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if result["about"]:
         print(result["about"], file=sys.stderr)
     for part in options.parts:
-        for model in options.models or (TINY.get(part, MODELS[part]) if options.small else MODELS[part]):
+        for model in options.models or models_of(part, options.small):
             if model in result["parts"].get(part, {}) and not options.again:
                 continue
             if time.monotonic() - started > 60 * options.minutes:
@@ -240,6 +240,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 torch.cuda.empty_cache()  # memory may not hold two models
     measuring.show(tables(result))
     return 0
+
+
+def models_of(part: str, small: bool) -> list[str]:
+    return TINY.get(part, MODELS[part]) if small else MODELS[part]
 
 
 def measured(part: str, model: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -325,7 +329,10 @@ def made(folder: Path) -> Path:
 def tables(result: dict[str, Any]) -> list[Table]:
     parts = result["parts"]
     device = "cuda" if "gpu" in result["machine"] else "cpu"
-    found = [Table(result["about"] or f"Measured on {result['machine']['gpu']}", ["", ""], [["date", result["date"]]])]
+    wanted = [(part, model) for part in PARTS for model in models_of(part, result["small"])]
+    lacking = ", ".join(f"{part} {model}" for part, model in wanted if model not in parts.get(part, {}))
+    rows = [["date", result["date"]], ["not measured yet", lacking or "nothing"]]
+    found = [Table(result["about"] or f"Measured on {result['machine']['gpu']}", ["", ""], rows)]
     found += [ceiling_table(parts["ceilings"])] if "ceilings" in parts else []
     found += [table] if (table := summary(result)).rows else []
     for part in ("label", "train", "generate"):

@@ -36,6 +36,9 @@ def test_it_says_that_it_was_not_run_on_a_gpu(out: Path) -> None:
     assert found["small"] and "gpu" not in found["machine"] and found["date"] and found["versions"]["torch"]
     for said in (found["about"], page):
         assert "Not run on a GPU: torch sees no CUDA device." in said
+    assert (
+        "| not measured yet | label tiny, train tiny, encode tiny, generate tiny, search exact, check tests |" in page
+    )
     assert found["parts"]["ceilings"]["products"]["flops"]["float32"] > 0
     assert rates.measured(out, {}) == []
 
