@@ -9,7 +9,7 @@ import measuring
 import torch
 
 RESULTS = Path(__file__).resolve().parent / "results"
-TOLD = ("turns", "queries", "questions", "steps", "batch", "budget", "smoke")
+TOLD = ("turns", "queries", "questions", "steps", "batch", "budget", "lengths", "smoke")
 
 
 class NotMeasured(Exception):
@@ -23,9 +23,15 @@ def parser(about: str, models: Sequence[str], budget: int) -> argparse.ArgumentP
     made.add_argument("--models", nargs="+", choices=models, help="default: those of the device")
     made.add_argument("--turns", type=int, help="rounds in which the ways take turns (default 5)")
     made.add_argument("--budget", type=int, default=budget, help=f"tokens in a batch of ours (default {budget})")
+    add_lengths(made, measuring.Lengths())
     made.add_argument("--out", type=Path, help="folder of the report (default benchmarks/results; --smoke: none)")
     made.add_argument("--smoke", action="store_true", help="tiny sizes: seconds, no meaningful figures")
     return made
+
+
+def add_lengths(made: argparse.ArgumentParser, usual: measuring.Lengths) -> None:
+    told = f"mean tokens of random queries, passages and answers (default {' '.join(map(str, usual))})"
+    made.add_argument("--lengths", nargs=3, type=int, metavar=("Q", "P", "A"), default=list(usual), help=told)
 
 
 def parse(
@@ -41,7 +47,14 @@ def parse(
     options.models = options.models or list(smoke_models if options.smoke else models[options.device])
     options.out = options.out or (None if options.smoke else RESULTS)
     options.turns = options.turns or (1 if options.smoke else 5)
+    options.lengths = measuring.Lengths(*options.lengths)
     return options
+
+
+def parameters(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that decide figures, as JSON can hold them."""
+    told = {key: value for key, value in vars(options).items() if key in TOLD and value}
+    return {key: " ".join(map(str, value)) if key == "lengths" else value for key, value in told.items()}
 
 
 def run(
@@ -72,7 +85,7 @@ def run(
             measured = {
                 "machine": measuring.machine(options.device),
                 "versions": measuring.versions("torch", "transformers", "tokenizers", *packages),
-                "parameters": {key: value for key, value in vars(options).items() if key in TOLD and value},
+                "parameters": parameters(options),
                 "models": found,
             }
             measuring.write(options.out, f"{name}-{options.device}", title, measured, shown)

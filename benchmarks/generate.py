@@ -36,7 +36,8 @@ ALONE, PADDED, OURS_ALIKE, OURS = "one by one", "padded", "ours, as many at once
 PRELOADED = ["transformers.models.qwen3.modeling_qwen3"]
 DEFAULT_MODELS = dict.fromkeys(["cpu", "cuda"], ["reader", "qwen3_100m"])
 SMOKE_MODELS = ["reader", "tiny"]
-QUESTIONS = {("qwen3_100m", "cpu"): 64, ("qwen3_100m", "cuda"): 256, ("qwen3_8b", "cuda"): 64}
+QUESTIONS = {("qwen3_100m", "cpu"): 64, ("qwen3_100m", "cuda"): 256}
+QUESTIONS |= dict.fromkeys([("qwen3_8b", "cuda"), ("llama_3_1_8b", "cuda")], 64)
 SMOKE_QUESTIONS = 8
 ANSWER_TOKENS = 15  # mean length of an answer with random weights
 MOST_TOKENS = 64  # longest of these
@@ -127,7 +128,8 @@ def load_case(name: str, options: argparse.Namespace) -> Case:
     reader = replace(random_reader(name, options.device), max_new_tokens=MOST_TOKENS)
     vocabulary = reader.model.config.vocab_size
     reader.model.generation_config.eos_token_id = list(range(ANSWER_TOKENS, vocabulary, ANSWER_TOKENS))
-    asked = {triple.query: triple.passage for triple in random_triples(reader.tokenizer, questions) if triple.passage}
+    drawn = random_triples(reader.tokenizer, questions, options.lengths)
+    asked = {triple.query: triple.passage for triple in drawn if triple.passage}
     return Case(reader, list(asked.items()))
 
 
@@ -196,6 +198,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
         peaks = {way: measuring.in_fresh_process(PRELOADED, memory_of_way, name, options, way, batches) for way in runs}
     return {
         "parameters": sum(parameter.numel() for parameter in case.reader.model.parameters()),
+        "weights": measuring.block_weights(case.reader.model),
         "dtype": str(case.reader.model.dtype).removeprefix("torch."),
         "questions": len(case.items),
         "prompt_tokens": prompt_tokens,

@@ -27,7 +27,7 @@ import bitter_retrieval  # noqa: F401, I001  first: sets what torch and progress
 import command
 import measuring
 import torch
-from measuring import CANDIDATES, PASSAGE_WORDS, QUERY_WORDS, Table, size, spread
+from measuring import CANDIDATES, Lengths, Table, size, spread
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -69,6 +69,17 @@ SHAPES = {
         "head_dim": 128,
         "tie_word_embeddings": False,
     },
+    "llama_3_1_8b": {
+        "model_type": "llama",
+        "vocab_size": 128_256,
+        "hidden_size": 4096,
+        "intermediate_size": 14_336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "tie_word_embeddings": False,
+    },
     "tiny": {
         "vocab_size": 1000,
         "hidden_size": 32,
@@ -82,11 +93,11 @@ SHAPES = {
 }
 DEFAULT_MODELS = {"cpu": ["reader", "qwen3_100m"], "cuda": ["reader", "qwen3_100m", "qwen3_8b"]}
 SMOKE_MODELS = ["reader", "tiny"]
-QUERIES = {("qwen3_100m", "cpu"): 8, ("qwen3_100m", "cuda"): 300, ("qwen3_8b", "cuda"): 64}  # some 10 s a turn
+QUERIES = {("qwen3_100m", "cpu"): 8, ("qwen3_100m", "cuda"): 300}  # some 10 s a turn
+QUERIES |= dict.fromkeys([("qwen3_8b", "cuda"), ("llama_3_1_8b", "cuda")], 64)
 SMOKE_QUERIES = 3
 DTYPES = {"cpu": torch.float32, "cuda": torch.bfloat16}
 
-ANSWER_WORDS = (15, 10)  # mean and standard deviation
 LONGEST = 1024  # tokens that a model with random weights takes
 
 PACK = 2048  # tokens for which matrix products of the model's own shapes are measured
@@ -189,7 +200,7 @@ def load_case(name: str, options: argparse.Namespace) -> Case:
         return fitted_case(options)
     queries = options.queries or QUERIES.get((name, options.device), SMOKE_QUERIES)
     reader = random_reader(name, options.device)
-    return Case(reader, random_triples(reader.tokenizer, queries))
+    return Case(reader, random_triples(reader.tokenizer, queries, options.lengths))
 
 
 def fitted_case(options: argparse.Namespace) -> Case:
@@ -212,26 +223,27 @@ def fitted_case(options: argparse.Namespace) -> Case:
 
 
 def random_reader(name: str, device: str) -> Reader:
-    """A Qwen3 with random weights, made on the device and in the precision that it runs in."""
+    """A Qwen3 or Llama with random weights, made on the device and in the precision that it runs in."""
     shape = SHAPES[name]
     tokenizer = measuring.word_tokenizer(shape["vocab_size"], "".join(Prompt(PROMPT).parts("")).split())
     tokens = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
     spread_of_weights = shape["hidden_size"] ** -0.5  # large enough that losses depend on the whole input
-    config = AutoConfig.for_model("qwen3", **shape, **tokens, initializer_range=spread_of_weights)
+    kind = {"model_type": "qwen3"} | shape
+    config = AutoConfig.for_model(**kind, **tokens, initializer_range=spread_of_weights)
     torch.manual_seed(0)
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[device])
     return Reader(name, model.eval().requires_grad_(False), tokenizer, Prompt(PROMPT), LONGEST, 1, name)
 
 
-def random_triples(tokenizer: Any, queries: int, seed: int = 0) -> list[Triple]:
+def random_triples(tokenizer: Any, queries: int, lengths: Lengths, seed: int = 0) -> list[Triple]:
     draw = random.Random(seed)
     words = sorted(word for word in tokenizer.get_vocab() if word[0] == "w")
     text = partial(measuring.random_text, draw, words)
     asked = []
     for _ in range(queries):
-        query, answer = text(QUERY_WORDS), text(*ANSWER_WORDS)
-        passages = [*(text(*PASSAGE_WORDS) for _ in range(CANDIDATES)), ""]
+        query, answer = text(lengths.query), text(*lengths.spread("answer"))
+        passages = [*(text(*lengths.spread("passage")) for _ in range(CANDIDATES)), ""]
         asked += [Triple(query, passage, answer) for passage in passages]
     return asked
 
@@ -336,6 +348,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
         peaks = {way: measuring.in_fresh_process(PRELOADED, memory_of_way, name, options, way, batches) for way in runs}
     return {
         "parameters": sum(parameter.numel() for parameter in case.reader.model.parameters()),
+        "weights": measuring.block_weights(case.reader.model),
         "dtype": str(case.reader.model.dtype).removeprefix("torch."),
         "passages": len(case.triples),
         "tokens": case.tokens,

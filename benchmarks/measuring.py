@@ -35,8 +35,6 @@ from bitter_retrieval.models.memory import M_MMAP_THRESHOLD, M_TOP_PAD, M_TRIM_T
 Result = TypeVar("Result")
 
 CANDIDATES = 10  # passages that come with a question in MS MARCO
-QUERY_WORDS = 10
-PASSAGE_WORDS = (80, 40)  # mean and standard deviation
 SQUARE = 2048  # side of the square matrices whose product is the plain matmul rate
 WIDE = 130  # columns of the tables without a terminal
 REPEATS = {"cpu": 1, "cuda": 20}  # products timed in a row: a single one is too short on a GPU
@@ -48,6 +46,22 @@ OPERATION_GROUPS = {  # of a profile, by torch's name of an outermost operation;
     r"split|view|expand|transpose|empty|zeros|ones|arange|tensor|item|detach|lift",
 }
 ELEMENTWISE = "norms, rotary, activations, other elementwise"
+
+
+class Lengths(NamedTuple):
+    """Mean tokens of random texts. A passage's standard deviation is half of its mean, an answer's two thirds.
+
+    The default is about MS MARCO v1.1's, in a vocabulary of 30,000 to 150,000 words.
+    """
+
+    query: int = 10
+    passage: int = 80
+    answer: int = 15
+
+    def spread(self, of: str) -> tuple[float, float]:
+        """Mean and standard deviation of a `passage` or an `answer`."""
+        mean = getattr(self, of)
+        return mean, {"passage": mean / 2, "answer": 2 * mean / 3}[of]
 
 
 # -- texts -----------------------------------------------------------------------------------------------------------
@@ -102,6 +116,13 @@ def block_linears(model: Any) -> list[torch.nn.Linear]:
     return [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head]
 
 
+def block_weights(model: Any) -> int:
+    """Weights of these layers; an encoder's pooler, which nothing uses, is none of them."""
+    pooler = getattr(model, "pooler", None)
+    unused = set(pooler.modules()) if pooler is not None else set()
+    return sum(layer.weight.numel() for layer in block_linears(model) if layer not in unused)
+
+
 @torch.inference_mode()
 def matmul_rates(model: Any, rows: int, head_rows: int, device: str) -> dict[str, float]:
     """FLOP/s of matrix products: square ones, and a pass through nothing but the model's linear layers.
@@ -114,16 +135,16 @@ def matmul_rates(model: Any, rows: int, head_rows: int, device: str) -> dict[str
     known: dict[torch.Size, float] = {}
     for layer in block_linears(model):
         if layer.weight.shape not in known:
-            known[layer.weight.shape] = _product_seconds(layer.weight, rows, device)
+            known[layer.weight.shape] = product_seconds(layer.weight, rows, device)
         seconds += known[layer.weight.shape]
         flops += 2 * rows * layer.weight.numel()
     head = model.get_output_embeddings().weight
-    seconds += _product_seconds(head, head_rows, device)
+    seconds += product_seconds(head, head_rows, device)
     flops += 2 * head_rows * head.numel()
-    return {"square": 2 * SQUARE**3 / _product_seconds(square, SQUARE, device), "own_shapes": flops / seconds}
+    return {"square": 2 * SQUARE**3 / product_seconds(square, SQUARE, device), "own_shapes": flops / seconds}
 
 
-def _product_seconds(weight: torch.Tensor, rows: int, device: str) -> float:
+def product_seconds(weight: torch.Tensor, rows: int, device: str) -> float:
     states = torch.randn(rows, weight.shape[1], device=device).to(weight.dtype)
     repeats = REPEATS[device]
 

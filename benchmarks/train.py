@@ -29,7 +29,7 @@ import command
 import measuring
 import numpy as np
 import torch
-from measuring import CANDIDATES, PASSAGE_WORDS, QUERY_WORDS, Table, size, spread
+from measuring import CANDIDATES, Lengths, Table, size, spread
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, log_softmax, normalize, softmax
 
@@ -340,7 +340,7 @@ def prepare(name: str, options: argparse.Namespace, folder: Path) -> dict[str, C
     usual = CPU_STEPS.get(name, OTHER_STEPS) if options.device == "cpu" else OTHER_STEPS
     steps = options.steps or (SMOKE_STEPS if options.smoke else usual)
     asked = queries * (UNCOUNTED + steps)
-    encoder, rows = world_encoder(name, asked) if name in WORLDS else other_encoder(name, asked)
+    encoder, rows = world_encoder(name, asked) if name in WORLDS else other_encoder(name, asked, options.lengths)
     encoder.save(folder)
     settings = replace(
         PARAMS.train,
@@ -370,7 +370,7 @@ def world_encoder(name: str, queries: int) -> tuple[Encoder, list[Row]]:
     return Encoder(build_bert(wanted.fit, tokenizer, usage.max_length), tokenizer, usage), rows
 
 
-def other_encoder(name: str, queries: int) -> tuple[Encoder, list[Row]]:
+def other_encoder(name: str, queries: int, lengths: Lengths) -> tuple[Encoder, list[Row]]:
     """all-MiniLM-L6-v2 or random weights in a known shape, and random words."""
     encoder = minilm() if name == "minilm" else random_encoder(SHAPES[name])
     vocabulary = encoder.tokenizer.get_vocab()
@@ -379,10 +379,10 @@ def other_encoder(name: str, queries: int) -> tuple[Encoder, list[Row]]:
     rows = []
     for number in range(queries):
         passages = [
-            {"passage_id": f"p{number}-{place}", "text": measuring.random_text(draw, words, *PASSAGE_WORDS)}
+            {"passage_id": f"p{number}-{place}", "text": measuring.random_text(draw, words, *lengths.spread("passage"))}
             for place in range(CANDIDATES)
         ]
-        query = measuring.random_text(draw, words, QUERY_WORDS)
+        query = measuring.random_text(draw, words, lengths.query)
         rows.append({"query_id": f"q{number}", "group_id": f"q{number}", "query": query, "passages": passages})
     return encoder, rows
 
@@ -513,6 +513,7 @@ def described(case: Case) -> dict[str, Any]:
     steps = len(counted)
     return {
         "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
+        "weights": measuring.block_weights(encoder.model),
         "steps": steps,
         "queries": sum(map(len, counted)) / steps,
         "passages": sum(map(len, asked)) / steps,

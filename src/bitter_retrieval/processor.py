@@ -13,11 +13,11 @@ def processor_name() -> str:
     """Model of the processor, and the instructions that torch uses of it."""
     import torch
 
-    model = _model() or platform.processor() or "unknown processor"
+    model = model_name() or platform.processor() or "unknown processor"
     return f"{model}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def _model() -> str | None:
+def model_name() -> str | None:
     """The first model name in CPU_INFO."""
     if not CPU_INFO.is_file():
         return None

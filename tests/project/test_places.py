@@ -25,6 +25,7 @@ ARGUMENTS = {  # that a script needs; those of the scripts that work on files an
     "label": ["human"],
     "label_strata": ["reader_a", "human"],
     "mix": ["pair"],
+    "plan": ["default"],
     "publish": ["list"],
     "reader": ["reader_a"],
     "study": ["tune", "queue"],
