@@ -79,7 +79,7 @@ PREPARED_DIR, LABELS, PREDICTIONS = Path("data/prepared"), Path("data/labels"), 
 LOCK = Path("dvc.lock")
 JUDGED, CURVES, METRICS, PLOTS = Path("data/judgements.parquet"), Path("plots/curves"), Path("metrics"), Path("plots")
 PICTURES = ("differences", "answer_accuracy", "answer_vs_retrieval", "training_curves")
-ACCOUNT = METRICS / "prepare.json"
+ACCOUNT = Path("data/figures/prepare.json")
 
 
 def command(arguments: Sequence[str] | None = None) -> str | None:
