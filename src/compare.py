@@ -81,7 +81,7 @@ PREPARED_DIR, LABELS, PREDICTIONS = Path("data/prepared"), Path("data/labels"), 
 JUDGED, CURVES, METRICS, PLOTS = Path("data/judgements.parquet"), Path("plots/curves"), Path("metrics"), Path("plots")
 RUNS, PARAMS = Path("models/runs"), Path("params.yaml")
 PICTURES = ("differences", "answer_accuracy", "answer_vs_retrieval", "training_curves")
-ACCOUNT = METRICS / "prepare.json"
+ACCOUNT = Path("data/figures/prepare.json")
 
 
 def command(arguments: Sequence[str] | None = None) -> str | None:

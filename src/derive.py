@@ -6,7 +6,7 @@ mined      another source's labels, unchanged, and negatives.parquet (records.NE
 on_policy  a reader's labels of the candidates and of what the encoder retrieves; known pairs come from the journal
 reranker   a cross-encoder's labels of another source's candidates, learnt from that source
 
-Writes data/labels/<source>/, so a run names a derived source like any other, and metrics/derive/<source>.json.
+Writes data/labels/<source>/, so a run names a derived source like any other, and data/figures/label/<source>.json.
 """
 
 import shutil
@@ -40,7 +40,7 @@ from bitter_retrieval.records import (
 
 PREPARED_FOLDER = Path("data/prepared")
 LABELS = Path("data/labels")
-METRICS = Path("metrics/derive")
+FIGURES = Path("data/figures/label")
 SPLITS = ("train", "validation")  # what training reads
 
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     rows = {split: read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED) for split in SPLITS}
     kinds: dict[str, Callable[..., dict]] = {"mined": mined, "on_policy": on_policy, "reranker": reranker}
     counted = kinds[settings.kind](LABELS / name, rows, settings, params)
-    write_json(METRICS / f"{name}.json", counted)
+    write_json(FIGURES / f"{name}.json", counted)
     if isinstance(settings, MinedNegatives):
         return f"derive {name}: {counted['negatives']:,} negatives for {counted['queries']:,} questions"
     made = {field: sum(counted[split][field] for split in SPLITS) for field in ("rows", "queries")}

@@ -5,9 +5,10 @@
     python src/judge.py --attacks  # asks about wrong answers that instruct the judge: how many does it call correct?
 
 Reads the evaluated split of data/prepared, questions from another domain if there are any, and
-data/predictions/{runs,controls}/*.parquet. Writes data/judgements.parquet; verdicts of the same judge that are already
-in it are reused (DVC keeps the file because of `persist`). First it removes files of data/predictions/runs whose run is
-no longer in params.yaml, as DVC does not. Fails below judge.min_coverage, after writing the verdicts that it has.
+data/predictions/{runs,controls}/*.parquet. Writes data/judgements.parquet. What is in it before, from `dvc pull` say,
+goes to the journal first, also verdicts on answers that are not asked about now or by a judge that is not asked now
+(DVC leaves the file there because of `persist`). Then the stage removes files of data/predictions/runs whose run is no
+longer in params.yaml, as DVC does not. Fails below judge.min_coverage, after writing the verdicts that it has.
 """
 
 from collections import Counter
@@ -28,6 +29,7 @@ from bitter_retrieval.judging.judges import (
     check_coverage,
     judgements,
     make_judge,
+    paid,
     prompt_of,
 )
 from bitter_retrieval.judging.settings import GeminiParams, LlmParams
@@ -53,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> str | None:
     )
     options = parser.parse_args(arguments)
     params = load_params()
+    keep_pulled()
     with open_judge(params) as judge:
         if options.dry_run:
             cases = all_cases() if options.attacks else asked(params)
@@ -95,9 +98,19 @@ def open_judge(params: Params) -> Iterator[Judge]:
     if settings.kind != "gemini" and not hub:
         yield judge
         return
-    rows = read_rows(JUDGED, JUDGEMENTS) if JUDGED.exists() else []
-    with Journal(journal_folder() / "judge.sqlite") as journal:
-        yield Remembering(judge, journal, rows)
+    with open_journal() as journal:
+        yield Remembering(judge, journal)
+
+
+def keep_pulled() -> None:
+    """Journal what data/judgements.parquet has cost somebody: this stage replaces it by what is asked for now."""
+    if JUDGED.exists() and (verdicts := paid(read_rows(JUDGED, JUDGEMENTS))):
+        with open_journal() as journal:
+            journal.put(verdicts)
+
+
+def open_journal() -> Journal:
+    return Journal(journal_folder() / "judge.sqlite")
 
 
 def new_judge(params: Params) -> Judge:

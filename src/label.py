@@ -3,8 +3,9 @@
     python src/label.py reader_a
 
 Soft sources give rows of records.SOFT_LABELS, the others of records.BINARY_LABELS, in
-data/labels/<source>/{train,validation,test}.parquet; metrics/label/<source>.json is their account. A reader's scores
-are journalled: a killed command resumes.
+data/labels/<source>/{train,validation,test}.parquet; data/figures/label/<source>.json is their account. A reader's
+scores are journalled: a killed command resumes. They lie in scores.parquet beside the labels too, which DVC leaves in
+place (`persist`): after `dvc pull` they enter the journal first, so that a change scores only what nobody has scored.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,7 @@ from bitter_retrieval.labels.altered import flat_labels, noisy_labels, permuted_
 from bitter_retrieval.labels.annotators import annotate, corrupt
 from bitter_retrieval.labels.binary import has_answer_labels, selected_labels, truth_labels
 from bitter_retrieval.labels.published import published_labels, published_records
-from bitter_retrieval.labels.scored import score_splits, soft_account
+from bitter_retrieval.labels.scored import remember, score_splits, soft_account
 from bitter_retrieval.labels.settings import (
     UTILITY_PROMPT,
     AlteredLabels,
@@ -38,8 +39,9 @@ from bitter_retrieval.records import BINARY_LABELS, PREPARED, SOFT_LABELS, Row, 
 
 PREPARED_FOLDER = Path("data/prepared")
 LABELS = Path("data/labels")
-METRICS = Path("metrics/label")
+FIGURES = Path("data/figures/label")
 SPLITS = ("train", "validation", "test")
+SCORES = "scores.parquet"
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
@@ -48,8 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> str:
     keep_freed_memory()
     rows = {split: read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED) for split in SPLITS}
     more: dict[str, dict] = {}
+    written = [f"{split}.parquet" for split in SPLITS]
+    remember(LABELS / name / SCORES)
     if isinstance(settings, ReaderLabels | UtilityLabels):
-        labels, more = from_reader(settings, rows, params)
+        labels, more = from_reader(settings, rows, params, LABELS / name / SCORES)
+        written.append(SCORES)
     elif settings.kind == "published":
         labels, more = published(f"labels.{name}", settings, rows)
     elif isinstance(settings, AlteredLabels):
@@ -65,11 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> str:
     else:
         labels = {split: binary(settings, rows[split]) for split in SPLITS}
     soft = settings.soft
+    for former in set((LABELS / name).glob("*")) - {LABELS / name / file for file in written}:
+        former.unlink()  # DVC leaves what a former source of that name wrote
     for split in SPLITS:
         write_rows(LABELS / name / f"{split}.parquet", labels[split], SOFT_LABELS if soft else BINARY_LABELS)
     counted = {split: (soft_account(rows[split], labels[split]) if soft else counts(labels[split])) for split in SPLITS}
     counted |= more
-    write_json(METRICS / f"{name}.json", counted)
+    write_json(FIGURES / f"{name}.json", counted)
     questions = sum(map(len, rows.values()))
     unscorable = sum(label["nll_sum"] is None for of_split in labels.values() for label in of_split) if soft else 0
     return f"label {name}: {sum(map(len, labels.values())):,} labels of {questions:,} questions" + (
@@ -81,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
 
 
 def from_reader(
-    labels: ReaderLabels | UtilityLabels, splits: dict[str, list[Row]], params: Params
+    labels: ReaderLabels | UtilityLabels, splits: dict[str, list[Row]], params: Params, scores: Path
 ) -> tuple[dict[str, list[Row]], dict[str, dict]]:
     """Labels by split, and where the reader's weights come from, if not from a checkpoint."""
     from bitter_retrieval.readers.language_model import load_reader
@@ -89,10 +96,10 @@ def from_reader(
     if isinstance(labels, UtilityLabels):
         prompt = labels.prompt or UTILITY_PROMPT
         reader = load_reader(Path(labels.needs), prompt=prompt, examples=None, max_new_tokens=0, answer_end="")
-        found = score_splits(reader, splits, params.label, bar, say, "utility", params.tracking.mlflow)
+        found = score_splits(reader, splits, params.label, bar, say, "utility", params.tracking.mlflow, scores)
     else:
         reader = load_reader(Path(labels.needs))
-        found = score_splits(reader, splits, params.label, bar, say, tracked=params.tracking.mlflow)
+        found = score_splits(reader, splits, params.label, bar, say, tracked=params.tracking.mlflow, scores=scores)
     return found, {"weights": dict(reader.weights)} if reader.weights else {}
 
 

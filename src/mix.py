@@ -6,7 +6,7 @@ both     the soft labels, and people's in human-<split>.parquet next to them: a 
 mixed    soft labels in which a share of the questions has people's (labels/targets.py says how), which are in
          replaced-<split>.parquet too
 
-Writes data/labels/<source>/, so a run names it like any other source, and metrics/mix/<source>.json.
+Writes data/labels/<source>/, so a run names it like any other source, and data/figures/label/<source>.json.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from bitter_retrieval.labels.targets import HUMAN_FILE, REPLACED_FILE, with_peop
 from bitter_retrieval.records import BINARY_LABELS, SOFT_LABELS, read_rows, write_json, write_rows
 
 LABELS = Path("data/labels")
-METRICS = Path("metrics/mix")
+FIGURES = Path("data/figures/label")
 SPLITS = ("train", "validation")  # what training reads
 
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
             write_rows(LABELS / name / REPLACED_FILE.format(split), replaced, BINARY_LABELS)
             counted[split]["queries_with_human_label"] = len({row["query_id"] for row in replaced})
         write_rows(LABELS / name / f"{split}.parquet", labels, SOFT_LABELS)
-    write_json(METRICS / f"{name}.json", counted)
+    write_json(FIGURES / f"{name}.json", counted)
     taught = sum(of.get("queries_with_human_label", of["queries"]) for of in counted.values())
     return f"mix {name}: people's labels for {taught:,} of {sum(of['queries'] for of in counted.values()):,} questions"
 

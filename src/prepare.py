@@ -3,8 +3,8 @@
     python src/prepare.py
 
 Writes data/prepared/{reader,train,validation,test,corpus}.parquet (records.py), the questions from another domain and
-their corpus as beyond.parquet and beyond_corpus.parquet (without rows if params name none), and metrics/prepare.json:
-where every split comes from, its counts, and what was left out.
+their corpus as beyond.parquet and beyond_corpus.parquet (without rows if params name none), and
+data/figures/prepare.json: where every split comes from, its counts, and what was left out.
 """
 
 from collections import Counter
@@ -34,7 +34,7 @@ from bitter_retrieval.records import CORPUS, PREPARED, Row, passage_texts, write
 from bitter_retrieval.typed_yaml import ParamsError
 
 PREPARED_FOLDER = Path("data/prepared")
-METRICS = Path("metrics/prepare.json")
+FIGURES = Path("data/figures/prepare.json")
 SPLITS = ("reader", "train", "validation", "test")
 
 Prepared = tuple[dict[str, list[Row]], list[Row], dict[str, Any]]  # splits, corpus, an account of their source
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     write_rows(PREPARED_FOLDER / "beyond_corpus.parquet", corpus, CORPUS)
     if params.beyond:
         counted["beyond"] = summary({"test": beyond}, corpus, account)
-    write_json(METRICS, counted)
+    write_json(FIGURES, counted)
     found = ", ".join(f"{len(rows):,} {split}" for split, rows in {**splits, "beyond": beyond}.items() if rows)
     return f"prepare: questions: {found}; {counted['corpus_passages']:,} passages"
 

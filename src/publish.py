@@ -27,7 +27,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from rich.table import Table
 
-from bitter_retrieval.lineage import STAGES, entries, stages
+from bitter_retrieval.lineage import stages
 from bitter_retrieval.models.credentials import hub_token
 from bitter_retrieval.params import Params, load_params
 from bitter_retrieval.publishing.cards import Origin
@@ -43,6 +43,7 @@ from bitter_retrieval.typed_yaml import read_yaml
 
 PARAMS, REPORT = Path("params.yaml"), Path("metrics/report.json")
 RUNS, LABELS, PREPARED_FOLDER = Path("models/runs"), Path("data/labels"), Path("data/prepared")
+FIGURES = Path("data/figures/label")
 SPLITS = ("train", "validation", "test")
 CONFIGURATIONS = ("soft_labels", "records")  # of a dataset; the first is the default
 
@@ -137,10 +138,10 @@ def dataset(options: argparse.Namespace) -> None:
     labels = {split: soft_labels(source, split) for split in SPLITS if (LABELS / source / f"{split}.parquet").is_file()}
     if not labels:
         raise PublishError(f"{LABELS / source}: no labels here. Run `dvc repro`, or `dvc pull {LABELS / source}`.")
-    section, _ = entries(f"{LABELS}/{source}", params)[0]
-    stage = STAGES[section]
     origin = origin_of(params, LABELS / source, [], ("label",), options.license)
-    counted = read_json(Path("metrics") / stage / f"{source}.json")
+    counted = read_json(FIGURES / f"{source}.json")
+    if not counted:
+        raise PublishError(f"{FIGURES / source}.json: no figures here. Run `dvc repro`, or `dvc pull {FIGURES}`.")
     with tempfile.TemporaryDirectory() as folder:
         files = write_tables(source, labels, Path(folder))
         card = dataset_card(options.repo, source, files, counted, origin)

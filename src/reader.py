@@ -3,8 +3,8 @@
     python src/reader.py reader_a
 
 A reader with `model: fit` is fitted on data/prepared/reader.parquet; for any other, models/readers/<reader>/ points to
-its weights. metrics/reader/<reader>.json holds its exact match with a supporting, a random and no passage, on groups of
-reader.parquet that it was not fitted on; and how many of these prompts it cannot be asked, if any.
+its weights. data/figures/reader/<reader>.json holds its exact match with a supporting, a random and no passage, on
+groups of reader.parquet that it was not fitted on; and how many of these prompts it cannot be asked, if any.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ from bitter_retrieval.scoring import exact_match
 
 ROWS = Path("data/prepared/reader.parquet")
 MODELS = Path("models/readers")
-METRICS = Path("metrics/reader")
+FIGURES = Path("data/figures/reader")
 CHECKED_GROUPS = 250  # that check a reader that is not fitted here
 BATCH_TOKENS = 8192
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     weights = provenance(find_gguf(settings.model, settings.revision)) if is_gguf(settings.model) else None
     save_settings(MODELS / name, asked, weights)
     found = accuracy(load_reader(MODELS / name), held_out)
-    write_json(METRICS / f"{name}.json", found)
+    write_json(FIGURES / f"{name}.json", found)
     how, em = f"fitted in {settings.fit.steps:,} steps" if settings.fit else settings.model, found["em_supporting"]
     measured = "not measured" if em is None else f"exact match {em:.1%} with a supporting passage"
     return f"reader {name}: {how}; {measured}, {len(held_out):,} questions"

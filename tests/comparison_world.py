@@ -204,7 +204,8 @@ def write_workspace(folder: Path, roles: bool = True, judge: bool = True) -> Non
     write_rows(folder / "data/prepared/corpus.parquet", passages, CORPUS)
     account = {"splits": {"test": {"from": {"test.jsonl": len(rows)}}}, "source": {"name": "data/raw"}}
     (folder / "metrics").mkdir()
-    (folder / "metrics/prepare.json").write_text(json.dumps(account | {"beyond": account}), encoding="utf-8")
+    (folder / "data/figures").mkdir(parents=True)
+    (folder / "data/figures/prepare.json").write_text(json.dumps(account | {"beyond": account}), encoding="utf-8")
     for split in ("train", "test"):
         write_rows(folder / f"data/prepared/{split}.parquet", rows, PREPARED)
         for source in ("human", "truth"):

@@ -47,6 +47,15 @@ SOFT_LABELS = pa.schema(
         ("n_tokens", pa.int32()),  # null there too, and if a published source gives only means
     ]
 )
+SCORES = pa.schema(  # of a reader's labels, as the journal knows them
+    [
+        ("key", pa.string()),  # hashes the reader with its prompt, question, passage and answer
+        ("nll_sum", pa.float64()),
+        ("n_tokens", pa.int32()),
+        ("truncated", pa.int32()),
+        ("exact", pa.bool_()),
+    ]
+)
 BINARY_LABELS = pa.schema([("query_id", pa.string()), ("passage_id", pa.string()), ("relevant", pa.int8())])
 NEGATIVES = pa.schema(  # mined passages, which have no label
     [

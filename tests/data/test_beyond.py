@@ -34,7 +34,7 @@ def prepared(beyond: dict[str, Any] | None) -> tuple[list[Row], list[str], dict[
     Path("params.yaml").write_text(yaml.safe_dump(tree))
     prepare.main([])
     corpus = [row["passage_id"] for row in read_rows("data/prepared/beyond_corpus.parquet", CORPUS)]
-    account = json.loads(Path("metrics/prepare.json").read_text())
+    account = json.loads(Path("data/figures/prepare.json").read_text())
     return read_rows("data/prepared/beyond.parquet", PREPARED), corpus, account
 
 

@@ -94,7 +94,7 @@ def everything(stage: Callable[..., None]) -> dict[str, Any]:
 
 
 def account() -> dict[str, Any]:
-    return json.loads(Path("metrics/prepare.json").read_text())
+    return json.loads(Path("data/figures/prepare.json").read_text())
 
 
 def unlabelled(rows: list[Row]) -> list[Row]:
@@ -125,8 +125,8 @@ def test_marco_goes_through_with_published_labels_alone(
     assert account()["source"]["read"]["train"]["left_out"]["unanswerable"] == 2
     assert account()["source"]["read"]["train"]["left_out_fields"]["query_type"] == 33
     assert account()["source"]["folders_left_alone"] == ["older"]
-    assert json.loads(Path("metrics/reader/tiny.json").read_text())["questions"] == 0
-    counted = json.loads(Path("metrics/label/theirs.json").read_text())
+    assert json.loads(Path("data/figures/reader/tiny.json").read_text())["questions"] == 0
+    counted = json.loads(Path("data/figures/label/theirs.json").read_text())
     assert counted["unmatched"]["train"] == {"questions": 5, "passages": 0, "empty_passages": 0}
     assert counted["test"]["unscorable"] == 0 and counted["test"]["answer_tokens"] is None
     assert counted["train"]["queries_without_baseline"] == 5

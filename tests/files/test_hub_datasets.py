@@ -187,7 +187,7 @@ def test_prepare_reads_a_hub_as_it_reads_files(hub: Hub, cache: Path, project: P
     for url in (hub.url, "http://127.0.0.1:9"):  # what is cached needs no hub
         done = run(url, cache, [str(REPOSITORY / "src/prepare.py")])
         assert done.returncode == 0, done.stderr
-    account = json.loads(Path("metrics/prepare.json").read_text())
+    account = json.loads(Path("data/figures/prepare.json").read_text())
     assert account["source"]["name"] == f"microsoft/ms_marco, v1.1, commit {of(hub)['revision']}"
     assert account["splits"]["train"]["from"] == {"train": 22} and account["beyond"]["source"]["unanswerable"] == 1
     data = QuestionData(source="msmarco", path="raw", seed=0, candidates=10, limits=Limits(reader=5))

@@ -536,6 +536,31 @@ def test_on_another_machine_that_has_the_file_judging_again_costs_nothing(
     assert stage.JUDGED.read_bytes() == told and service.requests.total() == asked == 10
 
 
+@pytest.mark.parametrize("between", ["fewer answers", "the rule"])
+def test_what_was_pulled_is_not_asked_again_after_a_change_and_back(
+    serve: Callable[..., Service], tmp_path: Path, between: str
+) -> None:
+    """As after `dvc pull`: the file is there, the journal is not. In between the stage writes fewer rows, or others."""
+    workspace(tmp_path, 10)
+    service = serve(replied("YES"))
+    stage.main([])
+    told = stage.JUDGED.read_bytes()
+    shutil.rmtree(tmp_path / ".journal")
+    params, run = tmp_path / "params.yaml", tmp_path / stage.RUNS / "kl.parquet"
+    before = {file: file.read_bytes() for file in (params, run, tmp_path / stage.RUNS / "infonce.parquet")}
+    if between == "the rule":
+        params.write_text(yaml.safe_dump(yaml.safe_load(params.read_text()) | {"judge": {"kind": "rule"}}))
+    else:
+        for file in (run, tmp_path / stage.RUNS / "infonce.parquet"):
+            write_rows(file, read_rows(file, PREDICTIONS)[:3], PREDICTIONS)
+    stage.main([])
+    assert stage.JUDGED.read_bytes() != told
+    for file, content in before.items():
+        file.write_bytes(content)
+    stage.main([])
+    assert stage.JUDGED.read_bytes() == told and service.requests.total() == 10
+
+
 def test_a_dry_run_of_the_stage_asks_nothing(
     serve: Callable[..., Service], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,6 +28,7 @@ from bitter_retrieval.judging.judges import (
     judgement_key,
     judgements,
     make_judge,
+    paid,
 )
 from bitter_retrieval.judging.settings import AnyJudge, is_judge_prompt
 from bitter_retrieval.params import parse_params
@@ -202,10 +203,10 @@ CASES = [case(str(number)) for number in range(30)]
 def test_a_verdict_is_asked_for_once_and_what_is_missing_again(tmp_path: Path) -> None:
     with Journal(tmp_path / "judge.sqlite") as journal:
         first = Scripted(even)
-        rows = judgements(Remembering(first, journal, []), CASES)
+        rows = judgements(Remembering(first, journal), CASES)
         assert len(first.asked) == 30 and sum(row["verdict"] == "missing" for row in rows) == 10
         second = Scripted(lambda one: Verdict("correct"))
-        remembering = Remembering(second, journal, [])
+        remembering = Remembering(second, journal)
         assert remembering.estimate(CASES) == "20 verdicts known, 10 to ask" and remembering.account() == "much"
         again = {row["key"]: row["verdict"] for row in judgements(remembering, CASES)}
     assert sorted(one.answer for one in second.asked) == sorted(str(number) for number in range(2, 30, 3))
@@ -221,31 +222,30 @@ def test_what_came_before_an_error_is_kept(tmp_path: Path) -> None:
 
     failed = Scripted(failing)
     with Journal(tmp_path / "judge.sqlite") as journal, pytest.raises(OSError, match="no more"):
-        judgements(Remembering(failed, journal, []), CASES)
+        judgements(Remembering(failed, journal), CASES)
     with Journal(tmp_path / "judge.sqlite") as journal:
-        assert Remembering(failed, journal, []).estimate(CASES) == "12 verdicts known, 18 to ask"
+        assert Remembering(failed, journal).estimate(CASES) == "12 verdicts known, 18 to ask"
 
 
-def test_rows_from_elsewhere_are_taken_over_and_kept(tmp_path: Path) -> None:
-    """But no other judge's, and no missing ones of its own."""
+def test_rows_from_elsewhere_are_taken_over(tmp_path: Path) -> None:
+    """But no missing ones, and none of the rule, which cost nothing. Another judge's are kept for that judge."""
     rows = judgements(Scripted(even), CASES)
-    unasked = Scripted(even)
+    unasked, other = Scripted(even), Scripted(even)
+    other.model = "model, prompt 2"
     with Journal(tmp_path / "judge.sqlite") as journal:
-        assert judgements(Remembering(unasked, journal, rows), CASES) == rows
+        journal.put(paid(rows))
+        assert judgements(Remembering(unasked, journal), CASES) == rows
         assert len(unasked.asked) == 10
-        later = Scripted(even)
-        assert judgements(Remembering(later, journal, []), CASES) == rows and len(later.asked) == 10
-        other = Scripted(even)
-        other.model = "model, prompt 2"
-        judgements(Remembering(other, journal, rows), CASES)
+        judgements(Remembering(other, journal), CASES)
         assert len(other.asked) == 30
+    assert not paid(judgements(RuleJudge(), CASES))
 
 
 def test_a_remembering_judge_shows_all_verdicts_as_they_come(tmp_path: Path) -> None:
     seen: list[Case] = []
     with Journal(tmp_path / "judge.sqlite") as journal:
-        judgements(Remembering(Scripted(even), journal, []), CASES[:20])
-        judgements(Remembering(Scripted(even), journal, []), CASES, seen.extend)
+        judgements(Remembering(Scripted(even), journal), CASES[:20])
+        judgements(Remembering(Scripted(even), journal), CASES, seen.extend)
     assert sorted(one.answer for one in seen) == sorted(one.answer for one in CASES)
 
 

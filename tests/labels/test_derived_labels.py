@@ -94,7 +94,7 @@ RUNS = {"hard": "infonce", "hard_soft": "kl", "second": "kl", "distilled": "full
 def run(source: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr("sys.argv", ["derive.py", source])
     derive.main()
-    return json.loads(Path(f"metrics/derive/{source}.json").read_text())
+    return json.loads(Path(f"data/figures/label/{source}.json").read_text())
 
 
 def labels(source: str, split: str) -> list[Row]:

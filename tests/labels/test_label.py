@@ -2,7 +2,9 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -15,7 +17,7 @@ from bitter_retrieval.labels.scored import NOTHING
 from bitter_retrieval.labels.targets import scored_rows
 from bitter_retrieval.readers.answer_loss import Scorer, Triple
 from bitter_retrieval.readers.language_model import ReaderSettings, load_reader, save_settings
-from bitter_retrieval.records import BINARY_LABELS, PREPARED, SOFT_LABELS, read_rows, write_rows
+from bitter_retrieval.records import BINARY_LABELS, PREPARED, SCORES, SOFT_LABELS, read_rows, write_rows
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_stage_labels_every_split_and_accounts_for_it(stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(label, "reader_a", monkeypatch=monkeypatch)
-    accounts = json.loads((label.METRICS / "reader_a.json").read_text())
+    accounts = json.loads((label.FIGURES / "reader_a.json").read_text())
     assert list(accounts) == list(label.SPLITS)
     assert [accounts[split]["unscorable"] for split in label.SPLITS] == [0, 0, 4]
     assert not any("second" in name for account in accounts.values() for name in account)  # no times in a DVC output
@@ -66,7 +68,7 @@ def test_an_altered_source_has_the_same_rows_and_an_account(
     for place, split in enumerate(label.SPLITS):
         write_rows(label.LABELS / "reader_a" / f"{split}.parquet", tiny.soft(tiny.world(3, 3 * place)), SOFT_LABELS)
     run(label, kind, monkeypatch=monkeypatch)
-    accounts = json.loads((label.METRICS / f"{kind}.json").read_text())
+    accounts = json.loads((label.FIGURES / f"{kind}.json").read_text())
     for split in label.SPLITS:
         given, found = (read_rows(label.LABELS / name / f"{split}.parquet", SOFT_LABELS) for name in ("reader_a", kind))
         keys = [sorted((row["query_id"], row["passage_id"]) for row in rows) for rows in (given, found)]
@@ -103,7 +105,7 @@ def test_utility_is_the_likelihood_of_yes_and_needs_no_answer(stage: Path, monke
         yes, no = (scorer.score([Triple(row["query"], text, word)])[0].nll_sum for word in ("YES", "NO"))
         assert found["nll_sum"] == pytest.approx(-math.log(math.exp(-yes) / (math.exp(-yes) + math.exp(-no))), abs=1e-4)
         assert found["n_tokens"] == 1 and found["answer_index"] == 0
-    account = json.loads((label.METRICS / "helps.json").read_text())
+    account = json.loads((label.FIGURES / "helps.json").read_text())
     assert account["train"]["rows"] == 12 and account["train"]["unscorable"] == 0
 
 
@@ -115,7 +117,7 @@ def test_the_losses_of_a_question_without_answers_are_left_out_and_counted(
     run(label, "reader_a", monkeypatch=monkeypatch)
     found = read_rows(label.LABELS / "reader_a/train.parquet", SOFT_LABELS)
     assert {row["query_id"] for row in found if row["nll_sum"] is None} == {rows[1]["query_id"]}
-    assert json.loads((label.METRICS / "reader_a.json").read_text())["train"]["unscorable"] == 4
+    assert json.loads((label.FIGURES / "reader_a.json").read_text())["train"]["unscorable"] == 4
     assert scored_rows(rows, found) == ([rows[0], rows[2]], 1, 3)
 
 
@@ -127,7 +129,7 @@ def test_a_binary_source_is_made_wrong_and_says_how_often(stage: Path, monkeypat
     for place, split in enumerate(label.SPLITS):
         write_rows(label.LABELS / "truth" / f"{split}.parquet", tiny.truth(tiny.world(3, 3 * place)), BINARY_LABELS)
     run(label, "wrong", monkeypatch=monkeypatch)
-    account = json.loads((label.METRICS / "wrong.json").read_text())
+    account = json.loads((label.FIGURES / "wrong.json").read_text())
     assert account["made_wrong"] == {"train": 3, "validation": 3, "test": 3}
     given, found = (read_rows(label.LABELS / name / "train.parquet", BINARY_LABELS) for name in ("truth", "wrong"))
     assert sum(row["relevant"] for row in found) == 3
@@ -135,7 +137,7 @@ def test_a_binary_source_is_made_wrong_and_says_how_often(stage: Path, monkeypat
 
 
 def test_stage_that_is_run_again_writes_the_same_bytes(stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = [label.METRICS / "reader_a.json", *(label.LABELS / f"reader_a/{split}.parquet" for split in label.SPLITS)]
+    files = [label.FIGURES / "reader_a.json", *(label.LABELS / f"reader_a/{split}.parquet" for split in label.SPLITS)]
     written = []
     for _ in range(2):
         run(label, "reader_a", monkeypatch=monkeypatch)
@@ -143,6 +145,43 @@ def test_stage_that_is_run_again_writes_the_same_bytes(stage: Path, monkeypatch:
         for file in files:
             file.unlink()
     assert written[0] == written[1]
+
+
+def test_scores_that_were_pulled_are_not_computed_again(stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after `dvc pull`: labels are there, the journal is not. Another reader's prompt makes other scores."""
+    passes: list[int] = []
+    forward = Scorer._forward
+    monkeypatch.setattr(Scorer, "_forward", lambda self, items: passes.append(len(items)) or forward(self, items))
+
+    def labelled(**changes: Any) -> bytes:
+        tree = yaml.safe_load(Path("params.yaml").read_text())
+        tree["label"] |= changes
+        Path("params.yaml").write_text(yaml.safe_dump(tree))
+        run(label, "reader_a", monkeypatch=monkeypatch)
+        return (label.LABELS / "reader_a/train.parquet").read_bytes()
+
+    def ask(prompt: str) -> None:
+        asked = {**ASKED, "max_length": 96, "prompt": prompt}
+        save_settings(stage / "models/readers/reader_a", ReaderSettings(**asked))
+
+    first, needed = labelled(), len(passes)
+    shutil.rmtree(".journal")
+    passes.clear()
+    assert labelled(batch_tokens=200) == first and not passes
+    shutil.rmtree(".journal")
+    ask("{passage} {query}")
+    assert labelled() != first and len(passes) >= needed
+    passes.clear()
+    ask(ASKED["prompt"])
+    assert labelled() == first and not passes, "what was pulled is lost when other scores take its place"
+
+
+def test_a_source_leaves_no_file_of_a_former_one_of_its_name(stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for former in (label.SCORES, "human-train.parquet"):
+        write_rows(label.LABELS / "human" / former, [], SCORES)
+    run(label, "human", monkeypatch=monkeypatch)
+    found = {file.stem for file in (label.LABELS / "human").iterdir()}
+    assert found == set(label.SPLITS)
 
 
 def test_source_that_params_do_not_have_is_named(stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(source: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr("sys.argv", ["mix.py", source])
     mix.main()
-    return json.loads(Path(f"metrics/mix/{source}.json").read_text())
+    return json.loads(Path(f"data/figures/label/{source}.json").read_text())
 
 
 def outcome(params: Params, name: str) -> Outcome:

@@ -172,7 +172,7 @@ def test_the_stage_reads_all_parts_and_writes_labels_and_account(
     label.main()
     labels = {s: read_rows(f"data/labels/theirs/{s}.parquet", SOFT_LABELS) for s in ("train", "validation", "test")}
     assert [sum(one["nll_sum"] is not None for one in of) for of in labels.values()] == [22, 22, 11]
-    counted = json.loads(Path("metrics/label/theirs.json").read_text())
+    counted = json.loads(Path("data/figures/label/theirs.json").read_text())
     unused = {"rows": 5, "other_queries": 0, "other_answers": 0, "repeated_queries": 0, "not_finite": 0}
     assert counted["unused"] == unused
     assert [counted["unmatched"][split]["questions"] for split in labels] == [1, 1, 2]

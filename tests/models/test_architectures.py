@@ -184,7 +184,7 @@ def test_tiny_checkpoint_of_the_family_goes_through_all_stages(
     save_causal(project / "reader", *READERS[of_reader], READY["readers"].get(of_reader, {}).get("chat", False))
 
     run(reader, "reader_a", monkeypatch=monkeypatch)
-    found = json.loads((project / "metrics/reader/reader_a.json").read_text())
+    found = json.loads((project / "data/figures/reader/reader_a.json").read_text())
     assert found == {"questions": 0, "em_supporting": None, "em_random": None, "em_no_passage": None}
     run(encoder, "mini", monkeypatch=monkeypatch)
     run(label, "reader_a", monkeypatch=monkeypatch)

@@ -101,6 +101,7 @@ def test_annotator_noise_reruns_no_reader_and_no_soft_label(workspace: Workspace
     assert ran == {
         "check",
         "label@human",
+        "figures",
         "train@infonce_human",
         "evaluate@infonce_human",
         "control",

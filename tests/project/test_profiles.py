@@ -89,7 +89,7 @@ def test_laptop_runs_through_every_stage(
         assert (scores.get("retrieval") is None) == (name in ("oracle", "no_passage")), name
     against = report["beyond"]["differences"]["qwen3"]
     assert set(against["em"]) == set(against["retrieval"]) == {"infonce", "kl"}
-    told = json.loads(Path("metrics/prepare.json").read_text())
+    told = json.loads(Path("data/figures/prepare.json").read_text())
     assert told["beyond"]["splits"]["test"]["questions"] == 47 and told["splits"]["reader"]["questions"] == 0
 
 

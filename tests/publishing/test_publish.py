@@ -57,9 +57,9 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoints = ["encoders/mini", *(f"runs/{run}/seed{seed}" for run in world.RUNS for seed in (0, 1))]
     for place, checkpoint in enumerate(checkpoints):
         tiny.tiny_encoder(place, query_prefix="query : ", max_length=24).save(folder / "models" / checkpoint)
-    (folder / "metrics/label").mkdir(parents=True)
+    (folder / "data/figures/label").mkdir()
     account = {"queries": 4, "human_label": {"disagreement": 0.25}, "exact_match_by_gain": [{"gain_from": None}]}
-    (folder / "metrics/label/reader_a.json").write_text(json.dumps({"train": account, "test": account}))
+    (folder / "data/figures/label/reader_a.json").write_text(json.dumps({"train": account, "test": account}))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["compare.py"])

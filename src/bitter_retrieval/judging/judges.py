@@ -131,17 +131,16 @@ class RuleJudge:
 
 
 class Remembering:
-    """Asks another judge only for verdicts that neither earlier rows nor the journal hold.
+    """Asks another judge only for verdicts that the journal does not hold.
 
     Verdicts are journalled as they arrive, except missing ones: the next run asks for those again. Judge, model and
     prompt are part of the key, so another judge's verdicts are never taken for this one's.
     """
 
-    def __init__(self, judge: Judge, journal: Journal, rows: Iterable[Row]) -> None:
+    def __init__(self, judge: Judge, journal: Journal) -> None:
         self.name, self.model, self.about = judge.name, judge.model, judge.about
         self._judge = judge
         self._journal = journal
-        self._earlier = {row["key"]: row["verdict"] for row in rows if row["verdict"] != "missing"}
 
     def verdicts(self, cases: Sequence[Case], on_judged: Callable[[Judged], None] = ignore) -> Judged:
         def keep(judged: Judged) -> None:
@@ -149,7 +148,7 @@ class Remembering:
             on_judged(judged)
 
         known = self._known(cases)
-        keep(known)  # earlier rows may come from another machine
+        on_judged(known)
         return {**known, **self._judge.verdicts([case for case in cases if case not in known], keep)}
 
     def estimate(self, cases: Sequence[Case]) -> str:
@@ -161,7 +160,7 @@ class Remembering:
 
     def _known(self, cases: Sequence[Case]) -> dict[Case, Verdict]:
         keys = {case: self._key(case) for case in cases}
-        found = self._journal.get(keys.values()) | self._earlier
+        found = self._journal.get(keys.values())
         return {case: Verdict(found[key]) for case, key in keys.items() if key in found}
 
     def _key(self, case: Case) -> str:
@@ -233,6 +232,13 @@ def judgements(judge: Judge, cases: Iterable[Case], on_judged: Callable[[Judged]
         }
         for key, verdict in said.items()
     ]
+
+
+def paid(rows: Iterable[Row]) -> dict[str, str]:
+    """Verdicts by key as Remembering journals them, of all language models in rows of records.JUDGEMENTS."""
+    return {
+        row["key"]: row["verdict"] for row in rows if row["verdict"] != "missing" and row["judge"] != RuleJudge.name
+    }
 
 
 def answered(predicted: Iterable[Path], prepared: Path, beyond: Path) -> Iterator[dict[Case, str]]:

@@ -2,12 +2,14 @@
 
     {"query_id": "q7", "passage_id": "p1", "answer_index": 0, "nll_sum": 2.1, "n_tokens": 3, …}
 
-Scores are journalled, so a pair that several label sources list is computed once.
+Scores are journalled, so a pair that several label sources list is computed once; they also lie beside the labels, from
+where they enter the journal of whoever pulls these.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +17,7 @@ import numpy as np
 from bitter_retrieval.journal import Journal, journal_folder
 from bitter_retrieval.labels.account import account
 from bitter_retrieval.labels.settings import Label
-from bitter_retrieval.records import NO_PASSAGE, Row
+from bitter_retrieval.records import NO_PASSAGE, SCORES, Row, read_rows, write_rows
 from bitter_retrieval.tracking import open_tracker
 
 if TYPE_CHECKING:
@@ -27,6 +29,14 @@ NOTHING = {"passage_id": NO_PASSAGE, "text": ""}
 # Opens a progress bar by name, total and unit; gives the function that advances it.
 Watch = Callable[[str, int, str], AbstractContextManager[Callable[[int], None]]]
 Say = Callable[[str], object]  # prints a line
+JOURNAL = "answer_loss.sqlite"
+
+
+def remember(scores: Path) -> None:
+    """Journal the scores in a file of records.SCORES, if it is there. A key says whose they are."""
+    if scores.exists():
+        with Journal(journal_folder() / JOURNAL) as journal:
+            journal.put({row.pop("key"): [*row.values()] for row in read_rows(scores, SCORES)})
 
 
 def score_splits(
@@ -37,16 +47,19 @@ def score_splits(
     say: Say,
     by: str = "answers",
     tracked: bool = False,
+    scores: Path | None = None,
 ) -> dict[str, list[Row]]:
     """By split, the loss of each candidate and of no passage: by answers, one for every reference; by utility, one.
 
     watch: shows the progress of a split. say: prints the work and speed of a split. tracked: logs them to MLflow.
+    scores: file to write what the journal holds of these labels to.
     """
     from bitter_retrieval.readers.answer_loss import Scorer
 
     labels: dict[str, list[Row]] = {}
+    journalled: dict[str, Score] = {}
     with (
-        Journal(journal_folder() / "answer_loss.sqlite") as journal,
+        Journal(journal_folder() / JOURNAL) as journal,
         open_tracker(tracked, f"label-{reader.name}", asdict(settings), {"reader": reader.identity}, {}) as tracker,
     ):
         for step, (split, rows) in enumerate(splits.items()):
@@ -55,6 +68,10 @@ def score_splits(
             labels[split] = score(scorer, rows, f"label {reader.name} {split}", settings.unscorable, watch, say)
             tracker.log(step, {f"{split}/{name}": value for name, value in rates(scorer.work).items()})
             say(told(f"label {reader.name} {split}", scorer.work))
+            journalled |= scorer.journalled
+    if scores:
+        rows = [dict(zip(SCORES.names, (key, *journalled[key]), strict=False)) for key in sorted(journalled)]
+        write_rows(scores, rows, SCORES)
     return labels
 
 

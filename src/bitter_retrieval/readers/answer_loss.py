@@ -90,6 +90,7 @@ class Scorer:
 
     def __init__(self, reader: Reader, budget: int, journal: Journal | None = None, saying: bool = False) -> None:
         self.work = Work()
+        self.journalled: dict[str, Score] = {}  # what it gave, by the journal's key
         self._reader = reader
         self._budget = self._limit = budget
         self._journal = journal
@@ -115,6 +116,8 @@ class Scorer:
             for chunk, encoded in self._ahead(distinct):
                 on_scored(len(chunk.triples) - len(chunk.todo))
                 self._score_chunk(chunk, encoded.result(), on_scored, on_bad)
+                if self._journal is not None:
+                    self.journalled |= chunk.scores
                 scores |= {t: chunk.scores.get(key) for t, key in zip(chunk.triples, chunk.keys, strict=True)}
         return [scores[triple] for triple in triples]
 
