@@ -13,11 +13,11 @@ from pathlib import Path
 from bitter_retrieval.command_line import bar, named, run_stage
 from bitter_retrieval.encoders.encoder import Usage, load_encoder, save_usage
 from bitter_retrieval.encoders.fit import fit_encoder
-from bitter_retrieval.models.checkpoints import resolve_checkpoint, write_pointer
+from bitter_retrieval.models.checkpoints import locate, write_pointer
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.models.pretrained import TRAINED, read_config, width
 from bitter_retrieval.models.workers import use_threads
-from bitter_retrieval.records import PREPARED, read_rows
+from bitter_retrieval.records import PREPARED, read_rows, replacing
 
 ROWS = Path("data/prepared/reader.parquet")
 MODELS = Path("models/encoders")
@@ -40,8 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> str:
 
 def point(folder: Path, model: str, revision: str | None, usage: Usage) -> None:
     """Make `folder` point to weights elsewhere, used as `usage` says. Raises CheckpointError."""
-    write_pointer(folder, model, revision)
-    save_usage(folder, usage, width(model, read_config(*resolve_checkpoint(folder))))
+    size = width(model, read_config(locate(model), revision))
+    with replacing(folder) as partial:
+        write_pointer(partial, model, revision)
+        save_usage(partial, usage, size)
     load_encoder(folder, TRAINED)
 
 

@@ -9,8 +9,6 @@ the files) and prints what was left out. An existing folder is not written to.
 
 import argparse
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from bitter_retrieval.labels.soft import LabelError
 from bitter_retrieval.labels.targets import HUMAN_FILE
 from bitter_retrieval.params import load_params
 from bitter_retrieval.publishing.exchange import LAYOUTS, scored
-from bitter_retrieval.records import PREPARED, read_labels, read_rows
+from bitter_retrieval.records import PREPARED, read_labels, read_rows, replacing
 from bitter_retrieval.typed_yaml import one_of
 
 PREPARED_FOLDER, LABELS, EXPORTS = Path("data/prepared"), Path("data/labels"), Path("exports")
@@ -37,16 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if os.path.lexists(folder):
         raise LabelError(f"{folder}: is there already. Move it away, or name another folder by --output.")
     check_output([folder / "new"], [LABELS / source])
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+    with replacing(folder) as partial:
         for split, file in found.items():
             labels, soft = read_labels(file)
             rows = read_rows(PREPARED_FOLDER / f"{split}.parquet", PREPARED)
             questions, left_out = scored(rows, labels, soft, source)
-            left_out |= LAYOUTS[options.to](Path(scratch), split, questions)
+            left_out |= LAYOUTS[options.to](partial, split, questions)
             told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in left_out.items() if count)
             print(f"{folder}: {split}: {len(questions):,} questions{f'; left out: {told}' if told else ''}")
-        shutil.copytree(scratch, folder)
     if (LABELS / source / HUMAN_FILE.format("train")).is_file():
         print(f"{source} holds people's labels too, which are not written: export their source for them.")
 

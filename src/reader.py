@@ -10,13 +10,14 @@ groups of reader.parquet that it was not fitted on; and how many of these prompt
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from bitter_retrieval.command_line import bar, named, run_stage
 
 # isort: split
 import numpy as np
 
-from bitter_retrieval.models.checkpoints import is_gguf, seal, write_pointer
+from bitter_retrieval.models.checkpoints import is_gguf, save_checkpoint, write_pointer
 from bitter_retrieval.models.memory import keep_freed_memory
 from bitter_retrieval.readers.fit import fit_reader, supports
 from bitter_retrieval.readers.generation import generate_answers
@@ -24,7 +25,7 @@ from bitter_retrieval.readers.gguf import find_gguf, provenance
 from bitter_retrieval.readers.language_model import Reader, ReaderError, ReaderSettings, load_reader, save_settings
 from bitter_retrieval.readers.prompts import Prompt
 from bitter_retrieval.readers.settings import ReaderFit, ReaderParams
-from bitter_retrieval.records import PREPARED, Row, read_rows, write_json
+from bitter_retrieval.records import PREPARED, Row, read_rows, replacing, write_json
 from bitter_retrieval.scoring import exact_match
 
 ROWS = Path("data/prepared/reader.parquet")
@@ -39,13 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> str:
     settings = params.readers[name]
     keep_freed_memory()
     fitting, held_out = divide(read_rows(ROWS, PREPARED), settings.fit.held_out if settings.fit else CHECKED_GROUPS)
-    if settings.fit:
-        fit(name, fitting, settings, settings.fit)
-    else:
-        write_pointer(MODELS / name, settings.model, settings.revision)
+    fitted = fit(name, fitting, settings, settings.fit) if settings.fit else None
     asked = ReaderSettings(**{f.name: getattr(settings, f.name) for f in fields(ReaderSettings)})
     weights = provenance(find_gguf(settings.model, settings.revision)) if is_gguf(settings.model) else None
-    save_settings(MODELS / name, asked, weights)
+    with replacing(MODELS / name) as folder:
+        if fitted:
+            save_checkpoint(folder, *fitted)
+        else:
+            write_pointer(folder, settings.model, settings.revision)
+        save_settings(folder, asked, weights)
     found = accuracy(load_reader(MODELS / name), held_out)
     write_json(FIGURES / f"{name}.json", found)
     how, em = f"fitted in {settings.fit.steps:,} steps" if settings.fit else settings.model, found["em_supporting"]
@@ -60,14 +63,10 @@ def divide(rows: list[Row], held_out: int) -> tuple[list[Row], list[Row]]:
     return [r for r in rows if r["group_id"] not in checked], [r for r in rows if r["group_id"] in checked]
 
 
-def fit(name: str, rows: list[Row], reader: ReaderParams, settings: ReaderFit) -> None:
+def fit(name: str, rows: list[Row], reader: ReaderParams, settings: ReaderFit) -> tuple[Any, Any]:
+    """Model and tokenizer."""
     with bar(f"fit {name}", settings.steps, "step") as advance:
-        model, tokenizer = fit_reader(
-            rows, Prompt(reader.prompt), reader.max_length, settings, lambda step, losses: advance(1)
-        )
-    model.save_pretrained(MODELS / name)
-    tokenizer.save_pretrained(MODELS / name)
-    seal(MODELS / name)
+        return fit_reader(rows, Prompt(reader.prompt), reader.max_length, settings, lambda step, losses: advance(1))
 
 
 def accuracy(reader: Reader, rows: list[Row]) -> dict[str, float | None]:

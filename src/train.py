@@ -22,7 +22,7 @@ from bitter_retrieval.command_line import Advance, bar, named, run_stage, warn
 # isort: split
 import numpy as np
 
-from bitter_retrieval.encoders.encoder import Encoder, load_encoder, save_passage_encoder
+from bitter_retrieval.encoders.encoder import Encoder, load_encoder
 from bitter_retrieval.journal import journal_folder
 from bitter_retrieval.labels.soft import LabelError
 from bitter_retrieval.labels.targets import (
@@ -185,9 +185,7 @@ def train_seed(
     kept = train_encoder(encoder, train, validation, run, params.train, seed, on_step, state, processes)
     if processes.first:
         folder = RUNS / name / f"seed{seed}"
-        encoder.save(folder)
-        if run.trains == "query":
-            save_passage_encoder(folder, ENCODERS / run.encoder)
+        encoder.save(folder, ENCODERS / run.encoder if run.trains == "query" else None)
     tell((seed, int(kept["step"]), {f"{KEPT}{figure}": value for figure, value in kept.items()}))
 
 

@@ -25,7 +25,6 @@ The word preset stands for an entry of profiles/presets.yaml, which is written o
 A complete profile is copied with its comments. Params that load_params would refuse are not written.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches, unified_diff
@@ -34,6 +33,7 @@ from typing import Any
 
 from bitter_retrieval.command_line import Parser
 from bitter_retrieval.params import load_params, parse_params
+from bitter_retrieval.records import RecordError, write_text
 from bitter_retrieval.typed_yaml import ParamsError, elsewhere, read_yaml, write_yaml
 
 PROFILES = Path("profiles")
@@ -44,7 +44,9 @@ WHOLE = {*NAMED_MAPS, "beyond", "hub", "judge", "losses"}  # never merged: two j
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 written, listed or equal; 1 params.yaml differs (--check); 2 the profile is absent or invalid."""
+    """Exit status: 0 written, listed or equal; 1 params.yaml differs (--check); 2 the profile is absent or invalid, or
+    cannot be written.
+    """
     parser = Parser(description=__doc__)
     parser.add_argument("profile", nargs="?", help="name of a file in profiles/, without .yaml")
     parser.add_argument("--check", action="store_true", help="only compare: exit 1 if params.yaml differs")
@@ -180,9 +182,11 @@ def check(name: str, text: str) -> int:
 
 def write(name: str, text: str) -> int:
     """Replace params.yaml; it is never half-written."""
-    partial = PARAMS.with_name(f".{PARAMS.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(PARAMS)
+    try:
+        write_text(PARAMS, text)
+    except RecordError as error:
+        print(error, file=sys.stderr)
+        return 2
     print(f"params.yaml is now profile {name}: `dvc repro` runs it, `dvc repro --dry --force` lists its stages")
     return 0
 

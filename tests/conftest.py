@@ -17,6 +17,7 @@ BLOCKING = Path(__file__).parent / "loopback_only"
 runpy.run_path(str(BLOCKING / "sitecustomize.py"))  # here; processes that tests start import it, by PYTHONPATH
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(BLOCKING), os.environ.get("PYTHONPATH")]))
 os.environ["DVC_NO_ANALYTICS"] = "1"
+os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(Path(__file__).parents[1] / ".hypothesis")  # wherever a test runs
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

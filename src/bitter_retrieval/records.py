@@ -12,8 +12,10 @@ A prepared row, for one question with its candidates:
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import pyarrow.parquet as pq
 
 Row = dict[str, Any]
 
+ABANDONED = 86_400  # seconds after which a partial file is taken for a killed process's
 NO_PASSAGE = ""  # passage_id of "no passage at all"
 SUPPORTING_ROLES = frozenset({"plain", "hard"})  # roles that truly support the answer
 
@@ -102,15 +105,20 @@ class RecordError(ValueError):
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """A path beside `path` to write to, which then takes its place: the file appears whole or not at all.
+    """A path beside `path` for a file or a folder, which then takes its place: it appears whole or not at all.
 
-    Raises RecordError if the disk is full or the folder cannot be written to.
+    Nothing of an earlier folder stays. A kill at the moment that one folder takes another's place leaves none; the next
+    call of the same name removes what is a day old. Raises RecordError if the disk is full or the place cannot be
+    written to.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial, former = (path.with_name(f".{path.name}.{os.getpid()}{kind}.partial") for kind in ("", ".former"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(partial)  # of a killed process that had the same number
         yield partial
+        if path.is_dir():  # whose place only an empty folder could take
+            path.replace(former)
         partial.replace(path)
     except OSError as error:
         raise RecordError(
@@ -118,20 +126,49 @@ def replacing(path: Path | str) -> Iterator[Path]:
         ) from error
     finally:
         with suppress(OSError):  # a full disk or a read-only folder has its error already
-            partial.unlink(missing_ok=True)
+            if former.is_dir() and not path.exists():
+                former.replace(path)
+            _remove(partial)
+            _remove(former)
+            remove_abandoned(path)
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove what kills have left beside `path`, but not what another process may be writing."""
+    for partial in path.parent.glob(f".{escape(path.name)}.*.partial"):
+        if time.time() - partial.lstat().st_mtime > ABANDONED:
+            _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_rows(path: Path | str, rows: Iterable[Row], schema: pa.Schema) -> None:
-    """Write rows as parquet, as `replacing` does."""
-    table = pa.Table.from_pylist(list(rows), schema=schema)
+    """Write rows as parquet, as `replacing` does. Raises RecordError for a value that is none of its column."""
+    try:
+        table = pa.Table.from_pylist(list(rows), schema=schema)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        raise RecordError(
+            f"{path}: a value does not fit its column ({error}). Correct the data and run again."
+        ) from error
     with replacing(path) as partial:
         pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write a text in UTF-8, as `replacing` does."""
+    """Write a text in UTF-8, as `replacing` does. Raises RecordError for half a letter, which UTF-8 cannot hold."""
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:
+        near = text[max(0, error.start - 40) : error.end + 40]
+        raise RecordError(f"{path}: {error.reason}, in {near!r}. Correct the data and run again.") from error
     with replacing(path) as partial:
-        partial.write_bytes(text.encode())
+        partial.write_bytes(content)
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -183,7 +220,7 @@ def sweep(folder: Path, declared: Iterable[str]) -> list[Path]:
     names = set(declared)
     leftover = sorted(entry for entry in folder.glob("[!.]*") if entry.name.split(".")[0] not in names)
     for entry in leftover:
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        _remove(entry)
     return leftover
 
 

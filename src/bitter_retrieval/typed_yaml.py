@@ -26,6 +26,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.representer import SafeRepresenter
 
 NODES = 1_000_000  # a few lines of aliases to aliases can stand for billions of values
 SHOWN = 300  # characters of a wrong value in an error
@@ -110,12 +111,26 @@ def _unprintable(character: str) -> bool:
     return character not in "\t\n\r" and unicodedata.category(character) in ("Cc", "Cs")
 
 
+class _Representer(SafeRepresenter):
+    """Writes equal parts out, and in double quotes what other quotes turn into spaces: unusual line breaks."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def text(self, value: str) -> Any:
+        style = '"' if re.search("[\x85\u2028\u2029]", value) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Representer.add_representer(str, _Representer.text)
+
+
 def write_yaml(tree: Mapping[str, Any], width: int = 120) -> str:
     """`tree` as text that read_yaml and DVC read as `tree` again; keys keep their order."""
     yaml: Any = YAML(typ="safe")  # its attributes are typed by their defaults
     yaml.default_flow_style, yaml.allow_unicode, yaml.width = False, True, width
     yaml.sort_base_mapping_type_on_output = False
-    yaml.representer.ignore_aliases = lambda _: True
+    yaml.Representer = _Representer
     text = io.StringIO()
     yaml.dump(tree, text)
     return text.getvalue()

@@ -336,6 +336,12 @@ def test_judgements_that_fit_nothing_are_named(line: str, said: str, beir: Path)
     assert said in str(caught.value)
 
 
+def test_judgements_in_another_encoding_are_named(beir: Path) -> None:
+    (beir / "qrels" / "train.tsv").write_bytes(b"query-id\tcorpus-id\tscore\na\t\x80\t1\n")
+    with pytest.raises(DataFileError, match=r"train.tsv: not UTF-8 \(invalid start byte, byte 28\). Save it as UTF-8"):
+        splits(beir)
+
+
 @pytest.mark.parametrize("query", [{"metadata": "{'answers': ['one']}"}, {"answers": "['one']"}])
 def test_lists_and_objects_of_beir_are_no_texts(query: Row, beir: Path) -> None:
     write(beir / "queries.jsonl.gz", [{"_id": name, "text": name, **query} for name in "abcd"])

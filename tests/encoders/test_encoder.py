@@ -2,6 +2,10 @@
 test_sentence_transformers.py for the tests that need that library."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +14,18 @@ import pytest
 import tiny
 import torch
 
-from bitter_retrieval.encoders.encoder import Encoder, Kind, Usage, load_encoder, load_usage, save_usage
+from bitter_retrieval.encoders.encoder import (
+    Encoder,
+    Kind,
+    QueryEncoder,
+    Usage,
+    load_encoder,
+    load_usage,
+    save_usage,
+)
 from bitter_retrieval.models.checkpoints import CheckpointError, write_pointer
 from bitter_retrieval.models.vocabulary import fit_word_tokenizer
-from bitter_retrieval.records import passage_texts
+from bitter_retrieval.records import RecordError, passage_texts
 
 TEXTS = [
     *passage_texts(tiny.world(4)).values(),
@@ -140,6 +152,56 @@ def test_same_encoder_saved_twice_is_the_same_bytes(tmp_path: Path) -> None:
         files = (path for path in folder.rglob("*") if path.is_file())
         contents.append({str(path.relative_to(folder)): path.read_bytes() for path in files})
     assert contents[0] == contents[1] and "model.safetensors" in contents[0]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import tiny
+from bitter_retrieval.encoders import encoder
+encoder.save_usage = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+tiny.tiny_encoder(seed=4).save(Path(sys.argv[1]))
+"""
+
+
+def test_a_kill_in_the_midst_leaves_the_checkpoint_that_was_there(tmp_path: Path) -> None:
+    tiny.tiny_encoder(seed=3).save(tmp_path / "seed0")
+    former = load_encoder(tmp_path / "seed0").state_dict()
+    path = os.pathsep.join(str(Path(__file__).parents[up] / folder) for up, folder in ((1, ""), (2, "src")))
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "seed0")], env=os.environ | {"PYTHONPATH": path}
+    )
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = tmp_path.glob(".seed0.*.partial")
+    assert (left / "model.safetensors").is_file()
+    assert all(value.equal(former[name]) for name, value in load_encoder(tmp_path / "seed0").state_dict().items())
+
+
+def test_nothing_of_an_earlier_checkpoint_stays(tmp_path: Path) -> None:
+    tiny.tiny_encoder(seed=1).save(tmp_path / "mini")
+    tiny.tiny_encoder(seed=2).save(tmp_path / "seed0", tmp_path / "mini")
+    assert isinstance(load_encoder(tmp_path / "seed0"), QueryEncoder)
+    tiny.tiny_encoder(seed=3).save(tmp_path / "seed0")
+    assert type(load_encoder(tmp_path / "seed0")) is Encoder
+
+
+@pytest.mark.parametrize("part", ["model", "tokenizer"])
+def test_a_full_disk_is_named_and_leaves_the_checkpoint_that_was_there(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.tiny_encoder(seed=3).save(tmp_path / "seed0")
+    former, encoder = load_encoder(tmp_path / "seed0").state_dict(), tiny.tiny_encoder(seed=4)
+
+    def full(folder: Path) -> None:  # as the libraries in Rust say it, which know no OSError
+        folder.mkdir(exist_ok=True)
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise Exception("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(getattr(encoder, part), "save_pretrained", full)
+    with pytest.raises(RecordError, match=r"seed0: .*No space left on device.*Free space there"):
+        encoder.save(tmp_path / "seed0")
+    assert list(tmp_path.iterdir()) == [tmp_path / "seed0"]
+    assert all(value.equal(former[name]) for name, value in load_encoder(tmp_path / "seed0").state_dict().items())
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "SHA256SUMS"])

@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from any_values import FEW, broken_texts
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bitter_retrieval.evaluation import retrieval
 from bitter_retrieval.evaluation.retrieval import Ranking, RetrievalError, rank_by_bm25, rank_by_vectors, without_word
@@ -271,3 +274,19 @@ def test_ranking_takes_little_memory_whether_freed_memory_is_kept_or_not(how: st
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
     done = subprocess.run([sys.executable, "-c", MEMORY, how], env=environment, capture_output=True, check=True)
     assert int(done.stdout) < 200
+
+
+@FEW
+@given(
+    passages=st.lists(broken_texts | st.sampled_from(TEXTS), min_size=1, max_size=6),
+    queries=st.lists(broken_texts | st.sampled_from(TEXTS), min_size=1, max_size=3),
+)
+def test_bm25_ranks_any_texts_in_one_order(passages: list[str], queries: list[str]) -> None:
+    ids = [f"p{number}" for number in range(len(passages))]
+    found = rank_by_bm25(queries, passages, ids, [ids] * len(queries), len(ids))
+    assert found == rank_by_bm25(queries, passages, ids, [ids] * len(queries), len(ids))
+    for ranking in found:
+        assert sorted(ranking.ids) == ids and sorted(ranking.candidate_ranks) == list(range(1, len(ids) + 1))
+        assert all(0 <= score < float("inf") for score in ranking.scores)
+        ranked = list(zip(ranking.scores, ranking.ids, strict=True))
+        assert ranked == sorted(ranked, key=lambda one: (-one[0], one[1]))

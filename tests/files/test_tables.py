@@ -102,6 +102,9 @@ def test_other_keys_are_told_if_they_hold_something() -> None:
 def test_columns_that_are_not_read_are_counted(tmp_path: Path) -> None:
     assert unread_columns(write(tmp_path / "a.parquet"), LAYOUT) == {"weight": 2}
     assert unread_columns(write(tmp_path / "a.jsonl"), LAYOUT) == {}
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataFileError, match="a.parquet: cut off or broken"):
+        unread_columns(tmp_path / "a.parquet", LAYOUT)
 
 
 def test_how_a_file_begins_is_told_without_blanks(tmp_path: Path) -> None:

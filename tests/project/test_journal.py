@@ -9,8 +9,12 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from any_values import FEW, broken_texts, values
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bitter_retrieval.journal import Journal, JournalError, content_key, journal_folder
 
@@ -64,6 +68,19 @@ def test_floats_come_back_bit_for_bit(tmp_path: Path) -> None:
     assert [struct.pack("<d", found[str(place)]) for place in range(len(values))] == [
         struct.pack("<d", value) for value in values
     ]
+
+
+@FEW
+@given(st.dictionaries(broken_texts.map(lambda text: content_key(text=text)), values(broken_texts), max_size=4))
+def test_any_value_comes_back(tmp_path_factory: pytest.TempPathFactory, values_by_key: dict[str, Any]) -> None:
+    """Also from another process's view of the file; a key that is there keeps its value."""
+    path = tmp_path_factory.getbasetemp() / "any.sqlite"
+    path.unlink(missing_ok=True)
+    with Journal(path) as journal:
+        journal.put(values_by_key)
+        journal.put(dict.fromkeys(values_by_key, "another"))
+    with Journal(path) as journal:
+        assert repr(sorted(journal.get(values_by_key).items())) == repr(sorted(values_by_key.items()))
 
 
 def test_a_changed_byte_is_never_another_value(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

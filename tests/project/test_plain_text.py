@@ -6,6 +6,8 @@ from pathlib import Path
 
 import comparison_world as world
 import pytest
+from any_values import FEW, broken_texts
+from hypothesis import given
 from rich.table import Table
 
 import compare
@@ -24,6 +26,16 @@ def test_plain_text_keeps_what_people_write() -> None:
     written = "Ada\tBrenn\nzwölf 日本 שלום e\u0301 👩\u200d🔬 [b] <i> | :key:"
     assert plain(written) == written
     assert not STEERS.search(plain(NASTY)) and "<script>" in plain(NASTY)
+
+
+@FEW
+@given(broken_texts)
+def test_any_text_becomes_plain(text: str) -> None:
+    shown = plain(text)
+    assert not STEERS.search(shown) and plain(shown) == shown and len(shown) <= len(text)
+    assert shown == text or STEERS.search(text) or re.search("[\u202a-\u202e\u2066-\u2069\ud800-\udfff]", text)
+    screen = PlainConsole(file=io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), force_terminal=True)
+    screen.print(text)
 
 
 def test_a_console_shows_markup_and_emoji_as_they_stand_and_no_control_characters() -> None:

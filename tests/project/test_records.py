@@ -1,14 +1,19 @@
 """Tables on disk: rows come back as written, files are never half-written, and errors name the problem."""
 
 import errno
+import json
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from any_values import FEW, broken_texts, texts, values
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bitter_retrieval.records import (
     BINARY_LABELS,
@@ -22,6 +27,7 @@ from bitter_retrieval.records import (
     read_labels,
     read_rows,
     read_table,
+    replacing,
     sweep,
     write_json,
     write_rows,
@@ -108,6 +114,121 @@ def test_a_folder_that_cannot_be_made_is_named(write: Callable[[Path], None], tm
     (tmp_path / "metrics").write_text("a file")
     with pytest.raises(RecordError, match=r"metrics.*label.*: .*make the folder writable"):
         write(tmp_path / "metrics/label/x.json")
+
+
+TYPES: dict[pa.DataType, st.SearchStrategy[Any]] = {
+    pa.string(): texts,
+    pa.int8(): st.integers(-128, 127),
+    pa.int32(): st.integers(-(2**31), 2**31 - 1),
+    pa.float32(): st.floats(width=32, allow_nan=False),
+    pa.bool_(): st.booleans(),
+}
+
+
+def any_of(kind: pa.DataType) -> st.SearchStrategy[Any]:
+    if pa.types.is_list(kind):
+        return st.none() | st.lists(any_of(kind.value_type), max_size=3)
+    if pa.types.is_struct(kind):
+        return st.fixed_dictionaries({field.name: any_of(field.type) for field in kind})
+    return st.none() | TYPES[kind]
+
+
+@pytest.mark.parametrize("schema", [PREPARED, SOFT_LABELS, PREDICTIONS])
+def test_any_rows_come_back(schema: pa.Schema, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.parquet"
+
+    @FEW
+    @given(st.lists(any_of(pa.struct(schema)), max_size=3))
+    def check(rows: list[Row]) -> None:
+        write_rows(path, rows, schema)
+        found = read_rows(path, schema)
+        assert json.dumps(found, sort_keys=True) == json.dumps(rows, sort_keys=True)  # -0.0 is not 0.0
+
+    check()
+
+
+@FEW
+@given(value=values(broken_texts), text=broken_texts)
+def test_any_value_is_written_or_refused_by_name(
+    value: Any, text: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any"
+    for write in (
+        lambda: write_rows(path, [{"query_id": value, "passage_id": text, "relevant": value}], BINARY_LABELS),
+        lambda: write_text(path, text),
+    ):
+        try:
+            write()
+        except RecordError as error:
+            assert str(error).startswith(f"{path}: ")
+
+
+def test_half_a_letter_is_refused_by_name(path: Path) -> None:
+    with pytest.raises(RecordError, match=r"the way.parquet: a value does not fit its column \(.*surrogates.*Correct"):
+        write_rows(path, [{"passage_id": "p", "text": "half \ud83d"}], CORPUS)
+    with pytest.raises(RecordError, match=r"the way.parquet: surrogates not allowed, in 'half \\ud83d'. Correct the"):
+        write_text(path, "half \ud83d")
+
+
+# -- folders ---------------------------------------------------------------------------------------------------------
+
+
+def write_folder(folder: Path, **files: str) -> None:
+    with replacing(folder) as partial:
+        (partial / "inner").mkdir(parents=True)
+        for name, text in files.items():
+            (partial / "inner" / name).write_text(text)
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_takes_the_place_of_all_that_was_there(tmp_path: Path) -> None:
+    write_folder(tmp_path / "made/seed0", weights="old", pointer="old")
+    write_folder(tmp_path / "made/seed0", weights="new")
+    assert content(tmp_path) == {"weights": "new"}
+    assert list((tmp_path / "made").iterdir()) == [tmp_path / "made/seed0"]
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt(), ValueError("no such model"), OSError(errno.ENOSPC, "full")])
+def test_a_folder_that_is_not_finished_leaves_the_old_one_alone(fault: BaseException, tmp_path: Path) -> None:
+    folder = tmp_path / "seed0"
+    write_folder(folder, weights="old", pointer="old")
+    with pytest.raises(RecordError if isinstance(fault, OSError) else type(fault)), replacing(folder) as partial:
+        partial.mkdir()
+        (partial / "weights").write_text("half")
+        raise fault
+    assert content(folder) == {"weights": "old", "pointer": "old"}
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_that_cannot_move_leaves_the_old_one_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path / "seed0", weights="old")
+    replace = Path.replace
+
+    def refused(path: Path, target: Path) -> Path:
+        if (path / "inner/weights").read_text() == "new":
+            raise OSError(errno.EACCES, "refused")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", refused)
+    with pytest.raises(RecordError, match="seed0: .*refused"):
+        write_folder(tmp_path / "seed0", weights="new")
+    assert content(tmp_path) == {"weights": "old"}
+
+
+def test_what_kills_left_is_removed_once_nobody_can_be_writing_it(tmp_path: Path) -> None:
+    now, yesterday = tmp_path / ".seed0.1.partial", tmp_path / ".seed0.2.partial"
+    own, other = tmp_path / f".seed0.{os.getpid()}.partial", tmp_path / ".seed01.2.partial"
+    for left in (now, yesterday, own, other):
+        left.mkdir()
+        (left / "half").write_text("half")
+    for left in (yesterday, other):
+        os.utime(left, (0, 0))
+    write_folder(tmp_path / "seed0", weights="new")
+    assert sorted(tmp_path.iterdir()) == sorted([now, other, tmp_path / "seed0"])
+    assert content(tmp_path / "seed0") == {"weights": "new"}
 
 
 def test_nothing_but_the_table_is_left(path: Path) -> None:

@@ -4,6 +4,9 @@ import random
 from itertools import groupby
 
 import pytest
+from any_values import FEW, broken_texts
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bitter_retrieval.scoring import exact_match, f1, normalise
 
@@ -154,3 +157,19 @@ def test_scores_are_those_of_squad_on_generated_answers() -> None:
     assert sum(exact > score for *_, exact, score in found) > 2  # nothing left
     assert sum(not normalise(answer) for answer, *_ in found) > 20
     assert sum(number > 1 for _, number, *_ in found) > 100
+
+
+WORDS = st.lists(
+    st.sampled_from(["the", "A", "a.n", "Calder", "calder", "bridge,", "İ", "ΟΔΟΣ", "-"]) | broken_texts, max_size=5
+)
+
+
+@FEW
+@given(one=WORDS.map(" ".join), other=WORDS.map(" ".join))
+def test_any_two_texts_score_alike_in_both_directions(one: str, other: str) -> None:
+    exact, overlap = exact_match(one, [other]), f1(one, [other])
+    assert (exact, overlap) == (exact_match(other, [one]), f1(other, [one]))
+    assert exact in (0, 1) and 0 <= overlap <= 1 and exact_match(one, [one]) == 1
+    assert overlap >= exact or normalise(one) == ""
+    assert (exact_match(one, [other, one]), f1(one, [other, one])) == (1, max(overlap, f1(one, [one])))
+    assert normalise(normalise(one)) == normalise(one)

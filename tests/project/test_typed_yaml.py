@@ -1,11 +1,15 @@
 """Files that DVC reads too mean here what they mean to DVC; files that hold no params are refused by name."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from any_values import FEW, texts, values
 from dvc.utils.serialize import load_yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 import use_profile
 from bitter_retrieval.params import load_params
@@ -40,6 +44,41 @@ SCALARS: dict[str, Any] = {  # as written in a file, and what it means
     '"2e-05"': "2e-05",
     "2e-05x": "2e-05x",
 }
+BREAKS = "a\u2028b\u2029 c\u2028"  # line breaks that are none to us
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(write_yaml({"prompt": BREAKS, BREAKS: ["\x85"]}), encoding="utf-8")
+    assert load_yaml(tmp_path / "params.yaml") == {"prompt": BREAKS, BREAKS: ["\x85"]}
+    (tmp_path / "params.yaml").write_text(write_yaml({"prompt": BREAKS, BREAKS: [BREAKS]}), encoding="utf-8")
+    assert read_yaml(tmp_path / "params.yaml") == {"prompt": BREAKS, BREAKS: [BREAKS]}
+
+
+def kinds(value: Any) -> Any:
+    """The value with the type of each part, as 1, 1.0 and true are equal."""
+    if isinstance(value, dict):
+        return [(key, kinds(item)) for key, item in value.items()]
+    return [kinds(item) for item in value] if isinstance(value, list) else (type(value), repr(value))
+
+
+def strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [*strings(list(value)), *strings(list(value.values()))]
+    return [one for item in value for one in strings(item)] if isinstance(value, list) else [str(value)]
+
+
+@FEW
+@given(st.dictionaries(texts, values(texts), max_size=4))
+def test_whatever_is_written_is_read_alike_by_dvc(tmp_path_factory: pytest.TempPathFactory, tree: dict) -> None:
+    file, text = tmp_path_factory.getbasetemp() / "any.yaml", write_yaml(tree)
+    file.write_text(text, encoding="utf-8")
+    try:
+        found = read_yaml(file)
+    except ParamsError as error:
+        unprintable = any(map(re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]").search, strings(tree)))
+        assert str(error).startswith(f"{file}: ") and unprintable
+    else:
+        assert kinds(found) == kinds(load_yaml(file)) == kinds(tree)
 
 
 @pytest.mark.parametrize("written", SCALARS)

@@ -217,8 +217,9 @@ def test_any_character_of_a_text_comes_through_beir(project: Path) -> None:
     assert {row["query_id"] for row in found["test"]} == {f'{row["query_id"]}"' for row in SPLITS["test"]}
 
 
-def test_a_failed_export_leaves_nothing_behind(project: Path) -> None:
-    rows = [row | {"query_id": f"{row['query_id']}\t"} for row in SPLITS["test"]]
+@pytest.mark.parametrize("odd", ["\t", "\n", "\r"])
+def test_a_failed_export_leaves_nothing_behind(odd: str, project: Path) -> None:
+    rows = [row | {"query_id": f"{row['query_id']}{odd}x"} for row in SPLITS["test"]]
     write_rows("data/prepared/test.parquet", rows, PREPARED)
     write_rows("data/labels/human/test.parquet", tiny.truth(rows), BINARY_LABELS)
     with pytest.raises(ValueError, match="qrels hold no tab"):

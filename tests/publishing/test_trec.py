@@ -7,9 +7,12 @@ import comparison_world as world
 import ir_measures
 import numpy as np
 import pytest
+from any_values import FEW, broken_texts
+from hypothesis import given
+from hypothesis import strategies as st
 
 import trec
-from bitter_retrieval.records import PREDICTIONS, RecordError, relevant_passages, write_rows
+from bitter_retrieval.records import PREDICTIONS, RecordError, relevant_passages, write_rows, write_text
 from bitter_retrieval.statistics.metrics import of_family
 from bitter_retrieval.statistics.ranking_metrics import ranking_metrics
 from bitter_retrieval.typed_yaml import ParamsError
@@ -117,3 +120,31 @@ def test_labels_that_params_do_not_have_are_told_with_the_nearest(
 ) -> None:
     with pytest.raises(ParamsError, match="params.yaml: labels: 'humn' is none of .* Did you mean 'human'?"):
         export(monkeypatch, "infonce_a", "--labels", "humn")
+
+
+RANKED = st.lists(
+    st.tuples(broken_texts | st.text("ab|é水", min_size=1), st.floats(-(2.0**100), 2.0**100, width=32)),
+    max_size=5,
+    unique_by=lambda one: one[0],
+)
+
+
+@FEW
+@given(query=broken_texts | st.text("q-1", min_size=1), ranked=RANKED)
+def test_any_ranking_is_read_back_in_its_order_or_an_id_is_refused(
+    query: str, ranked: list[tuple[str, float]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    ranked.sort(key=lambda one: -one[1])
+    row = {"query_id": query, "ranked_ids": [one for one, _ in ranked], "ranked_scores": [score for _, score in ranked]}
+    file = tmp_path_factory.getbasetemp() / "any.run"
+    try:
+        write_text(file, "".join(f"{line}\n" for line in trec.run_lines("run", [row])))
+    except RecordError as error:
+        names = "".join([query, *row["ranked_ids"]])
+        assert str(error).startswith("id ") and (not names.isprintable() or " " in names)
+        return
+    found = sorted(ir_measures.read_trec_run(str(file)), key=lambda one: -one.score)
+    assert [(one.query_id, one.doc_id) for one in found] == [
+        (query or trec.EMPTY, one or trec.EMPTY) for one in row["ranked_ids"]
+    ]
+    assert len({one.score for one in found}) == len(found)

@@ -4,6 +4,9 @@ import random
 from math import log2
 
 import pytest
+from any_values import FEW, texts
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bitter_retrieval.statistics.metrics import of_family
 from bitter_retrieval.statistics.ranking_metrics import ranking_metrics
@@ -60,3 +63,27 @@ def test_any_id_will_do(name: str) -> None:
 def test_nothing_ranked_is_nothing_measured() -> None:
     assert ranking_metrics({}, {"q": {"a"}}) == {} == ranking_metrics({"q": ["a"]}, {"q": set()})
     assert set(ranking_metrics({"q": ["a"]}, {"q": {"a"}})["q"]) == {row.name for row in of_family("ranking")}
+
+
+ASKED = st.dictionaries(
+    texts,
+    st.tuples(st.lists(texts, min_size=1, max_size=12, unique=True), st.sets(texts, min_size=1, max_size=4)),
+    min_size=1,
+    max_size=4,
+)
+
+
+@FEW
+@given(asked=ASKED, order=st.randoms(use_true_random=False))
+def test_any_ranking_has_metrics_within_bounds_whatever_the_order_of_questions(
+    asked: dict[str, tuple[list[str], set[str]]], order: random.Random
+) -> None:
+    shuffled = order.sample(list(asked), len(asked))
+    relevant = {query: order.sample(sorted(asked[query][1]), len(asked[query][1])) for query in shuffled}
+    found = ranking_metrics({query: asked[query][0] for query in shuffled}, relevant)
+    again = ranking_metrics({query: own[0] for query, own in asked.items()}, {q: own[1] for q, own in asked.items()})
+    assert found == again and list(found) == shuffled
+    for query, metrics in found.items():
+        assert all(0 <= value <= 1 for value in metrics.values())
+        assert metrics == pytest.approx(slow(asked[query][0], asked[query][1]))
+        assert metrics["recall_1"] <= metrics["recall_5"] <= metrics["recall_10"]

@@ -5,6 +5,9 @@ from dataclasses import astuple
 
 import numpy as np
 import pytest
+from any_values import FEW
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import binomtest, norm, t, ttest_1samp
 
 from bitter_retrieval.statistics.statistics import UNBOUNDED, Design, Difference
@@ -395,3 +398,30 @@ def test_scores_that_do_not_fit_are_refused_by_name(scores: np.ndarray) -> None:
 def test_designs_that_cannot_be_drawn_are_refused(groups: list, seeds: int, draws: int) -> None:
     with pytest.raises(ValueError, match="draws"):
         Design(groups, seeds, draws, 0)
+
+
+SCORE = st.sampled_from([0.0, 1.0, 0.5, NAN]) | st.floats(0, 1)
+
+
+@FEW
+@given(st.data())
+def test_any_scores_have_their_estimate_within_the_interval(data: st.DataObject) -> None:
+    seeds, questions = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 8))
+    groups = data.draw(st.lists(st.sampled_from("abcde"), min_size=questions, max_size=questions))
+    table = st.lists(st.lists(SCORE, min_size=questions, max_size=questions), min_size=seeds, max_size=seeds)
+    one, other = np.array(data.draw(table)), np.array(data.draw(table))
+    design = Design(groups, seeds, 20, 0)
+    found = design.estimate(one)
+    if not math.isnan(found.low):
+        assert -1e-9 <= found.low <= found.mean + 1e-9 and found.mean - 1e-9 <= found.high <= 1 + 1e-9
+    order = data.draw(st.permutations(range(questions)))
+    moved = Design([groups[at] for at in order], seeds, 20, 0).estimate(one[:, order])
+    assert astuple(moved) == pytest.approx(astuple(found), abs=1e-9, nan_ok=True)
+    differences = design.differences({"apart": (one, other), "turned": (other, one), "same": (one, one)})
+    for difference in differences.values():
+        if not math.isnan(difference.low):
+            assert difference.low - 1e-9 <= difference.mean <= difference.high + 1e-9
+            assert 0 <= difference.p <= 1 and 0 <= difference.p_equivalent <= 1
+    apart, turned, same = differences.values()
+    assert (turned.mean, turned.p) == pytest.approx((-apart.mean, apart.p), abs=1e-9, nan_ok=True)
+    assert same.verdict in ("equivalent", "inconclusive") and (same.mean == 0 or np.isnan(one).all())

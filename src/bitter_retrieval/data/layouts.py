@@ -12,7 +12,6 @@ counted. What retrieval needs is read; scores of teachers are label sources (lab
 part of its text, written as settings.TITLED says.
 """
 
-import csv
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -36,7 +35,7 @@ from bitter_retrieval.files.values import DataFileError, short
 from bitter_retrieval.records import Row
 
 IDS = ("passage_id", "docid", "psg_id", "_id", "id")  # what other people call a passage's id
-SCORE = re.compile(r"-?\d+")
+SCORE = re.compile(r"-?\d{1,9}")
 DESCRIPTION = (
     "FiD's or Atlas's (question, answers, ctxs), DPR's (question, answers, positive_ctxs, …), tevatron's (query, "
     "positive_passages, negative_passages), FlagEmbedding's (query, pos, neg), sentence-transformers' (anchor, "
@@ -233,11 +232,17 @@ def _id(record: Any, place: Place, layout: Layout) -> str:
 
 def _judgements(file: Path) -> Iterator[tuple[str, str, int]]:
     """Query, passage, and 1 or 0 (a score above 0, or not) of every line but the header."""
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        for number, line in enumerate(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
-            if not line or (number == 1 and not SCORE.fullmatch(line[-1])):
-                continue
-            if len(line) != 3 or not SCORE.fullmatch(line[2]):
-                place = Place(file, "line", number)
-                raise values.refusal("a line", "query-id, corpus-id and score, with tabs between them", line, place)
-            yield line[0], line[1], int(int(line[2]) > 0)
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataFileError(
+            f"{file}: not UTF-8 ({error.reason}, byte {error.start + 1:,}). Save it as UTF-8."
+        ) from None
+    for number, written in enumerate(text.split("\n"), 1):
+        line = written.split("\t")
+        if not written or (number == 1 and not SCORE.fullmatch(line[-1])):
+            continue
+        if len(line) != 3 or not SCORE.fullmatch(line[2]):
+            place = Place(file, "line", number)
+            raise values.refusal("a line", "query-id, corpus-id and score, with tabs between them", line, place)
+        yield line[0], line[1], int(int(line[2]) > 0)

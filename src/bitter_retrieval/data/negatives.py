@@ -1,7 +1,7 @@
 """Candidates by BM25, for questions that come with too few passages to tell apart."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -45,6 +45,6 @@ def with_answer(answers: Sequence[str], passages: Sequence[Row]) -> int:
     return sum(any(answer in text for answer in said) for text in (_words(one["text"]) for one in passages))
 
 
-@cache
+@lru_cache(2**16)  # a passage recurs among neighbouring questions; all of them would be the data once more
 def _words(text: str) -> str:
     return f" {' '.join(words_of(text))} "

@@ -28,7 +28,7 @@ from torch.utils.checkpoint import checkpoint
 
 from bitter_retrieval.encoders.sentence_files import read_sentence_files, refuse_other_use
 from bitter_retrieval.models.batching import balanced_batches, pad_right
-from bitter_retrieval.models.checkpoints import CheckpointError, read_stated, resolve_checkpoint, seal
+from bitter_retrieval.models.checkpoints import CheckpointError, read_stated, resolve_checkpoint, save_checkpoint
 from bitter_retrieval.models.pretrained import (
     HEADS,
     load_model,
@@ -38,6 +38,7 @@ from bitter_retrieval.models.pretrained import (
     refuse_larger_tokenizer,
     usable_pad,
 )
+from bitter_retrieval.records import replacing
 
 Kind = Literal["query", "passage"]
 PASSAGE_ENCODER = "passage_encoder.json"
@@ -128,14 +129,16 @@ class Encoder(nn.Module):
         self.eval()
         return self.forward(sequences, budget).float().cpu().numpy()
 
-    def save(self, folder: Path) -> None:
-        """Write the checkpoint; weights as safetensors."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / PASSAGE_ENCODER).unlink(missing_ok=True)  # of an earlier checkpoint in this folder
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-        seal(folder)
-        save_usage(folder, self.usage, self.model.config.hidden_size)
+    def save(self, folder: Path, passages: Path | None = None) -> None:
+        """Write the checkpoint in the place of all that is in `folder`, as records.replacing does.
+
+        passages: the encoder of passages, if only queries were trained.
+        """
+        with replacing(folder) as partial:
+            save_checkpoint(partial, self.model, self.tokenizer)
+            save_usage(partial, self.usage, self.model.config.hidden_size)
+            if passages:
+                save_passage_encoder(partial, passages)
 
 
 class QueryEncoder(Encoder):

@@ -29,13 +29,13 @@ import torch
 from bitter_retrieval.encoders.encoder import PASSAGE_ENCODER, Encoder, Kind, load_encoder, load_usage
 from bitter_retrieval.journal import content_key
 from bitter_retrieval.models.checkpoints import fingerprint, resolve_checkpoint
+from bitter_retrieval.records import ABANDONED
 
 METHOD = 2  # part of every key: raise it when a change of the code (encoder.py, say) alters vectors or files
 TEXTS_AT_ONCE = 65_536  # tokenised and embedded together
 CHECKSUM = 4  # bytes of a CRC-32
 PART = 1 << 24  # bytes read at once
 BOUND = 20 * 2**30  # bytes that the folder may hold
-ABANDONED = 24 * 3600.0  # seconds after which an unfinished file is a killed process's
 
 
 class EmbeddingsError(RuntimeError):

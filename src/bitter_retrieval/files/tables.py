@@ -174,8 +174,8 @@ def unread_columns(file: Path, layout: Layout) -> dict[str, int]:
     """The rows of a parquet file by each column that the layout does not read; of JSON none. Raises DataFileError."""
     if suffix(file) != ".parquet":
         return {}
-    rows = pq.read_metadata(file).num_rows
-    return dict.fromkeys((name for name in column_names(file) if name not in layout.names), rows)
+    names = column_names(file)  # refuses what is no parquet
+    return dict.fromkeys((name for name in names if name not in layout.names), pq.read_metadata(file).num_rows)
 
 
 def beginning(file: Path) -> bytes:

@@ -16,6 +16,8 @@ another model and load all the same:
 import hashlib
 import importlib.util
 import json
+import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
@@ -142,6 +144,18 @@ def fingerprint(path: str, revision: str | None) -> str:
             digest.update(file.name.encode())
             digest.update(_file_digest(file))
     return digest.hexdigest()[:32]
+
+
+def save_checkpoint(folder: Path, model: Any, tokenizer: Any) -> None:
+    """Write weights, as safetensors, and tokenizer, with the digests of the weights. Raises OSError on a full disk."""
+    try:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    except Exception as error:  # the libraries that write them have errors of their own for what the system says
+        if isinstance(error, OSError) or not (said := re.search(r"\(os error (\d+)\)", str(error))):
+            raise
+        raise OSError(int(said[1]), os.strerror(int(said[1])), str(folder)) from error
+    seal(folder)
 
 
 def seal(folder: Path) -> None:

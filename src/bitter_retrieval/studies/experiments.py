@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bitter_retrieval.records import write_text
 from bitter_retrieval.typed_yaml import parse_yaml
 
 Wanted = Mapping[str, Mapping[str, str]]
@@ -69,7 +70,7 @@ def _fail_stopped() -> None:
         process = json.loads(file.read_text(encoding="utf-8"))
         if process["returncode"] is None and not _runs(process["pid"], file.stem):
             # Without an exit status DVC interrupts whatever process has this number by now.
-            file.write_text(json.dumps(process | {"returncode": -1}), encoding="utf-8")
+            write_text(file, json.dumps(process | {"returncode": -1}))
             dvc("queue", "kill", file.stem[:7])
 
 
