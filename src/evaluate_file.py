@@ -69,8 +69,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         type=Path,
         required=True,
         help="questions: prepared parquet, SQuAD's files, or JSONL, JSON or "
-        "parquet in MS MARCO's layout or with query, answers, passages; a file, a folder of splits, or a folder of BEIR, "
-        "whose corpus is searched",
+        "parquet in MS MARCO's layout or with query, answers, passages; a file, or a folder of splits; or a folder of "
+        "BEIR, whose corpus is searched",
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for what is written")
     parser.add_argument("--split", help="which split of a folder (default for BEIR: test)")

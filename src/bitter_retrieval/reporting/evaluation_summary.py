@@ -28,9 +28,9 @@ Summary = Mapping[str, Any]
 
 
 def summarise(rows: Sequence[Row], predictions: Sequence[Row]) -> dict[str, Any]:
-    """rows: prepared questions, whose is_selected may be a grade; predictions: records.PREDICTIONS of one system, reader and seed, the rows' order kept.
+    """rows: prepared questions; predictions: records.PREDICTIONS of one system, reader and seed, the rows' order kept.
 
-    A question counts for retrieval if one of its passages is selected.
+    A question counts for retrieval if one of its passages is selected. is_selected may be a grade.
     """
     design = Design(
         [row["group_id"] for row in rows], seeds=1, draws=20, seed=0
