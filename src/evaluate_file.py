@@ -136,7 +136,8 @@ def evaluate_file(arguments: argparse.Namespace) -> str:
     rows_file = f"{'predictions' if read else 'rankings'}.parquet"
     written = arguments.output / rows_file, arguments.output / "summary.json"
     check_output(written, [arguments.input, arguments.corpus, *models])
-    found = read_questions(arguments.input, arguments.split, *arguments.range, unanswered=not read, graded=True)
+    first, last = arguments.range
+    found = read_questions(arguments.input, arguments.split, first, last, unanswered=not read, graded=True)
     rows = found.rows[: arguments.examples]
     corpus, empty, fields = passage_texts(found.rows), 0, Counter[str]()
     own = [beir_file(arguments.input, "corpus")] if is_beir(arguments.input) else []
