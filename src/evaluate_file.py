@@ -3,7 +3,7 @@
     python src/evaluate_file.py --encoder sentence-transformers/all-MiniLM-L6-v2 --reader Qwen/Qwen3-0.6B-Base \
         --input dev-v1.1.json --examples 500 --output found
 
-    python src/evaluate_file.py --encoder bm25 --input dev-v1.1.json --output found      # retrieval alone
+    python src/evaluate_file.py --encoder bm25 --input scifact --output found    # retrieval alone, on a folder of BEIR
 
 Writes predictions.parquet (records.PREDICTIONS; without a reader rankings.parquet, its columns of rankings) and
 summary.json into the folder --output, and prints the summary, with 95% intervals. Embeddings and answers are kept in
@@ -25,6 +25,7 @@ from bitter_retrieval.command_line import Parser, bar, check_output, positive, p
 # isort: split
 import pyarrow as pa
 
+from bitter_retrieval.data.layouts import beir_file, is_beir
 from bitter_retrieval.data.question_files import read_passages, read_questions
 from bitter_retrieval.evaluation.answering import predict, top
 from bitter_retrieval.evaluation.given_models import open_given_reader, point_to_encoder
@@ -68,10 +69,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         type=Path,
         required=True,
         help="questions: prepared parquet, SQuAD's files, or JSONL, JSON or "
-        "parquet in MS MARCO's layout or with query, answers, passages; a file, or a folder of splits",
+        "parquet in MS MARCO's layout or with query, answers, passages; a file, or a folder of splits; or a folder of "
+        "BEIR, whose corpus is searched",
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for what is written")
-    parser.add_argument("--split", help="which split of a folder")
+    parser.add_argument("--split", help="which split of a folder (default for BEIR: test)")
     parser.add_argument(
         "--range",
         type=row_range,
@@ -134,11 +136,14 @@ def evaluate_file(arguments: argparse.Namespace) -> str:
     rows_file = f"{'predictions' if read else 'rankings'}.parquet"
     written = arguments.output / rows_file, arguments.output / "summary.json"
     check_output(written, [arguments.input, arguments.corpus, *models])
-    found = read_questions(arguments.input, arguments.split, *arguments.range)
+    first, last = arguments.range
+    found = read_questions(arguments.input, arguments.split, first, last, unanswered=not read, graded=True)
     rows = found.rows[: arguments.examples]
     corpus, empty, fields = passage_texts(found.rows), 0, Counter[str]()
-    if arguments.corpus:
-        corpus, empty = read_passages(arguments.corpus, corpus, arguments.input, fields)
+    own = [beir_file(arguments.input, "corpus")] if is_beir(arguments.input) else []
+    for file in (*own, *([arguments.corpus] if arguments.corpus else [])):
+        corpus, without_text = read_passages(file, corpus, arguments.input, fields)
+        empty += without_text
     reader = open_reader(arguments) if read else None  # before the passages are embedded: it may be refused
     shown = list(dict.fromkeys(arguments.shown))
     rankings, encoder = retrieve_given(rows, corpus, max(10, *shown), arguments)

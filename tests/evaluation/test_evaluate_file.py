@@ -9,6 +9,7 @@ from typing import Any
 import commands
 import numpy as np
 import pytest
+import pytrec_eval
 import tiny
 from saved_reader import save_reader
 
@@ -335,3 +336,88 @@ def test_without_a_reader_retrieval_alone_is_measured(
     told = capsys.readouterr()
     assert "Retrieval" in told.out and "Answers from" not in told.out
     assert "evaluate_file: 6 of 6 questions in alone. " in told.err
+
+
+# -- BEIR ------------------------------------------------------------------------------------------------------------
+
+JUDGED = {"goat": {"0": 1, "3": 2, "2": 0, "9": -1}, "hen": {"7": 1}, "odd": {"19": 2}}  # query, passage, score
+
+
+@pytest.fixture
+def beir(folder: Path) -> Path:
+    """Twenty passages, and three questions of test without answers: graded, plain, and without a word of theirs."""
+    (folder / "set/qrels").mkdir(parents=True)
+    tale = ["Ada owns a goat", "A goat", "Goat and goat", "No animal", "Goats", "A cow", "The goat that Ada owns"]
+    texts = [*tale, "A hen", "A hen, a hen", *(f"Nothing of number {number}" for number in range(9, 20))]
+    passages = [{"_id": str(place), "title": "", "text": text, "metadata": {}} for place, text in enumerate(texts)]
+    write_lines("set/corpus.jsonl", passages)
+    asked = {"goat": "owns a goat", "hen": "hen", "odd": "zzz", "other": "cow"}
+    write_lines("set/queries.jsonl", [{"_id": name, "text": text} for name, text in asked.items()])
+    head = "query-id\tcorpus-id\tscore\n"
+    lines = [f"{query}\t{passage}\t{score}\n" for query, of in JUDGED.items() for passage, score in of.items()]
+    Path("set/qrels/test.tsv").write_text(head + "".join(lines))
+    Path("set/qrels/dev.tsv").write_text(f"{head}other\t5\t1\n")
+    return Path("set")
+
+
+def ranked(*arguments: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Summary and rankings of retrieval alone."""
+    run("--input", "set", "--output", "out", *arguments, monkeypatch=monkeypatch)
+    rows = read_rows("out/rankings.parquet", evaluate_file.RANKINGS)
+    return json.loads(Path("out/summary.json").read_text()), {row["query_id"]: row["ranked_ids"] for row in rows}
+
+
+@pytest.mark.parametrize("encoder", ["bm25", "bert"])
+def test_figures_of_a_folder_of_beir_are_those_of_trec_eval(
+    encoder: str, beir: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BEIR's own measures: its library gives pytrec_eval the qrels and the scores."""
+    chosen = encoder if encoder == "bm25" else models / encoder
+    summary, rankings = ranked("--encoder", chosen, monkeypatch=monkeypatch)
+    names = {"ndcg_10": "ndcg_cut_10", "mrr_10": "recip_rank"} | {f"recall_{k}": f"recall_{k}" for k in (1, 5, 10)}
+    scored = {query: {passage: -float(at) for at, passage in enumerate(of)} for query, of in rankings.items()}
+    measures = {"ndcg_cut.10", "recall.1,5,10", "recip_rank"}
+    wanted = pytrec_eval.RelevanceEvaluator(JUDGED, measures).evaluate(scored)
+    assert list(rankings) == list(wanted) == ["goat", "hen", "odd"] and all(len(of) == 10 for of in rankings.values())
+    for name, theirs in names.items():
+        told = summary["retrieval"][name]
+        assert told["mean"] == pytest.approx(np.mean([of[theirs] for of in wanted.values()])) and told["questions"] == 3
+    counts = summary["counts"]
+    assert (counts["questions"], counts["passages"], counts["without_human_label"]) == (3, 20, 0)
+
+
+def test_grades_of_beir_count_and_equal_scores_rank_as_the_corpus_does(
+    beir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: nothing but equal scores is below the passages with a word of the question, and 19 is the last of 20."""
+    summary, rankings = ranked("--encoder", "bm25", monkeypatch=monkeypatch)
+    at = [rankings["goat"].index(passage) + 1 for passage in ("0", "3")]
+    best = 2 / np.log2(2) + 1 / np.log2(3)
+    gained = (1 / np.log2(at[0] + 1) + 2 / np.log2(at[1] + 1)) / best
+    hen = 1 / np.log2(rankings["hen"].index("7") + 2)
+    assert at[0] < at[1] and rankings["odd"] == [str(place) for place in range(10)]
+    assert summary["retrieval"]["ndcg_10"]["mean"] == pytest.approx((gained + hen + 0) / 3)
+    assert summary["counts"]["without_matching_word"] == 1
+
+
+def test_splits_and_further_passages_of_beir(beir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_lines("more.jsonl", [{"_id": "more", "text": "cow cow cow"}])
+    asked = "--encoder", "bm25", "--corpus", "more.jsonl"
+    summary, rankings = ranked(*asked, "--split", "dev", monkeypatch=monkeypatch)
+    assert list(rankings) == ["other"] and set(rankings["other"][:2]) == {"5", "more"}
+    assert summary["counts"]["passages"] == 21
+    shutil.rmtree("out")
+    message = refused(*asked, "--input", "set", "--output", "out", "--split", "train", monkeypatch=monkeypatch)
+    assert message.endswith("qrels: no train.tsv. Ask for one of the splits ['dev', 'test'].")
+
+
+def test_a_reader_needs_answers_that_beir_may_not_have(
+    beir: Path, models: Path, evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("--encoder", "bm25", "--reader", models / "qwen", "--input", "set", "--output", "out")
+    assert "no question is left of rows 0 to the end" in refused(*asked, monkeypatch=monkeypatch)
+    rows = [json.loads(line) for line in Path("set/queries.jsonl").read_text().splitlines()]
+    write_lines("set/queries.jsonl", [rows[0] | {"metadata": {"answers": ["goat"]}}, *rows[1:]])
+    summary, found, _ = evaluated("--input", "set", "--shown", 1, *SHORT, encoder="bm25")
+    assert [row["query_id"] for row in found] == ["goat"] and summary["counts"]["left_out"]["unanswerable"] == 2
+    assert summary["answers"]["1"]["em"]["questions"] == 1 and summary["counts"]["passages"] == 20

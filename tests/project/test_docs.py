@@ -177,6 +177,13 @@ def test_commands_of_the_pages_name_scripts_that_exist() -> None:
     assert [script for script in sorted(named) if not (REPOSITORY / script).exists()] == []
 
 
+def test_the_dev_container_has_what_the_readme_asks_for() -> None:
+    made = json.loads((REPOSITORY / ".devcontainer/devcontainer.json").read_text(encoding="utf-8"))
+    assert made["image"].endswith("python:3.11")
+    tool, target = made["postCreateCommand"].split()
+    assert tool == "make" and f"\n{target}: " in (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+
+
 def test_every_script_has_a_command_on_the_page_of_commands() -> None:
     page = (DOCS / "commands.md").read_text(encoding="utf-8")
     scripts = sorted(file.name for file in (REPOSITORY / "src").glob("*.py"))

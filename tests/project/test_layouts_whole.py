@@ -133,6 +133,7 @@ def test_a_layout_goes_from_prepare_to_compare(layout: str, tmp_path: Path, monk
     tree["data"] = {"source": "jsonl", "path": "data/raw", "seed": 0, "candidates": 3, "negatives": "bm25"}
     tree["data"]["limits"] = {"reader": READER, "train": None, "validation": None, "test": None}
     tree |= {"beyond": None, "readers": {"reader_a": tree["readers"]["reader_a"]}}
+    tree["readers"]["reader_a"]["fit"] |= {"steps": 8, "batch": 8}
     tree["labels"]["human"] = {"kind": "selected", "needs": "data/prepared/train.parquet"}
     tree["tracking"]["mlflow"] = False
     tree["encoders"]["mini"]["fit"]["steps"] = 1

@@ -1,11 +1,13 @@
 """Profiles of real data: the files themselves, with local files and small checkpoints instead of a hub's.
 
-laptop runs through every stage in this process; of msmarco_qwen3 the graph is listed, and what it says without a
-network.
+laptop and first run through every stage in this process; of msmarco_qwen3 the graph is listed, and what it says without
+a network.
 """
 
 import importlib
 import json
+import re
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -16,6 +18,7 @@ import tiny
 import yaml
 from workspace import REPOSITORY, Workspace
 
+import compare
 import use_profile
 from bitter_retrieval.params import load_params
 from bitter_retrieval.records import PREDICTIONS, PREPARED, SOFT_LABELS, read_rows
@@ -91,6 +94,58 @@ def test_laptop_runs_through_every_stage(
     assert set(against["em"]) == set(against["retrieval"]) == {"infonce", "kl"}
     told = json.loads(Path("data/figures/prepare.json").read_text())
     assert told["beyond"]["splits"]["test"]["questions"] == 47 and told["splits"]["reader"]["questions"] == 0
+
+
+PAGE = (REPOSITORY / "docs/first_experiment.md").read_text(encoding="utf-8")
+QUESTIONS = REPOSITORY / "docs/first_questions.jsonl"
+
+
+def test_commands_of_the_first_experiment() -> None:
+    """All that its page asks for: the next test does the same, but for the installation."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    lines = [line.split("  #")[0].rstrip() for block in blocks for line in block.splitlines()]
+    assert [line for line in lines if not line.startswith("#")] == [
+        "make models",
+        "source .venv/bin/activate",
+        "cp docs/first_questions.jsonl data/raw/",
+        "python src/use_profile.py first",
+        "dvc repro",
+        "python src/compare.py --show",
+    ]
+    (shown,) = re.findall(r"^```json\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    assert QUESTIONS.read_text(encoding="utf-8").startswith(shown)
+
+
+@pytest.mark.slow
+def test_the_first_experiment_goes_from_its_questions_to_a_table(
+    checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With profile first unchanged, except that the models are small ones, whose window worked examples do not fit."""
+    monkeypatch.chdir(REPOSITORY)
+    tree = parse_yaml(use_profile.render("first"), "a profile")
+    packages = [tree[section][name]["model"] for section, name in (("readers", "smollm2"), ("encoders", "minilm"))]
+    names = (REPOSITORY / "requirements-models.txt").read_text(encoding="utf-8").replace("-", "_")
+    assert all(package.removeprefix("pkg://").split("/")[0] in names for package in packages)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    tree["readers"]["smollm2"] |= {"model": str(checkpoints / "qwen3")}
+    tree["encoders"]["minilm"] |= {"model": str(checkpoints / "minilm")}
+    del tree["readers"]["smollm2"]["examples"]
+    tree["tracking"]["mlflow"] = False
+    Path("params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    Path("data/raw").mkdir(parents=True)
+    shutil.copy(REPOSITORY / "data/raw/README.md", "data/raw")
+    shutil.copy(QUESTIONS, "data/raw")
+    repro(monkeypatch)
+    capsys.readouterr()
+    compare.command(["--show"])
+    told = capsys.readouterr().out
+    assert "Primary: soft minus human, smollm2 answers from 1 shown" in told
+    assert all(f"\n {name} " in told for name in ("human", "soft", "no_passage", "annotated", "untrained"))
+    counted = json.loads(Path("metrics/prepare.json").read_text())["splits"]
+    assert [counted[split]["questions"] for split in ("reader", "train", "validation", "test")] == [0, 5, 1, 4]
+    rows = read_rows("data/prepared/test.parquet", PREPARED)
+    assert all(sorted(passage["is_selected"] for passage in row["passages"]) == [0, 0, 0, 1] for row in rows)
 
 
 @pytest.mark.slow

@@ -195,11 +195,22 @@ def beir_file(path: Path, name: str) -> Path:
     return found[0]
 
 
-def beir_questions(path: Path, qrels: Path) -> Iterator[Record]:
-    """The questions of a split, with the passages judged for them, in the simple layout. Raises DataFileError."""
+def beir_split(path: Path, split: str) -> Path:
+    """The file of a split in qrels/. Raises DataFileError if there is none."""
+    found = beir_splits(path)
+    if split.lower() not in found:
+        raise DataFileError(f"{path / 'qrels'}: no {split}{JUDGEMENTS}. Ask for one of the splits {sorted(found)}.")
+    return found[split.lower()]
+
+
+def beir_questions(path: Path, qrels: Path, graded: bool = False) -> Iterator[Record]:
+    """The questions of a split, with the passages judged for them, in the simple layout. Raises DataFileError.
+
+    is_selected is whether the score is above 0, or, if graded, the score itself (0 if it is below).
+    """
     judged: dict[str, dict[str, int]] = {}
-    for query_id, passage_id, mark in _judgements(qrels):
-        judged.setdefault(query_id, {})[passage_id] = mark
+    for query_id, passage_id, score in _judgements(qrels):
+        judged.setdefault(query_id, {})[passage_id] = max(score, 0) if graded else int(score > 0)
     wanted = {passage_id for marks in judged.values() for passage_id in marks}
     texts: dict[str, Row] = {}
     for place, record in records(beir_file(path, "corpus"), DOCUMENT):
@@ -231,7 +242,7 @@ def _id(record: Any, place: Place, layout: Layout) -> str:
 
 
 def _judgements(file: Path) -> Iterator[tuple[str, str, int]]:
-    """Query, passage, and 1 or 0 (a score above 0, or not) of every line but the header."""
+    """Query, passage and score of every line but the header."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -245,4 +256,4 @@ def _judgements(file: Path) -> Iterator[tuple[str, str, int]]:
         if len(line) != 3 or not SCORE.fullmatch(line[2]):
             place = Place(file, "line", number)
             raise values.refusal("a line", "query-id, corpus-id and score, with tabs between them", line, place)
-        yield line[0], line[1], int(int(line[2]) > 0)
+        yield line[0], line[1], int(line[2])

@@ -94,20 +94,34 @@ CANDIDATE = Layout(("text",), ("title", "passage_id", "is_selected", "role"), "t
 PASSAGE = replace(layouts.PASSAGE, description="passage_id (or _id, docid) and text, with a title or without")
 
 
-def read_questions(path: Path, split: str | None = None, first: int = 0, last: int | None = None) -> ReadQuestions:
-    """The questions of a file, or of a folder's files whose names contain `split`, in name order.
+def read_questions(
+    path: Path,
+    split: str | None = None,
+    first: int = 0,
+    last: int | None = None,
+    unanswered: bool = False,
+    graded: bool = False,
+) -> ReadQuestions:
+    """The questions of a file, of a folder's files whose names contain `split`, in name order, or of BEIR's split.
 
     first, last: the range of rows, from 0, `last` excluded, counted over all files before any row is left out. An
     absent query_id becomes the row's place, such as train-17, so that a label leads back to its line; an absent
     group_id the query_id; an absent passage_id a hash of the text. In a SQuAD file, the range counts the questions that
-    have an answer, `left_out` counts the whole file, and an article is a group. Raises DataFileError, also if no
-    question is left.
+    have an answer, `left_out` counts the whole file, and an article is a group. BEIR's split is test if none is given.
+    unanswered: whether questions without an answer stay. graded: is_selected is BEIR's score, which may be above 1.
+    Raises DataFileError, also if no question is left.
     """
     if first < 0 or (last is not None and last <= first):
         raise DataFileError(f"{path}: rows {first} to {last} are an empty range. Give 0 <= first < last.")
     left_out = nothing_left_out()
-    asked = islice(file_records(files_of_split(path, split), left_out), first, last)
-    found = (row for _, row in prepared_rows(asked, PassageIds(), left_out))
+    beir = layouts.is_beir(path)
+    if beir:
+        of_split = layouts.beir_questions(path, layouts.beir_split(path, split or "test"), graded)
+    else:
+        of_split = file_records(files_of_split(path, split), left_out)
+    asked = islice(of_split, first, last)
+    prepared = prepared_rows(asked, PassageIds(), left_out, unanswered=unanswered, graded=graded and beir)
+    found = (row for _, row in prepared)
     rows = [row | {"group_id": row["group_id"] or row["query_id"]} for row in found]
     if not rows:
         asked_for = f"rows {first} to {'the end' if last is None else last}"
@@ -138,17 +152,19 @@ def prepared_rows(
     repeated: bool = False,
     template: str = TITLED,
     unanswered: bool = False,
+    graded: bool = False,
 ) -> Iterator[tuple[Place, Row]]:
     """Prepared rows, each with its place; counts in `left_out` what is left out.
 
     An absent group_id is None. ids: one for all rows that share passages. repeated: of rows with the same query_id,
     keep the first instead of refusing the others. template: how a title becomes part of a passage. unanswered: whether
-    questions without an answer stay. Raises DataFileError.
+    questions without an answer stay. graded: whether is_selected may be above 1. Raises DataFileError.
     """
     asked: dict[str, Place] = {}
     for place, record in found:
         ours = layouts.translated(record, place)
-        row, counts = _prepared(ours, place, ids, template, unanswered, left_out.fields, local=ours is not record)
+        dials = template, unanswered, graded
+        row, counts = _prepared(ours, place, ids, *dials, left_out.fields, local=ours is not record)
         if row is not None and (other := asked.setdefault(row["query_id"], place)) != place:
             if not repeated:
                 raise DataFileError(
@@ -177,11 +193,13 @@ def further_passages(
 ) -> tuple[dict[str, str], dict[str, int]]:
     """Texts by passage_id: the `known` ones, which come from the file `source`, then the further ones of the files.
 
-    A text keeps its first id. Counts `empty` texts, which are left out, and `repeated` ones, which are already there;
-    in `fields`, passages by each field that is not read. Raises DataFileError.
+    A text keeps its first id; a known one that the files have stands at their place, since equal scores rank by place.
+    Counts `empty` texts, which are left out, and `repeated` ones, which are already there; in `fields`, passages by
+    each field that is not read. Raises DataFileError.
     """
     fields = Counter() if fields is None else fields
-    ids, texts, counts = PassageIds(), dict(known), {"empty": 0, "repeated": 0}
+    ids, counts = PassageIds(), {"empty": 0, "repeated": 0}
+    texts: dict[str, str] = {}
     for passage_id, text in known.items():
         ids.claim(text, passage_id, source)
     for file in files:
@@ -200,9 +218,9 @@ def further_passages(
                 counts["empty"] += 1
                 continue
             passage_id = ids.claim(text, name, place)
-            counts["repeated"] += passage_id in texts
+            counts["repeated"] += passage_id in known or passage_id in texts
             texts[passage_id] = text
-    return texts, counts
+    return {passage_id: text for passage_id, text in known.items() if passage_id not in texts} | texts, counts
 
 
 def _from_squad(file: Path, left_out: LeftOut) -> Iterator[Record]:
@@ -227,6 +245,7 @@ def _prepared(
     ids: "PassageIds",
     template: str,
     unanswered: bool,
+    graded: bool,
     fields: Counter[str],
     local: bool,
 ) -> tuple[Row | None, Counter[str]]:
@@ -241,7 +260,7 @@ def _prepared(
     query = values.text(record["query"], "query", place)
     answers = values.answers(record["answers"], place)
     items = _candidates(record["passages"], place)
-    candidates = [_candidate(item, number, place, template, fields) for number, item in enumerate(items, 1)]
+    candidates = [_candidate(item, number, place, template, graded, fields) for number, item in enumerate(items, 1)]
     fields.update(unread(record, QUESTION.names))
     query_id = values.identifier(record.get("query_id"), "query_id", place) or f"{stem(place.file)}-{place.number}"
     group_id = values.identifier(record.get("group_id"), "group_id", place)
@@ -323,7 +342,7 @@ def _candidates(passages: Any, place: Place) -> list[Any]:
     return passages or []
 
 
-def _candidate(item: Any, number: int, place: Place, template: str, fields: Counter[str]) -> Row:
+def _candidate(item: Any, number: int, place: Place, template: str, graded: bool, fields: Counter[str]) -> Row:
     """A prepared row's passage, whose passage_id may still be None."""
     name = f"passage {number}"
     item = {"text": item} if isinstance(item, str) else item
@@ -336,7 +355,7 @@ def _candidate(item: Any, number: int, place: Place, template: str, fields: Coun
     text = values.text(item["text"], f"text of {name}", place)
     title = None if item.get("title") is None else values.text(item["title"], f"title of {name}", place)
     mark = item.get("is_selected")
-    if mark not in (None, -1, 0, 1):
+    if not graded and mark not in (None, -1, 0, 1):
         raise values.refusal(f"is_selected of {name}", "0, 1 or null", mark, place)
     if item.get("role") not in (None, *ROLES):
         raise values.refusal(f"role of {name}", f"null or one of {', '.join(ROLES)}", item["role"], place)

@@ -30,7 +30,7 @@ Summary = Mapping[str, Any]
 def summarise(rows: Sequence[Row], predictions: Sequence[Row]) -> dict[str, Any]:
     """rows: prepared questions; predictions: records.PREDICTIONS of one system, reader and seed, the rows' order kept.
 
-    A question counts for retrieval if one of its passages is selected.
+    A question counts for retrieval if one of its passages is selected. is_selected may be a grade.
     """
     design = Design(
         [row["group_id"] for row in rows], seeds=1, draws=20, seed=0
@@ -78,7 +78,7 @@ def _of_rankings() -> list[Metric]:
 def _ranking_scores(rows: Sequence[Row], predictions: Sequence[Row]) -> list[dict[str, float]]:
     """Scores of each question by metric; none for a question without a selected passage."""
     selected = {
-        row["query_id"]: {passage["passage_id"] for passage in row["passages"] if passage["is_selected"]}
+        row["query_id"]: {p["passage_id"]: p["is_selected"] for p in row["passages"] if p["is_selected"]}
         for row in rows
     }
     rankings = {row["query_id"]: row["ranked_ids"] for row in predictions}
