@@ -261,6 +261,7 @@ def test_changes_are_values_and_entries() -> None:
     assert revisions.changes(revision(old), revision(old)) == []
 
 
+@pytest.mark.slow
 def test_a_report_of_another_layout_is_refused(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repository)
     report = Path("metrics/report.json")
