@@ -11,6 +11,7 @@ from bitter_retrieval.studies.experiments import ExperimentError
 from bitter_retrieval.studies.revisions import Revision, at, estimate, paths
 
 COLOURS = (ORANGE, BLUE, INK, GREY)
+APART = 6  # typographic points between the runs of a revision
 Point = tuple[Any, Mapping[str, Any]]  # value of the parameter, estimate
 
 
@@ -42,6 +43,8 @@ def points(revisions: Sequence[Revision], metric: str, path: str) -> dict[str, l
 
 def draw(found: Mapping[str, Sequence[Point]], metric: str, path: str, reader: str, file: Path) -> None:
     """Write the PNG; it is the same for the same points. Values that are no numbers stand side by side."""
+    from matplotlib.transforms import ScaledTranslation
+
     row = METRICS[metric]
     values = [value for series in found.values() for value, _ in series]
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
@@ -59,7 +62,11 @@ def draw(found: Mapping[str, Sequence[Point]], metric: str, path: str, reader: s
             [high - mean for mean, high in zip(means, highs, strict=True)],
         ]
         colour = COLOURS[number % len(COLOURS)]
-        ax.errorbar(across, means, yerr=reach, fmt="o", markersize=4.5, color=colour, ecolor=colour + "66", label=run)
+        aside = ScaledTranslation((number - (len(found) - 1) / 2) * APART / 72, 0, figure.dpi_scale_trans)
+        style = {"fmt": "o", "markersize": 4.5, "color": colour, "ecolor": colour + "66", "label": run}
+        ax.errorbar(across, means, yerr=reach, transform=ax.transData + aside, **style)
+        ax.update_datalim([*zip(across, lows, strict=True), *zip(across, highs, strict=True)])  # not by what is aside
+    ax.autoscale_view()
     if not numbers:
         ax.set_xticks(range(len(named)), named)
     ax.set_xlabel(path)
