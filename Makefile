@@ -1,5 +1,5 @@
 # `make repro` reproduces the experiment and ends with its table, and whether its figures are the committed ones.
-# `make doctor` says what is missing. `make test` runs the tests; `make models` installs real models, `make gemma` one more. All make .venv first, once.
+# `make compare` shows experiments side by side. `make doctor` says what is missing. `make test` runs the tests; `make models` installs real models, `make gemma` one more. All make .venv first, once.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # DVC runs `python src/…` through a shell: the python it finds must be the one of the virtual environment.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: repro doctor test lint types models gemma constraints clean-venv
+.PHONY: repro doctor compare test lint types models gemma constraints clean-venv
 
 repro: $(VENV)/installed
 	$(BIN)/python src/doctor.py --brief
@@ -18,6 +18,9 @@ repro: $(VENV)/installed
 
 doctor: $(VENV)/installed
 	$(BIN)/python src/doctor.py
+
+compare: $(VENV)/installed
+	$(BIN)/python src/compare_experiments.py
 
 test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile

@@ -97,7 +97,7 @@ def read(result: Result, path: str = REPORT) -> dict[str, Any]:
 def states(shown: Shown) -> dict[str, str]:
     """State of each experiment by name; the best one (STATES) where a name occurs twice."""
     found: dict[str, str] = {}
-    for result in _results(shown):
+    for result in all_results(shown):
         found[result.name] = max(found.get(result.name, result.state), result.state, key=_order)
     return found
 
@@ -115,7 +115,7 @@ def results(shown: Shown, wanted: Wanted) -> dict[str, Result]:
 
 def finished(shown: Shown, wanted: Wanted) -> dict[str, Result]:
     """Results that are there, in the order wanted. Raises ExperimentError on one with other settings."""
-    found = {result.name: result for result in _results(shown) if result.state == "success"}
+    found = {result.name: result for result in all_results(shown) if result.state == "success"}
     found = {name: found[name] for name in wanted if name in found}
     for name, result in found.items():
         _check(result, wanted[name])
@@ -153,7 +153,7 @@ def _order(state: str) -> int:
     return STATES.index(state) if state in STATES else 0
 
 
-def _results(shown: Shown) -> Iterator[Result]:
+def all_results(shown: Shown) -> Iterator[Result]:
     """Every experiment; one that ran outside the queue has no executor."""
     for commit in shown:
         for experiment in commit.get("experiments") or []:
