@@ -38,7 +38,7 @@ import torch
 from measuring import Lengths, Table, size, spread
 
 from bitter_retrieval.models.memory import keep_freed_memory
-from bitter_retrieval.studies.rates import WORKS, of_files
+from bitter_retrieval.planning.rates import WORKS, of_files
 
 ROOT = Path(__file__).resolve().parents[1]
 LENGTHS = Lengths(8, 80, 15)  # about those of MS MARCO v1.1 by a real vocabulary

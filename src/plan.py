@@ -2,8 +2,8 @@
 
     python src/plan.py msmarco_qwen3 --machine H200 --price-per-hour 3     # as fast as benchmarks/results/ has it
     python src/plan.py nq_smollm2 --flops 2e11                             # a machine that nothing was measured on
-    python src/plan.py --rates                                             # the README's table of measured rates
-    python src/plan.py --rates --write                                     # writes it into README.md
+    python src/plan.py --rates                                             # the measured rates of benchmarks/README.md
+    python src/plan.py --rates --write                                     # writes it there
 
 Also says what ten times the questions would cost. Data that are prepared under this profile are counted; for others,
 numbers and lengths are those of the profile and its source, and what is assumed is said. Hours are those of the models'
@@ -22,18 +22,18 @@ from rich.table import Table
 from rich.text import Text
 
 from bitter_retrieval.params import Params, load_params, parse_params
+from bitter_retrieval.planning import rates
+from bitter_retrieval.planning.amounts import Amounts, amounts_of
+from bitter_retrieval.planning.costs import HOUR, Work, disk, encoder_shape, memory, rated, stages
+from bitter_retrieval.planning.rates import Rate
+from bitter_retrieval.planning.shapes import MINILM
 from bitter_retrieval.processor import model_name
 from bitter_retrieval.records import write_text
 from bitter_retrieval.reporting.tables import console, markdown_table
-from bitter_retrieval.studies import rates
-from bitter_retrieval.studies.amounts import Amounts, amounts_of
-from bitter_retrieval.studies.costs import HOUR, Work, disk, encoder_shape, memory, rated, stages
-from bitter_retrieval.studies.rates import Rate
-from bitter_retrieval.studies.shapes import MINILM
 from bitter_retrieval.typed_yaml import ParamsError, elsewhere, parse_yaml
 from use_profile import PARAMS, PROFILES, render
 
-RESULTS, PREPARED, README = Path("benchmarks/results"), Path("data/prepared"), Path("README.md")
+RESULTS, PREPARED, README = Path("benchmarks/results"), Path("data/prepared"), Path("benchmarks/README.md")
 MARK = "<!-- python src/plan.py --rates --write -->"
 TIMES = 10
 FAR = 10  # times in size, from which a rate says little
@@ -71,7 +71,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--questions", type=positive, metavar="N", help="in files that are not prepared yet")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of measured rates")
     parser.add_argument("--rates", action="store_true", help="print the measured rates")
-    parser.add_argument("--write", action="store_true", help="with --rates: write them into README.md")
+    parser.add_argument("--write", action="store_true", help="with --rates: write them into benchmarks/README.md")
     options = parser.parse_args(arguments)
     if (options.profile is None) != options.rates or (options.write and not options.rates):
         parser.error("give a profile, or --rates (and --write)")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bitter_retrieval.studies import rates
+from bitter_retrieval.planning import rates
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks/gpu.py"
 NAME = "gpu-small-cpu"

@@ -160,7 +160,7 @@ def nearest(work: str, weights: float, rates: Sequence[Rate]) -> Rate | None:
     return min(own, key=lambda rate: abs(math.log(rate.weights / weights)), default=None)
 
 
-# -- the README's table ---------------------------------------------------------------------------------------------
+# -- the table of rates ---------------------------------------------------------------------------------------------
 
 HEADS = ["work, model, machine", "ours", "of the machine's products", "faster than"]
 

@@ -27,11 +27,11 @@ from bitter_retrieval.labels.settings import (
 )
 from bitter_retrieval.models.settings import FIT
 from bitter_retrieval.params import Params
+from bitter_retrieval.planning.amounts import PIECE, TOKENS_A_PIECE, Amounts, Lengths
+from bitter_retrieval.planning.rates import FORWARD, TRAINING, Rate, nearest
+from bitter_retrieval.planning.shapes import Shape, shape_of
 from bitter_retrieval.readers.prompts import Prompt
 from bitter_retrieval.readers.settings import ReaderParams
-from bitter_retrieval.studies.amounts import PIECE, TOKENS_A_PIECE, Amounts, Lengths
-from bitter_retrieval.studies.rates import FORWARD, TRAINING, Rate, nearest
-from bitter_retrieval.studies.shapes import Shape, shape_of
 
 RECOMPUTING = 8  # FLOPs a weight and token
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}

@@ -1,4 +1,4 @@
-"""The planner: counts by hand for a tiny profile, measured rates by machine, and the README's table."""
+"""The planner: counts by hand for a tiny profile, measured rates by machine, and the table of rates."""
 
 import json
 from pathlib import Path
@@ -10,11 +10,11 @@ import yaml
 import plan
 import use_profile
 from bitter_retrieval.params import Params, load_params, parse_params
+from bitter_retrieval.planning import rates
+from bitter_retrieval.planning.amounts import Amounts, Lengths, amounts_of
+from bitter_retrieval.planning.costs import disk, memory, rated, stages
+from bitter_retrieval.planning.shapes import KNOWN, ShapeError, of_config, shape_of
 from bitter_retrieval.records import CORPUS, PREPARED, write_rows
-from bitter_retrieval.studies import rates
-from bitter_retrieval.studies.amounts import Amounts, Lengths, amounts_of
-from bitter_retrieval.studies.costs import disk, memory, rated, stages
-from bitter_retrieval.studies.shapes import KNOWN, ShapeError, of_config, shape_of
 from bitter_retrieval.typed_yaml import parse_yaml
 
 REPOSITORY = Path(__file__).parents[2]
@@ -262,5 +262,5 @@ def test_the_table_of_the_readme_is_the_commands() -> None:
 
 
 def test_a_page_without_the_mark_is_refused() -> None:
-    with pytest.raises(plan.PlanError, match="README.md: must hold"):
+    with pytest.raises(plan.PlanError, match="benchmarks/README.md: must hold"):
         plan.with_table("# A page\n", "| a |")

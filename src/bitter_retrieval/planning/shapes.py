@@ -104,7 +104,7 @@ def _as_configured(model: str, revision: str | None) -> Shape:
     except (CheckpointError, OSError, KeyError, ValueError) as error:
         raise ShapeError(
             f"model {model!r}: its size is not known here ({error!r}). Put its config.json on this machine "
-            "(`hf download <model> config.json --revision <revision>`), or add it to KNOWN in studies/shapes.py."
+            "(`hf download <model> config.json --revision <revision>`), or add it to KNOWN in planning/shapes.py."
         ) from error
 
 
