@@ -142,7 +142,7 @@ def test_the_first_experiment_goes_from_its_questions_to_a_table(
     told = capsys.readouterr().out
     assert "Primary: soft minus human, smollm2 answers from 1 shown" in told
     assert all(f"\n {name} " in told for name in ("human", "soft", "no_passage", "annotated", "untrained"))
-    counted = json.loads(Path("metrics/prepare.json").read_text())["splits"]
+    counted = json.loads(Path("data/figures/prepare.json").read_text())["splits"]
     assert [counted[split]["questions"] for split in ("reader", "train", "validation", "test")] == [0, 5, 1, 4]
     rows = read_rows("data/prepared/test.parquet", PREPARED)
     assert all(sorted(passage["is_selected"] for passage in row["passages"]) == [0, 0, 0, 1] for row in rows)
