@@ -40,7 +40,7 @@ PROFILES = Path("profiles")
 PRESETS = PROFILES / "presets.yaml"
 PARAMS = Path("params.yaml")
 NAMED_MAPS = {"readers", "encoders", "labels", "derived_labels", "mixed_labels", "runs"}
-WHOLE = {*NAMED_MAPS, "beyond", "hub", "judge", "losses"}  # never merged: two judges in one make no sense
+WHOLE = {*NAMED_MAPS, "beyond", "contrasts", "hub", "judge", "losses"}  # never merged: two judges in one make no sense
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
