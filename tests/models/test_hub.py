@@ -51,6 +51,7 @@ class Refusing(ThreadingHTTPServer):
             def answer(self) -> None:
                 if status == SILENT:
                     time.sleep(30)
+                    return
                 if tells and self.path.startswith("/api/") and not self.path.endswith("/auth-check"):
                     self.send_response(200)
                     self.end_headers()

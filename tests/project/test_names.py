@@ -92,9 +92,13 @@ def test_every_stage_comes_after_the_first(stage: str) -> None:
 
 
 def made_by(stage: str) -> set[str]:
-    """The stages whose outs are deps of this one, as written."""
-    deps = [Path(dep) for dep in definition(stage)["deps"]]
-    return {name for name in DAG if any(Path(path) in deps for out in definition(name)["outs"] for path in listed(out))}
+    """The stages whose outs are deps of this one, or in a folder that is one, as written."""
+    deps = {Path(dep) for dep in definition(stage)["deps"]}
+    return {
+        name
+        for name in DAG
+        if any(deps & {Path(path), *Path(path).parents} for out in definition(name)["outs"] for path in listed(out))
+    }
 
 
 def listed(out: str | dict[str, Any]) -> list[str]:

@@ -75,7 +75,7 @@ def test_a_file_that_is_cut_off_is_named_with_its_remedy(path: str) -> None:
     Path(path).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(RecordError, match=rf"{path}: not a readable parquet file .*Delete it and run `dvc repro`"):
         stage.main()
-    assert {file.name for file in Path("metrics").iterdir()} == {"prepare.json"}
+    assert not list(Path("metrics").iterdir())
 
 
 @pytest.mark.parametrize("kept", [lambda row: row["reader"] == "reader_a", lambda row: False])

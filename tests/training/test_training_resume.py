@@ -54,8 +54,8 @@ def train(folder: Path, halt: float = float("inf"), halt_saving: bool = False) -
         time.sleep(60 if steps(folder) >= halt else 0.005)
         return step(*given)
 
-    def saved(encoder: Encoder, to: Path) -> None:
-        save(encoder, to)
+    def saved(encoder: Encoder, *given: Any) -> None:
+        save(encoder, *given)
         Path("saved.txt").touch()
         time.sleep(60 if halt_saving else 0)
 
