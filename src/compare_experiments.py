@@ -17,9 +17,8 @@ counted and left out; other data are refused. Without names, what cannot be pair
 
 import argparse
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from bitter_retrieval.command_line import Parser, run_stage, track
 
@@ -106,14 +105,10 @@ def cells(one: Revision) -> list[str]:
     if one.report is None:
         return [wording.NOTHING] * 3
     figures = primary(one)
-    return [*(share(figures[which]) for which in ("baseline", "primary")), wording.points(figures["difference"])]
-
-
-def share(estimate: Mapping[str, Any] | None) -> str:
-    """65.3 [61.2, 69.4]"""
-    if estimate is None or estimate["mean"] is None:
-        return wording.NOTHING
-    return f"{100 * estimate['mean']:.1f} {wording.interval(estimate)}"
+    return [
+        *(wording.bracketed(figures[which]) for which in ("baseline", "primary")),
+        wording.points(figures["difference"]),
+    ]
 
 
 def compare(found: Sequence[Revision], options: argparse.Namespace, console: Console) -> None:

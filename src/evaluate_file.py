@@ -26,7 +26,8 @@ from bitter_retrieval.command_line import Parser, bar, check_output, positive, p
 import pyarrow as pa
 
 from bitter_retrieval.data.layouts import beir_file, is_beir
-from bitter_retrieval.data.question_files import read_passages, read_questions
+from bitter_retrieval.data.passage_files import read_passages
+from bitter_retrieval.data.question_files import read_questions
 from bitter_retrieval.evaluation.answering import predict, top
 from bitter_retrieval.evaluation.given_models import open_given_reader, point_to_encoder
 from bitter_retrieval.evaluation.retrieval import Ranking, without_word

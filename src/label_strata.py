@@ -6,7 +6,6 @@
 The first source is soft, the second binary; their labels and the questions are those of the last run.
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,9 +17,10 @@ from rich.table import Table
 
 from bitter_retrieval.params import load_params
 from bitter_retrieval.records import BINARY_LABELS, PREPARED, SOFT_LABELS, read_rows
-from bitter_retrieval.reporting import tables
+from bitter_retrieval.reporting import tables, wording
+from bitter_retrieval.statistics.comparison import plain
 from bitter_retrieval.statistics.label_agreement import Stratum, strata
-from bitter_retrieval.statistics.statistics import Design, Estimate
+from bitter_retrieval.statistics.statistics import Design
 
 PREPARED_FOLDER = Path("data/prepared")
 LABELS = Path("data/labels")
@@ -46,7 +46,12 @@ def show(found: list[Stratum], title: str, questions: int) -> None:
         table.add_column(head, justify="right" if place > 1 else "left", no_wrap=True)
     by = None
     for one in found:
-        counts = f"{one.agreed.n_questions:,}", percent(one.agreed), f"{100 * one.chance:.1f}", percent(one.answered)
+        counts = (
+            f"{one.agreed.n_questions:,}",
+            wording.bracketed(plain(one.agreed)),
+            f"{100 * one.chance:.1f}",
+            wording.bracketed(plain(one.answered)),
+        )
         table.add_row(one.by if one.by != by else "", one.kind, *counts)
         by = one.by
     console = tables.console()
@@ -58,14 +63,6 @@ def show(found: list[Stratum], title: str, questions: int) -> None:
         "questions left out: fewer than two candidates that both sources label, or all of them level.",
         soft_wrap=True,
     )
-
-
-def percent(share: Estimate) -> str:
-    if not math.isfinite(share.mean):
-        return "-"
-    if not math.isfinite(share.low):  # one group alone
-        return f"{100 * share.mean:.1f}"
-    return f"{100 * share.mean:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
 
 
 if __name__ == "__main__":

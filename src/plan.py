@@ -12,6 +12,7 @@ work alone: Python starts, texts are read and models are loaded besides.
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bitter_retrieval.command_line import Parser, positive, run_stage
@@ -178,23 +179,19 @@ def plan(
     return computed, cost
 
 
+@dataclass
 class Sum:
     """Hours and money of stages, as long as they are known."""
 
-    def __init__(self) -> None:
-        self.hours, self.asked, self.unknown = 0.0, 0.0, False
+    hours: float = 0.0
+    asked: float = 0.0  # by services
+    unknown: bool = False
 
     def add(self, work: Work, speed: float | None, price: float | None) -> list[str]:
         """Cells of one stage."""
-        one = Sum()
-        one.unknown = bool(work.flops) and speed is None
-        one.hours = work.flops / speed / HOUR if speed else 0.0
-        one.asked = work.money
-        self.hours, self.asked, self.unknown = (
-            self.hours + one.hours,
-            self.asked + one.asked,
-            self.unknown | one.unknown,
-        )
+        hours = work.flops / speed / HOUR if speed else 0.0
+        one = Sum(hours, work.money, bool(work.flops) and speed is None)
+        self.hours, self.asked, self.unknown = self.hours + hours, self.asked + one.asked, self.unknown or one.unknown
         return one.cells(price)
 
     def cells(self, price: float | None) -> list[str]:

@@ -149,7 +149,7 @@ def _remove(path: Path) -> None:
 
 
 def write_rows(path: Path | str, rows: Iterable[Row], schema: pa.Schema) -> None:
-    """Write rows as parquet, as `replacing` does. Raises RecordError for a value that is none of its column."""
+    """Write rows as parquet, as `replacing` does. Raises RecordError for a value of another type than its column."""
     try:
         table = pa.Table.from_pylist(list(rows), schema=schema)
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitter_retrieval.data.layouts import beir_questions
-from bitter_retrieval.data.question_files import PassageIds, further_passages, nothing_left_out, prepared_rows
+from bitter_retrieval.data.passage_files import PassageIds, further_passages
+from bitter_retrieval.data.question_files import nothing_left_out, prepared_rows
 from bitter_retrieval.data.question_files import read_questions as read
 from bitter_retrieval.files.tables import SUFFIXES, ZIPPED
 from bitter_retrieval.files.values import LIST, NO_ANSWER, DataFileError

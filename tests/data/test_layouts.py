@@ -13,7 +13,8 @@ import pytest
 
 from bitter_retrieval.data.layouts import titled
 from bitter_retrieval.data.negatives import with_answer
-from bitter_retrieval.data.question_files import read_passages, read_questions
+from bitter_retrieval.data.passage_files import read_passages
+from bitter_retrieval.data.question_files import read_questions
 from bitter_retrieval.data.question_splits import question_splits, split_files
 from bitter_retrieval.data.settings import Articles, Limits, QuestionData
 from bitter_retrieval.files.values import DataFileError

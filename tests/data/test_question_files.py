@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bitter_retrieval.data.question_files import LEFT_OUT, read_passages, read_questions
+from bitter_retrieval.data.passage_files import read_passages
+from bitter_retrieval.data.question_files import LEFT_OUT, read_questions
 from bitter_retrieval.data.squad import read_squad
 from bitter_retrieval.files.values import DataFileError
 from bitter_retrieval.records import PREPARED, Row, read_rows, write_rows

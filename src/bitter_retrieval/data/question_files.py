@@ -16,19 +16,18 @@ One question in MS MARCO's layout, and one in the simple layout:
      "passages": ["Warsaw is …", {"text": "Warsaw lies on …", "passage_id": "w2", "is_selected": 1}]}
 
 files/tables.py reads the files; SQuAD's are one JSON object, or rows in the Hugging Face layout. Whitespace around
-texts is stripped; a text is one passage with one id in all rows. Further passages to search are rows of passage_id and
-text.
+texts is stripped; a text is one passage with one id in all rows (passage_files.py).
 """
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from bitter_retrieval.data import layouts, squad
+from bitter_retrieval.data.passage_files import PassageIds
 from bitter_retrieval.data.settings import TITLED
 from bitter_retrieval.files import values
 from bitter_retrieval.files.tables import (
@@ -43,7 +42,6 @@ from bitter_retrieval.files.tables import (
     stem,
     suffix,
     unread,
-    unread_columns,
 )
 from bitter_retrieval.files.values import DataFileError, short
 from bitter_retrieval.records import Row
@@ -91,7 +89,6 @@ QUESTION = Layout(
     f"{', '.join(squad.COLUMNS)}; or {layouts.DESCRIPTION}",
 )
 CANDIDATE = Layout(("text",), ("title", "passage_id", "is_selected", "role"), "text, passage_id, title, is_selected")
-PASSAGE = replace(layouts.PASSAGE, description="passage_id (or _id, docid) and text, with a title or without")
 
 
 def read_questions(
@@ -147,7 +144,7 @@ def _layout(file: Path) -> Layout:
 
 def prepared_rows(
     found: Iterable[Record],
-    ids: "PassageIds",
+    ids: PassageIds,
     left_out: LeftOut,
     repeated: bool = False,
     template: str = TITLED,
@@ -176,53 +173,6 @@ def prepared_rows(
             yield place, row
 
 
-def read_passages(
-    path: Path, known: Mapping[str, str], source: Path, fields: Counter[str] | None = None
-) -> tuple[dict[str, str], int]:
-    """further_passages of a file, or of a folder's only file, and the number of empty texts."""
-    texts, counts = further_passages(files_of_split(path, None), known, source, fields=fields)
-    return texts, counts["empty"]
-
-
-def further_passages(
-    files: Iterable[Path],
-    known: Mapping[str, str],
-    source: Path,
-    template: str = TITLED,
-    fields: Counter[str] | None = None,
-) -> tuple[dict[str, str], dict[str, int]]:
-    """Texts by passage_id: the `known` ones, which come from the file `source`, then the further ones of the files.
-
-    A text keeps its first id; a known one that the files have stands at their place, since equal scores rank by place.
-    Counts `empty` texts, which are left out, and `repeated` ones, which are already there; in `fields`, passages by
-    each field that is not read. Raises DataFileError.
-    """
-    fields = Counter() if fields is None else fields
-    ids, counts = PassageIds(), {"empty": 0, "repeated": 0}
-    texts: dict[str, str] = {}
-    for passage_id, text in known.items():
-        ids.claim(text, passage_id, source)
-    for file in files:
-        fields.update(unread_columns(file, PASSAGE))
-        for place, record in records(file, PASSAGE):
-            passage = layouts.plain_passage(record, place, PASSAGE)
-            fields.update(unread(record, PASSAGE.names))
-            if not {*layouts.IDS} & record.keys():
-                check_layout(record, place, replace(PASSAGE, needed=("passage_id", "text")))
-            name = values.identifier(passage["passage_id"], "passage_id", place)
-            title = None if passage["title"] is None else values.text(passage["title"], "title", place)
-            text = layouts.titled(values.text(passage["text"], "text", place), title, template)
-            if name is None:
-                raise values.refusal("passage_id", "text or a whole number", name, place)
-            if not text:
-                counts["empty"] += 1
-                continue
-            passage_id = ids.claim(text, name, place)
-            counts["repeated"] += passage_id in known or passage_id in texts
-            texts[passage_id] = text
-    return {passage_id: text for passage_id, text in known.items() if passage_id not in texts} | texts, counts
-
-
 def _from_squad(file: Path, left_out: LeftOut) -> Iterator[Record]:
     questions, counts = squad.read_squad(file)
     left_out.fields.update(counts.pop("left_out_fields", {}))
@@ -242,7 +192,7 @@ def _from_squad(file: Path, left_out: LeftOut) -> Iterator[Record]:
 def _prepared(
     record: Any,
     place: Place,
-    ids: "PassageIds",
+    ids: PassageIds,
     template: str,
     unanswered: bool,
     graded: bool,
@@ -280,7 +230,7 @@ def _prepared(
     )
 
 
-def _passages(candidates: list[Row], place: Place, ids: "PassageIds", local: bool) -> tuple[list[Row], int]:
+def _passages(candidates: list[Row], place: Place, ids: PassageIds, local: bool) -> tuple[list[Row], int]:
     """Each text once, selected if any copy is, and the number of ids replaced by the text's first one."""
     passages: dict[str, Row] = {}
     replaced = 0
@@ -293,34 +243,6 @@ def _passages(candidates: list[Row], place: Place, ids: "PassageIds", local: boo
         marks = [mark for mark in (passage["is_selected"], candidate["is_selected"]) if mark is not None]
         passage["is_selected"] = max(marks, default=None)
     return list(passages.values()), replaced
-
-
-class PassageIds:
-    """One id per text and one text per id. Texts are kept as hashes: MS MARCO v2.1 has gigabytes of them."""
-
-    def __init__(self) -> None:
-        self._id_of: dict[str, str] = {}
-        self._hash_of: dict[str, str] = {}
-        self._given: dict[str, str] = {}  # by id: its place and the start of its text
-
-    def is_free(self, passage_id: str | None, text: str) -> bool:
-        """Whether an id is no other text's so far."""
-        return passage_id is None or self._hash_of.get(passage_id, _hash(text)) == _hash(text)
-
-    def claim(self, text: str, given: str | None, place: Place | Path) -> str:
-        """The text's id: the first one given, or a hash. Raises DataFileError if `given` is another text's."""
-        own = _hash(text)
-        passage_id = given or own
-        if self._hash_of.setdefault(passage_id, own) != own:
-            texts = f"{short(text)} and, {self._given.get(passage_id, 'without an id, another')}"
-            raise DataFileError(f"{place}: passage_id {passage_id!r} has two texts, {texts}. Give each its own.")
-        if given:
-            self._given.setdefault(given, f"in {place}, {short(text)}")
-        return self._id_of.setdefault(own, passage_id)
-
-
-def _hash(text: str) -> str:
-    return f"p{hashlib.sha1(text.encode()).hexdigest()[:16]}"  # 64 bits: MS MARCO v2.1 has millions of texts
 
 
 def _candidates(passages: Any, place: Place) -> list[Any]:

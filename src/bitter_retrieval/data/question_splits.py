@@ -22,15 +22,8 @@ from typing import Any, NamedTuple
 from bitter_retrieval.data.division import digest, divide
 from bitter_retrieval.data.layouts import beir_file, beir_questions, beir_splits, is_beir
 from bitter_retrieval.data.negatives import add_negatives
-from bitter_retrieval.data.question_files import (
-    LEFT_OUT,
-    LeftOut,
-    PassageIds,
-    file_records,
-    further_passages,
-    nothing_left_out,
-    prepared_rows,
-)
+from bitter_retrieval.data.passage_files import PassageIds, further_passages
+from bitter_retrieval.data.question_files import LEFT_OUT, LeftOut, file_records, nothing_left_out, prepared_rows
 from bitter_retrieval.data.settings import Limits, QuestionData
 from bitter_retrieval.files.tables import Record, data_files, of_split, stem
 from bitter_retrieval.files.values import DataFileError

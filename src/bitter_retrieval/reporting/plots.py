@@ -221,6 +221,14 @@ def _point(ax: "Axes", across: Mapping, upward: Mapping | None, colour: str, pla
     )
 
 
+def reach(means: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> list[list[float]]:
+    """Distances from each mean to the ends of its interval, as matplotlib's errorbar takes them."""
+    return [
+        [mean - low for mean, low in zip(means, lows, strict=True)],
+        [high - mean for mean, high in zip(means, highs, strict=True)],
+    ]
+
+
 def _reach(estimate: Mapping) -> list[list[float]] | None:
     """Distances in percent from the mean to the lower and upper end of the interval; None without an interval."""
     if estimate["low"] is None or estimate["high"] is None:

@@ -77,6 +77,14 @@ def interval(estimate: Figures | None, scale: float = 100, digits: int = 1) -> s
     return f"[{scale * estimate['low']:.{digits}f}, {scale * estimate['high']:.{digits}f}]"
 
 
+def bracketed(estimate: Figures | None) -> str:
+    """A share in hundredths with its interval, as "65.3 [61.2, 69.4]"."""
+    if estimate is None or estimate["mean"] is None:
+        return NOTHING
+    ends = interval(estimate)
+    return f"{100 * estimate['mean']:.1f}" + ("" if ends == NOTHING else f" {ends}")
+
+
 def points(difference: Figures | None) -> str:
     """A difference of shares with its interval, in hundredths; the interval is cut at what shares can differ by."""
     if difference is None or difference["mean"] is None:

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from bitter_retrieval.reporting.plots import BLUE, GREY, INK, ORANGE, new_figure, save
+from bitter_retrieval.reporting.plots import BLUE, GREY, INK, ORANGE, new_figure, reach, save
 from bitter_retrieval.statistics.metrics import METRICS
 from bitter_retrieval.studies.experiments import ExperimentError
 from bitter_retrieval.studies.revisions import Revision, at, estimate, paths
@@ -57,14 +57,10 @@ def draw(found: Mapping[str, Sequence[Point]], metric: str, path: str, reader: s
             [row.unit.scale * (one["mean"] if one[end] is None else one[end]) for _, one in series]
             for end in ("mean", "low", "high")
         )
-        reach = [
-            [mean - low for mean, low in zip(means, lows, strict=True)],
-            [high - mean for mean, high in zip(means, highs, strict=True)],
-        ]
         colour = COLOURS[number % len(COLOURS)]
         aside = ScaledTranslation((number - (len(found) - 1) / 2) * APART / 72, 0, figure.dpi_scale_trans)
         style = {"fmt": "o", "markersize": 4.5, "color": colour, "ecolor": colour + "66", "label": run}
-        ax.errorbar(across, means, yerr=reach, transform=ax.transData + aside, **style)
+        ax.errorbar(across, means, yerr=reach(means, lows, highs), transform=ax.transData + aside, **style)
         ax.update_datalim([*zip(across, lows, strict=True), *zip(across, highs, strict=True)])  # not by what is aside
     ax.autoscale_view()
     if not numbers:

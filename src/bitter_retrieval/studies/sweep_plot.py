@@ -10,7 +10,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from bitter_retrieval.reporting.plots import BLUE, INK, ORANGE, new_figure, save
+from bitter_retrieval.reporting.plots import BLUE, INK, ORANGE, new_figure, reach, save
 from bitter_retrieval.studies.confirmation import Confirmation
 
 Point = tuple[float, float, float, float]  # wrong labels, per cent; difference and the ends of its interval, points
@@ -26,11 +26,9 @@ def draw(world: Curve, reports: Mapping[str, Mapping[str, Any]], path: Path | st
         ax.axhline(0, color=INK, linewidth=0.8)
         for (kind, points), (colour, marker) in zip(curve.items(), cycle(LOOKS), strict=False):
             across, mean, low, high = map(list, zip(*points, strict=True))
-            reach = [
-                [m - lo for m, lo in zip(mean, low, strict=True)],
-                [h - m for m, h in zip(mean, high, strict=True)],
-            ]
-            ax.errorbar(across, mean, reach, color=colour, marker=marker, markersize=4, capsize=2, label=kind)
+            ax.errorbar(
+                across, mean, reach(mean, low, high), color=colour, marker=marker, markersize=4, capsize=2, label=kind
+            )
         ax.set_title(title, fontsize=9, loc="left")
         ax.set_xlabel("wrong labels, %")
         ax.legend(frameon=False, fontsize=8)
